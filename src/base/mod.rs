@@ -1,0 +1,7 @@
+//! Small types that every room may use.
+
+mod address;
+mod listener;
+
+pub use address::Address;
+pub use listener::{Label, ListenerId};

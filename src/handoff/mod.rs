@@ -1,0 +1,1 @@
+//! The hand-over: messages, the pure protocol machine of each side, the channel.

@@ -1,0 +1,1 @@
+//! HTTP/1 heads, codec and body framing, free of I/O.

@@ -1,0 +1,1 @@
+//! The process's life as a typestate, its pure twin, and the driver.

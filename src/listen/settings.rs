@@ -1,0 +1,18 @@
+//! What the configuration says of a listener, in valid values only.
+
+use std::sync::Arc;
+
+use crate::base::{Address, ListenerId};
+
+/// One listener of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSpec {
+    /// Its identity, unique over the whole configuration.
+    pub id: ListenerId,
+    /// The name of the service it feeds.
+    pub service: Arc<str>,
+    /// The address to bind; port 0 asks the kernel for one.
+    pub address: Address,
+    /// The mode of a Unix socket's path.
+    pub mode: Option<u32>,
+}

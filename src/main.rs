@@ -1,0 +1,5 @@
+//! The `river` program.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! One exchange, from the request's head to its log line.
+
+mod settings;
+
+pub use settings::{Handler, Limits, Respond, Service, Timeouts};

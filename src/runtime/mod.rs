@@ -1,0 +1,1 @@
+//! Worker threads: executor, reactor, timers, streams.

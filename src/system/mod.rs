@@ -1,0 +1,1 @@
+//! Sockets, descriptor passing, credentials, pidfile, signals.
