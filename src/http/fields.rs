@@ -1,0 +1,176 @@
+//! The fields of a head and what River knows of them.
+
+use httparse::Header;
+
+use super::span::Span;
+
+/// A field line of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The name as received; a token.
+    pub name: Span,
+    /// The value without the blanks around it; it may be empty and may hold bytes from 0x80 on.
+    pub value: Span,
+    /// Which field it is.
+    pub known: Known,
+    /// Whether it is meant for River alone and not to be forwarded: it is hop-by-hop, or `Connection` names it.
+    pub drop: bool,
+}
+
+macro_rules! known {
+    ($($length:literal: $($variant:ident = $name:literal),+;)+) => {
+        /// The fields that a proxy has to tell apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Known {
+            /// Any other.
+            Other,
+            $($(#[doc = concat!("`", $name, "`.")] $variant,)+)+
+        }
+
+        impl Known {
+            /// Which field `name` is; letters count as the same in either case.
+            #[inline]
+            pub fn of(name: &[u8]) -> Self {
+                match name.len() {
+                    $($length => {
+                        $(if name.eq_ignore_ascii_case($name.as_bytes()) {
+                            return Self::$variant;
+                        })+
+                        Self::Other
+                    })+
+                    _ => Self::Other,
+                }
+            }
+
+            /// All but `Other`, with their names in lower case.
+            #[cfg(test)]
+            pub(super) const ALL: &[(&str, usize, Self)] = &[$($(($name, $length, Self::$variant)),+),+];
+        }
+    };
+}
+
+known! {
+    2: Te = "te";
+    3: Via = "via";
+    4: Host = "host", Date = "date";
+    6: Cookie = "cookie", Server = "server", Expect = "expect";
+    7: Upgrade = "upgrade", Trailer = "trailer";
+    9: Forwarded = "forwarded", XRealIp = "x-real-ip";
+    10: Connection = "connection", SetCookie = "set-cookie", KeepAlive = "keep-alive";
+    12: ContentType = "content-type", MaxForwards = "max-forwards";
+    13: CacheControl = "cache-control", Authorization = "authorization";
+    14: ContentLength = "content-length";
+    15: XForwardedFor = "x-forwarded-for";
+    16: ContentEncoding = "content-encoding", XForwardedHost = "x-forwarded-host",
+        ProxyConnection = "proxy-connection", XForwardedPort = "x-forwarded-port";
+    17: TransferEncoding = "transfer-encoding", XForwardedProto = "x-forwarded-proto";
+    18: ProxyAuthenticate = "proxy-authenticate";
+    19: ProxyAuthorization = "proxy-authorization";
+}
+
+impl Known {
+    /// Whether it concerns one connection only (RFC 9110 §7.6.1, RFC 2616 §13.5.1).
+    ///
+    /// `Trailer` is not: it announces trailers, and these are forwarded. `Proxy-Authenticate` and
+    /// `Proxy-Authorization` are, although a proxy may relay them (RFC 9110 §11.7): River asks no client for
+    /// credentials on behalf of another proxy, and credentials meant for one must not leak to a server.
+    #[inline]
+    pub(super) const fn is_hop_by_hop(self) -> bool {
+        self.bit() & HOP_BY_HOP != 0
+    }
+
+    /// Whether a `Connection` option of this name is ignored.
+    ///
+    /// A client must not name a field that is meant for all recipients (RFC 9110 §7.6.1). One that does wants a
+    /// proxy to remove what the server behind it relies on: who the client is, what it may do, where a message ends.
+    pub(super) const fn is_end_to_end(self) -> bool {
+        matches!(
+            self,
+            Self::Host
+                | Self::ContentLength
+                | Self::ContentType
+                | Self::ContentEncoding
+                | Self::CacheControl
+                | Self::Authorization
+                | Self::Cookie
+                | Self::SetCookie
+                | Self::Expect
+                | Self::MaxForwards
+                | Self::Date
+                | Self::Via
+                | Self::Forwarded
+                | Self::XForwardedFor
+                | Self::XForwardedProto
+                | Self::XForwardedHost
+                | Self::XForwardedPort
+                | Self::XRealIp
+        )
+    }
+
+    /// Its place in a set of known fields.
+    #[inline]
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+const HOP_BY_HOP: u32 = Known::Connection.bit()
+    | Known::KeepAlive.bit()
+    | Known::ProxyConnection.bit()
+    | Known::Te.bit()
+    | Known::TransferEncoding.bit()
+    | Known::Upgrade.bit()
+    | Known::ProxyAuthenticate.bit()
+    | Known::ProxyAuthorization.bit();
+
+/// Which known fields a head has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    once: u32,
+    again: u32,
+}
+
+impl Seen {
+    /// Whether it has at least one.
+    #[inline]
+    pub(super) const fn has(self, known: Known) -> bool {
+        self.once & known.bit() != 0
+    }
+
+    /// Whether it has more than one.
+    #[inline]
+    pub(super) const fn repeats(self, known: Known) -> bool {
+        self.again & known.bit() != 0
+    }
+}
+
+/// Locates and classifies `headers`, which `httparse` found in `buf`, replacing what `fields` held.
+///
+/// `len` is the length of the head in `buf`. `None` when a line, the start line and the empty one included, does not
+/// end in exactly CRLF: `httparse` takes a bare LF too. It hands out a name from the first byte of its line, so the
+/// two bytes before it are the end of the line before.
+pub(super) fn collect(
+    buf: &[u8],
+    len: usize,
+    headers: &[Header<'_>],
+    fields: &mut Vec<Field>,
+) -> Option<Seen> {
+    let mut seen = Seen { once: 0, again: 0 };
+    let mut strict = buf.get(..len)?.ends_with(b"\r\n\r\n");
+    fields.clear();
+    fields.extend(headers.iter().map(|header| {
+        let name = Span::locate(header.name.as_bytes(), buf);
+        strict &= buf.get(name.start().wrapping_sub(2)..name.start()) == Some(b"\r\n");
+        let known = Known::of(header.name.as_bytes());
+        seen.again |= seen.once & known.bit();
+        seen.once |= known.bit();
+        Field { name, value: Span::locate(header.value, buf), known, drop: known.is_hop_by_hop() }
+    }));
+    strict.then_some(seen)
+}
+
+/// The values of the fields of one kind, in order.
+pub(super) fn values<'a>(fields: &[Field], known: Known, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(buf))
+}

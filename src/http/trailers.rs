@@ -1,0 +1,82 @@
+//! Trailer fields (RFC 9110 §6.5, RFC 9112 §7.1.2).
+
+use super::bytes;
+use super::reject::Reject;
+
+/// Field lines in one trailer section.
+const MAX_TRAILERS: usize = 64;
+
+/// What no trailer may change after the fact: framing, routing, modifiers of the request, authentication, the
+/// content's form, control data of the response (RFC 9110 §6.5.1), who the client is, and what concerns the
+/// connection alone. In lower case.
+const FORBIDDEN: &[&str] = &[
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// The trailers that may be forwarded, as names and values, from a `section` that [`ChunkDecoder`](super::ChunkDecoder)
+/// found valid. Others are left out, as RFC 9110 §6.5.1 asks; lines that are no fields are too.
+pub fn trailer_fields(section: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    section.split(|&byte| byte == b'\n').filter_map(|line| {
+        let line = line.strip_suffix(b"\r")?;
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+        (bytes::is_token(name) && is_allowed(name)).then(|| (name, bytes::trim(value)))
+    })
+}
+
+fn is_allowed(name: &[u8]) -> bool {
+    !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes()))
+}
+
+/// Checks a whole `section`, the empty line at its end included, by the rules of a head's fields. That each line
+/// ends in CRLF the caller has seen.
+pub(super) fn check(section: &[u8]) -> Result<(), Reject> {
+    let mut slots = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+    match httparse::parse_headers(section, &mut slots) {
+        Ok(httparse::Status::Complete((len, _))) if len == section.len() => Ok(()),
+        Err(httparse::Error::TooManyHeaders) => Err(Reject::bad_request("too many trailer fields")),
+        _ => Err(Reject::bad_request("invalid trailer field")),
+    }
+}
