@@ -1,5 +1,13 @@
 //! The servers behind River: choosing one, connecting to it, keeping its connections.
+//!
+//! Everything here belongs to one worker; nothing is shared or locked.
 
+mod balance;
+mod error;
+mod pool;
 mod settings;
+mod upstreams;
 
+pub use error::ConnectError;
 pub use settings::{Group, PoolSettings, Server};
+pub use upstreams::{Connection, Tried, Upstreams};

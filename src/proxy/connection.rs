@@ -1,0 +1,99 @@
+//! A client's connection, from its first byte to its last.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::downstream::{Awaited, Downstream, HeadRead};
+use super::failure::{Blame, Failure};
+use super::scratch::Scratch;
+use super::{Handler, ServiceContext, exchange, respond};
+use crate::runtime::Stream;
+
+/// What becomes of a client's connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another request may come.
+    KeepAlive,
+    /// It is closed; the client expects that and sends nothing more.
+    Close,
+    /// It is closed, and the client may not know yet.
+    Linger,
+    /// It is cut at once, because the response cannot be ended in a way that tells it from a whole one.
+    Reset,
+}
+
+/// Serves a client's connection until it ends. `client` is its address; none for a Unix socket.
+pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<IpAddr>) {
+    let handle = &context.handle;
+    let timeouts = &context.service.timeouts;
+    let timer = handle.timer();
+    let mut wait = timeouts.head;
+    let mut stream = stream;
+    let mut timer = timer;
+    loop {
+        // Idle: no buffer is held.
+        if let Awaited::Nothing = Downstream::await_request(&stream, &timer, handle.now() + wait).await {
+            return;
+        }
+        wait = timeouts.idle;
+        let mut downstream = Downstream { stream, unread: handle.buffers().take(), timer, client };
+        loop {
+            let mut scratch = context.scratches.take();
+            let next = one_request(&context, &mut downstream, &mut scratch).await;
+            context.scratches.put(scratch);
+            match next {
+                Next::KeepAlive if downstream.unread.is_empty() => break,
+                // The next request is already here.
+                Next::KeepAlive => {}
+                Next::Close => return,
+                Next::Linger => return downstream.linger(handle.now()).await,
+                Next::Reset => {
+                    // Where even that fails the client sees an ordinary end; nothing more can be done for it.
+                    let _ = downstream.stream.reset_on_close();
+                    return;
+                }
+            }
+        }
+        (stream, timer) = (downstream.stream, downstream.timer);
+    }
+}
+
+async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scratch: &mut Scratch) -> Next {
+    let began = context.handle.now();
+    let until = began + context.service.timeouts.head;
+    match downstream.read_head(context, &mut scratch.request, until).await {
+        HeadRead::Whole(length) => match &context.service.handler {
+            Handler::Proxy { via, .. } => {
+                exchange::run(context, downstream, scratch, length, began, via.as_ref()).await
+            }
+            Handler::Respond(answer) => respond::fixed(context, downstream, scratch, length, began, answer).await,
+        },
+        HeadRead::Gone => Next::Close,
+        HeadRead::Refuse(failure) => {
+            log(context, downstream, &[], "", &failure);
+            respond::failure(context, downstream, scratch, &failure, respond::Client::unknown()).await
+        }
+    }
+}
+
+/// One line for an exchange that failed: what the client was told, who is to blame, and why.
+pub(super) fn log(
+    context: &ServiceContext,
+    downstream: &Downstream,
+    line: &[u8],
+    upstream: &str,
+    failure: &Failure,
+) {
+    let service = &*context.service.name;
+    let client = downstream.client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
+    let request = String::from_utf8_lossy(line);
+    let Failure { status, blame, why } = failure;
+    match blame {
+        Blame::Downstream => {
+            tracing::info!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
+        }
+        Blame::Upstream => {
+            tracing::warn!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
+        }
+    }
+}

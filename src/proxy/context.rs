@@ -1,0 +1,41 @@
+//! A service as one worker serves it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::scratch::Scratches;
+use super::{Handler, Service};
+use crate::http::HeadLimits;
+use crate::runtime::Handle;
+use crate::upstream::Upstreams;
+
+/// A service as one worker serves it: its settings and what the worker keeps for it.
+#[derive(Debug)]
+pub struct ServiceContext {
+    pub(super) service: Arc<Service>,
+    pub(super) handle: Handle,
+    pub(super) head_limits: HeadLimits,
+    /// None where the service answers by itself.
+    pub(super) upstreams: Option<Rc<Upstreams>>,
+    pub(super) scratches: Scratches,
+    draining: Rc<Cell<bool>>,
+}
+
+impl ServiceContext {
+    /// `worker` is the worker's number; `draining` is set while connections are told to leave.
+    pub fn new(service: Arc<Service>, handle: Handle, worker: usize, draining: Rc<Cell<bool>>) -> Rc<Self> {
+        let upstreams = match &service.handler {
+            Handler::Proxy { group, .. } => Some(Upstreams::new(handle.clone(), group.clone(), worker)),
+            Handler::Respond(_) => None,
+        };
+        let head_limits =
+            HeadLimits { max_bytes: service.limits.max_head, max_fields: service.limits.max_headers };
+        Rc::new(Self { service, handle, head_limits, upstreams, scratches: Scratches::default(), draining })
+    }
+
+    /// Connections are told to leave with their next response.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+}

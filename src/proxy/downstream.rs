@@ -1,0 +1,141 @@
+//! The client's side of a connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::ServiceContext;
+use super::failure::Failure;
+use crate::http::{RequestHead, Unparsed, parse_request};
+use crate::runtime::{Buffer, Stream, Timer};
+
+/// A client's connection: the stream, what was read of it and not yet used, and its one timer.
+#[derive(Debug)]
+pub(super) struct Downstream {
+    pub(super) stream: Stream,
+    /// Given back to the worker while the connection is idle.
+    pub(super) unread: Buffer,
+    pub(super) timer: Timer,
+    /// None for a client on a Unix socket.
+    pub(super) client: Option<IpAddr>,
+}
+
+/// How waiting for a request ended.
+pub(super) enum Awaited {
+    /// The first bytes of a request are there.
+    Request,
+    /// The client closed, or the time was up.
+    Nothing,
+}
+
+/// How reading a head ended.
+pub(super) enum HeadRead {
+    /// It is whole and takes so many bytes of what is unread.
+    Whole(usize),
+    /// The client closed or reset the connection before the head's end.
+    Gone,
+    /// It is to be refused.
+    Refuse(Failure),
+}
+
+/// How long a connection that River closes is still read from, so that what the client sends meanwhile does not
+/// reset it and take the response with it (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How much is read and thrown away meanwhile.
+const LINGER_BYTES: usize = 1 << 20;
+
+impl Downstream {
+    /// Waits until the client sends something, not later than `until`. The buffer is not needed meanwhile.
+    pub(super) async fn await_request(stream: &Stream, timer: &Timer, until: Instant) -> Awaited {
+        timer.set(until);
+        poll_fn(|cx| {
+            if stream.poll_readable(cx).is_ready() {
+                return Poll::Ready(Awaited::Request);
+            }
+            timer.poll_expired(cx).map(|()| Awaited::Nothing)
+        })
+        .await
+    }
+
+    /// Reads until the head is whole, not later than `until`.
+    pub(super) async fn read_head(
+        &mut self,
+        context: &ServiceContext,
+        head: &mut RequestHead,
+        until: Instant,
+    ) -> HeadRead {
+        self.timer.set(until);
+        poll_fn(|cx| {
+            loop {
+                if !self.unread.is_empty() {
+                    match parse_request(self.unread.unread(), &context.head_limits, head) {
+                        Ok(length) => return Poll::Ready(HeadRead::Whole(length)),
+                        Err(Unparsed::Reject(reject)) => return Poll::Ready(HeadRead::Refuse(reject.into())),
+                        Err(Unparsed::NeedMore) => {}
+                    }
+                }
+                // One byte above the limit lets the parser see that the limit is passed.
+                if self.unread.space_mut().is_empty() && !self.unread.grow(context.head_limits.max_bytes + 1) {
+                    return Poll::Ready(HeadRead::Refuse(Failure::downstream(431, "the head is too large")));
+                }
+                match self.stream.poll_read(cx, self.unread.space_mut()) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(HeadRead::Gone),
+                    Poll::Ready(Ok(count)) => self.unread.filled(count),
+                    Poll::Pending => break,
+                }
+            }
+            self.timer.poll_expired(cx).map(|()| {
+                if self.unread.is_empty() {
+                    HeadRead::Gone
+                } else {
+                    HeadRead::Refuse(Failure::downstream(408, "the head took longer than the head time-out"))
+                }
+            })
+        })
+        .await
+    }
+
+    /// Sends all of `bytes`; each write may take `patience`.
+    pub(super) async fn send(&self, bytes: &[u8], patience: Duration, now: Instant) -> io::Result<()> {
+        let mut sent = 0;
+        self.timer.set(now + patience);
+        poll_fn(|cx| {
+            while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+                match self.stream.poll_write(cx, rest) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => sent += count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        return self.timer.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Closes the connection after a response that the client may still be reading.
+    pub(super) async fn linger(mut self, now: Instant) {
+        if self.stream.shutdown_write().is_err() {
+            return;
+        }
+        self.timer.set(now + LINGER);
+        let mut read = 0;
+        poll_fn(|cx| {
+            while read < LINGER_BYTES {
+                self.unread.clear();
+                match self.stream.poll_read(cx, self.unread.space_mut()) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(count)) => read += count,
+                    Poll::Pending => return self.timer.poll_expired(cx),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}

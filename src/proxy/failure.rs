@@ -1,0 +1,54 @@
+//! What went wrong with an exchange, who is to blame, and what the client is told.
+
+use std::fmt;
+
+use crate::http::Reject;
+
+/// Why an exchange did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The status the client is told, where nothing of a response has been sent yet.
+    pub(super) status: u16,
+    pub(super) blame: Blame,
+    pub(super) why: String,
+}
+
+/// Who is to blame for a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The client.
+    Downstream,
+    /// The server behind River.
+    Upstream,
+}
+
+impl Failure {
+    pub(super) fn downstream(status: u16, why: impl Into<String>) -> Self {
+        Self { status, blame: Blame::Downstream, why: why.into() }
+    }
+
+    pub(super) fn upstream(status: u16, why: impl Into<String>) -> Self {
+        Self { status, blame: Blame::Upstream, why: why.into() }
+    }
+}
+
+impl From<Reject> for Failure {
+    fn from(reject: Reject) -> Self {
+        Self::downstream(reject.status, reject.why)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
+        })
+    }
+}

@@ -1,0 +1,318 @@
+//! Moves one message from a source to a sink: a head that is already written, then the body as it arrives.
+//!
+//! Bodies are never collected: a pump reads no further than one buffer ahead of what its sink has taken.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use crate::http::{Chunk, ChunkDecoder, trailer_fields};
+use crate::runtime::{Buffer, Stream};
+
+/// How the body arrives.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// So many bytes are still to come; 0 where there is no body or it has arrived.
+    Length(u64),
+    /// In chunks (RFC 9112 §7.1).
+    Chunked(ChunkDecoder),
+    /// Until the source closes.
+    UntilClose,
+}
+
+/// How the body leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// Byte for byte.
+    Identity,
+    /// In chunks of River's own making.
+    Chunked,
+}
+
+/// Why a message did not get through.
+#[derive(Debug)]
+pub(super) enum PumpError {
+    /// Reading from the source failed.
+    Source(io::Error),
+    /// The source closed before the body's end.
+    Truncated,
+    /// The body's framing is wrong.
+    Malformed(&'static str),
+    /// The body is larger than allowed.
+    TooLarge,
+    /// Writing to the sink failed.
+    Sink(io::Error),
+}
+
+/// What a pump that is not finished waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// More bytes from the source.
+    Source,
+    /// Room in the sink.
+    Sink,
+}
+
+/// One message under way.
+#[derive(Debug)]
+pub(super) struct Pump {
+    incoming: Incoming,
+    outgoing: Outgoing,
+    /// Bytes of the body that may still come.
+    allowance: u64,
+    /// How much of `out` the sink has taken.
+    sent: usize,
+    /// The body has arrived; what is left is to be flushed.
+    arrived: bool,
+    waiting: Waiting,
+    /// Counts every successful read and write, so that a stall can be told from progress.
+    moves: u64,
+}
+
+/// The two ends of a pump and what lies between them.
+pub(super) struct Ends<'a> {
+    pub(super) source: &'a Stream,
+    /// What has been read from the source and not yet been used.
+    pub(super) unread: &'a mut Buffer,
+    /// Where it goes; without a sink it is thrown away.
+    pub(super) sink: Option<&'a Stream>,
+    /// What has been written for the sink: the head at first, chunks later.
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+/// How much encoded data may wait for the sink before no more is decoded.
+const HIGH_WATER: usize = 16 << 10;
+
+/// How much is buffered of what can only be read as a whole: a chunk's line, a trailer section.
+const LARGEST_PIECE: usize = 64 << 10;
+
+impl Pump {
+    /// A pump whose `out` holds the message's head.
+    pub(super) fn new(incoming: Incoming, outgoing: Outgoing, allowance: u64) -> Self {
+        let arrived = matches!(incoming, Incoming::Length(0));
+        Self { incoming, outgoing, allowance, sent: 0, arrived, waiting: Waiting::Sink, moves: 0 }
+    }
+
+    /// Begins again with what is in `out`, for another sink. Right only while nothing but `out` has been sent.
+    pub(super) fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// The whole message has arrived, so that `out` holds all of it that was not sent directly.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.arrived
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+
+    pub(super) fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Puts what has already been read of the body behind the head in `out`, where the rest of it is there. Then the
+    /// whole message goes in one write and can be sent again.
+    pub(super) fn stage(&mut self, unread: &mut Buffer, out: &mut Vec<u8>) {
+        if let Incoming::Length(left) = self.incoming
+            && let Some(body) = usize::try_from(left).ok().and_then(|left| unread.unread().get(..left))
+            && body.len() <= HIGH_WATER
+        {
+            out.extend_from_slice(body);
+            unread.consume(body.len());
+            self.incoming = Incoming::Length(0);
+            self.arrived = true;
+        }
+    }
+
+    /// Moves what can be moved now. Ready when the sink has taken the whole message.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<Result<(), PumpError>> {
+        loop {
+            if self.sent < ends.out.len() || self.has_direct(ends) {
+                self.waiting = Waiting::Sink;
+                match self.poll_write(cx, ends) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Sink(error))),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.arrived {
+                return Poll::Ready(Ok(()));
+            }
+            ends.out.clear();
+            self.sent = 0;
+            if self.convert(ends)? {
+                continue;
+            }
+            self.waiting = Waiting::Source;
+            if ends.unread.space_mut().is_empty() && !ends.unread.grow(LARGEST_PIECE) {
+                return Poll::Ready(Err(PumpError::Malformed("a chunk's line or the trailer section is too long")));
+            }
+            match ends.source.poll_read(cx, ends.unread.space_mut()) {
+                Poll::Ready(Ok(0)) => self.source_ended(ends)?,
+                Poll::Ready(Ok(count)) => {
+                    self.moves += 1;
+                    ends.unread.filled(count);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Source(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Bytes of the body can go to the sink from where they were read, without being copied.
+    fn has_direct(&self, ends: &Ends<'_>) -> bool {
+        self.direct(ends.unread) > 0
+    }
+
+    fn direct(&self, unread: &Buffer) -> usize {
+        if self.outgoing != Outgoing::Identity {
+            return 0;
+        }
+        let there = unread.unread().len();
+        match self.incoming {
+            Incoming::Length(left) => usize::try_from(left).map_or(there, |left| there.min(left)),
+            Incoming::UntilClose => there,
+            Incoming::Chunked(_) => 0,
+        }
+    }
+
+    /// Writes what waits in `out` and, behind it in the same call, what can go directly.
+    fn poll_write(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<io::Result<()>> {
+        let direct = self.direct(ends.unread);
+        let staged = ends.out.get(self.sent..).unwrap_or_default();
+        let body = ends.unread.unread().get(..direct).unwrap_or_default();
+        let written = match ends.sink {
+            None => Poll::Ready(Ok(staged.len() + body.len())),
+            Some(sink) if body.is_empty() => sink.poll_write(cx, staged),
+            Some(sink) if staged.is_empty() => sink.poll_write(cx, body),
+            Some(sink) => sink.poll_write_vectored(cx, &[IoSlice::new(staged), IoSlice::new(body)]),
+        };
+        let count = std::task::ready!(written)?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.moves += 1;
+        let of_body = count.saturating_sub(staged.len());
+        self.sent += count - of_body;
+        self.took(of_body, ends.unread);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Accounts for bytes of the body that went directly.
+    fn took(&mut self, count: usize, unread: &mut Buffer) {
+        unread.consume(count);
+        if let Incoming::Length(left) = &mut self.incoming {
+            *left = left.saturating_sub(count as u64);
+            self.arrived = *left == 0;
+        }
+    }
+
+    /// Turns what has been read into what is to be sent, where the two differ. True where that made anything new.
+    fn convert(&mut self, ends: &mut Ends<'_>) -> Result<bool, PumpError> {
+        match &mut self.incoming {
+            Incoming::Chunked(decoder) => loop {
+                let (consumed, chunk) =
+                    decoder.next(ends.unread.unread()).map_err(|reject| PumpError::Malformed(reject.why))?;
+                match chunk {
+                    Chunk::NeedMore => {
+                        ends.unread.consume(consumed);
+                        return Ok(!ends.out.is_empty());
+                    }
+                    Chunk::Data(range) => {
+                        let data = ends.unread.unread().get(range).unwrap_or_default();
+                        let left = self.allowance.checked_sub(data.len() as u64).ok_or(PumpError::TooLarge)?;
+                        self.allowance = left;
+                        write_data(self.outgoing, data, ends.out);
+                        ends.unread.consume(consumed);
+                        if ends.out.len() >= HIGH_WATER {
+                            return Ok(true);
+                        }
+                    }
+                    Chunk::End { trailers } => {
+                        let section = ends.unread.unread().get(trailers).unwrap_or_default();
+                        if self.outgoing == Outgoing::Chunked {
+                            write_end(section, ends.out);
+                        }
+                        ends.unread.consume(consumed);
+                        self.arrived = true;
+                        return Ok(true);
+                    }
+                }
+            },
+            Incoming::UntilClose if self.outgoing == Outgoing::Chunked => {
+                let data = ends.unread.unread();
+                let count = data.len();
+                write_data(self.outgoing, data, ends.out);
+                ends.unread.consume(count);
+                Ok(count > 0)
+            }
+            // These go directly.
+            Incoming::Length(_) | Incoming::UntilClose => Ok(false),
+        }
+    }
+
+    fn source_ended(&mut self, ends: &mut Ends<'_>) -> Result<(), PumpError> {
+        match self.incoming {
+            Incoming::UntilClose => {
+                if self.outgoing == Outgoing::Chunked {
+                    write_end(b"", ends.out);
+                }
+                self.arrived = true;
+                Ok(())
+            }
+            Incoming::Length(_) | Incoming::Chunked(_) => Err(PumpError::Truncated),
+        }
+    }
+}
+
+fn write_data(outgoing: Outgoing, data: &[u8], out: &mut Vec<u8>) {
+    if data.is_empty() {
+        return;
+    }
+    match outgoing {
+        Outgoing::Identity => out.extend_from_slice(data),
+        Outgoing::Chunked => {
+            write_hex(data.len(), out);
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(data);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn write_end(trailers: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailer_fields(trailers) {
+        super::rewrite::field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_hex(number: usize, out: &mut Vec<u8>) {
+    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        let nibble = (number >> (digit * 4)) & 0xf;
+        out.extend(b"0123456789abcdef".get(nibble));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_sizes_are_written_in_hex() {
+        for (number, text) in [(0, "0"), (1, "1"), (15, "f"), (16, "10"), (255, "ff"), (4096, "1000"), (65535, "ffff")] {
+            let mut out = Vec::new();
+            write_hex(number, &mut out);
+            assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn trailers_that_frame_or_route_are_not_forwarded() {
+        let mut out = Vec::new();
+        write_end(b"grpc-status: 0\r\nContent-Length: 5\r\nHost: evil\r\n", &mut out);
+        assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n");
+    }
+}

@@ -1,0 +1,156 @@
+//! Answers that River gives by itself: a service's fixed one, and those to requests that failed.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::connection::{Next, log};
+use super::downstream::Downstream;
+use super::exchange::request_body;
+use super::failure::Failure;
+use super::pump::{Ends, Outgoing, Pump, PumpError};
+use super::scratch::Scratch;
+use super::{Respond, ServiceContext, rewrite};
+use crate::http::{Method, Version};
+
+/// What an answer has to know of the request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub(super) version: Version,
+    pub(super) head: bool,
+    /// The connection can go on after the answer.
+    pub(super) keep_alive: bool,
+}
+
+impl Client {
+    /// Of a request that could not be understood.
+    pub(super) fn unknown() -> Self {
+        Self { version: Version::Http11, head: false, keep_alive: false }
+    }
+}
+
+/// Gives the service's fixed answer, after the request's body has been read and thrown away.
+pub(super) async fn fixed(
+    context: &ServiceContext,
+    downstream: &mut Downstream,
+    scratch: &mut Scratch,
+    head_length: usize,
+    began: Instant,
+    answer: &Respond,
+) -> Next {
+    let request = &scratch.request;
+    let mut client =
+        Client { version: request.version, head: request.method == Method::Head, keep_alive: request.keep_alive };
+    // Who waits to be told to go on is told the answer instead, and the body is never sent (RFC 9110 §10.1.1).
+    let expects = request.expect_continue;
+    let body = request_body(&request.framing, Outgoing::Identity, context);
+    downstream.unread.consume(head_length);
+    let outcome = match body {
+        Ok(pump) if expects && !pump.has_arrived() => {
+            client.keep_alive = false;
+            Ok(())
+        }
+        Ok(pump) => discard(context, downstream, &mut scratch.to_upstream, pump, began).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(refusal) = outcome {
+        log(context, downstream, &[], "", &refusal);
+        client.keep_alive = false;
+        return failure(context, downstream, scratch, &refusal, client).await;
+    }
+    let asked_to_stay = client.keep_alive;
+    client.keep_alive &= !(context.is_draining() && downstream.unread.is_empty());
+    let out = &mut scratch.to_downstream;
+    let reason = answer.status.canonical_reason().unwrap_or_default();
+    rewrite::status_line(out, answer.status.as_u16(), reason.as_bytes());
+    for (name, value) in &answer.headers {
+        rewrite::field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    rewrite::date(out);
+    if !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        rewrite::content_length(out, answer.body.len() as u64);
+    }
+    rewrite::connection(out, client.keep_alive, client.version);
+    out.extend_from_slice(b"\r\n");
+    if !client.head {
+        out.extend_from_slice(&answer.body);
+    }
+    let patience = context.service.timeouts.send;
+    match downstream.send(&scratch.to_downstream, patience, context.handle.now()).await {
+        Ok(()) if client.keep_alive => Next::KeepAlive,
+        Ok(()) if asked_to_stay || expects => Next::Linger,
+        Ok(()) | Err(_) => Next::Close,
+    }
+}
+
+/// Tells the client why its request failed. The connection goes on where `client` allows it.
+pub(super) async fn failure(
+    context: &ServiceContext,
+    downstream: &Downstream,
+    scratch: &mut Scratch,
+    failure: &Failure,
+    client: Client,
+) -> Next {
+    let reason = StatusCode::from_u16(failure.status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error");
+    let out = &mut scratch.to_downstream;
+    out.clear();
+    let body = format!("{} {reason}\n", failure.status);
+    rewrite::status_line(out, failure.status, reason.as_bytes());
+    rewrite::date(out);
+    out.extend_from_slice(b"Content-Type: text/plain\r\n");
+    rewrite::content_length(out, body.len() as u64);
+    let keep_alive = client.keep_alive && !context.is_draining();
+    rewrite::connection(out, keep_alive, client.version);
+    out.extend_from_slice(b"\r\n");
+    if !client.head {
+        out.extend_from_slice(body.as_bytes());
+    }
+    match downstream.send(out, context.service.timeouts.send, context.handle.now()).await {
+        Ok(()) if keep_alive => Next::KeepAlive,
+        Ok(()) => Next::Linger,
+        Err(_) => Next::Close,
+    }
+}
+
+/// Reads a request's body and throws it away.
+async fn discard(
+    context: &ServiceContext,
+    downstream: &mut Downstream,
+    out: &mut Vec<u8>,
+    mut pump: Pump,
+    began: Instant,
+) -> Result<(), Failure> {
+    let timeouts = &context.service.timeouts;
+    let Downstream { stream, unread, timer, .. } = downstream;
+    let mut moves = u64::MAX;
+    poll_fn(|cx| {
+        match pump.poll(cx, &mut Ends { source: stream, unread, sink: None, out }) {
+            Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(|error| body_failure(&error))),
+            Poll::Pending => {}
+        }
+        if moves != pump.moves() {
+            moves = pump.moves();
+            timer.set((context.handle.now() + timeouts.body).min(began + timeouts.request));
+        }
+        timer
+            .poll_expired(cx)
+            .map(|()| Err(Failure::downstream(408, "the body took longer than the body or request time-out")))
+    })
+    .await
+}
+
+/// What is wrong with a request's body, as the client is told.
+pub(super) fn body_failure(error: &PumpError) -> Failure {
+    match error {
+        PumpError::Source(error) => Failure::downstream(400, format!("the client's connection failed: {error}")),
+        PumpError::Truncated => Failure::downstream(400, "the client closed before the end of its body"),
+        PumpError::Malformed(why) => Failure::downstream(400, *why),
+        PumpError::TooLarge => Failure::downstream(413, "the body is larger than limits.max_body"),
+        PumpError::Sink(error) => Failure::upstream(502, format!("writing to the server failed: {error}")),
+    }
+}

@@ -1,0 +1,255 @@
+//! Writes the head that goes on from the head that came in: hop-by-hop fields out, River's own in.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use crate::http::{Framing, Known, Method, RequestHead, ResponseHead, Target, Version};
+
+/// What River adds to a request on its way to the server.
+pub(super) struct RequestContext<'a> {
+    /// The client's address; none where it came over a Unix socket.
+    pub(super) client: Option<IpAddr>,
+    /// The pseudonym for `Via`, where one is wanted.
+    pub(super) via: Option<&'a [u8]>,
+    /// The server's name, for a request that came without `Host` (HTTP/1.0).
+    pub(super) server: &'a str,
+}
+
+/// How a response's body goes to the client, and what becomes of the connection.
+pub(super) struct ResponseContext<'a> {
+    pub(super) via: Option<&'a [u8]>,
+    /// How the body is framed on its way to the client.
+    pub(super) framing: Framing,
+    /// The connection stays open for another request.
+    pub(super) keep_alive: bool,
+    /// The client spoke HTTP/1.0, where staying open has to be said.
+    pub(super) client_version: Version,
+}
+
+/// Appends the head of the request that goes to the server.
+///
+/// The target goes on as it was written, in origin form (RFC 9112 §3.2.1). `X-Forwarded-For`, `-Proto` and `-Host` that
+/// a client sends are replaced: River trusts nobody's word for them.
+pub(super) fn request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, context: &RequestContext<'_>) {
+    out.extend_from_slice(head.method_span.of(buf));
+    out.push(b' ');
+    target(out, buf, head);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = match &head.form {
+        Target::Absolute { authority, .. } => authority.of(buf),
+        Target::Origin | Target::Asterisk => head.host.of(buf),
+    };
+    let host = if host.is_empty() { context.server.as_bytes() } else { host };
+    field(out, b"Host", host);
+    for sent in head.fields.iter().filter(|sent| !sent.drop) {
+        match sent.known {
+            Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Expect
+            | Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost => {}
+            Known::Via if context.via.is_some() => {}
+            _ => field(out, sent.name.of(buf), sent.value.of(buf)),
+        }
+    }
+    if let Some(pseudonym) = context.via {
+        via(out, buf, &head.fields, head.version, pseudonym);
+    }
+    if let Some(client) = context.client {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        address(out, client);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+    field(out, b"X-Forwarded-Host", host);
+    match head.framing {
+        Framing::Length(length) => content_length(out, length),
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    if head.expect_continue {
+        out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    if head.upgrade {
+        upgrade(out, buf, &head.fields);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head of the response that goes to the client.
+pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, context: &ResponseContext<'_>) {
+    status_line(out, head.status, head.reason.of(buf));
+    let switching = head.status == 101;
+    let interim = head.status < 200;
+    let mut dated = interim;
+    for sent in head.fields.iter().filter(|sent| !sent.drop) {
+        match sent.known {
+            // What HEAD would have got, and what 304 stands for, is the server's to say (RFC 9110 §8.6).
+            Known::ContentLength if context.framing == Framing::None && !interim && head.status != 204 => {
+                field(out, sent.name.of(buf), sent.value.of(buf));
+            }
+            Known::ContentLength | Known::TransferEncoding => {}
+            Known::Via if context.via.is_some() => {}
+            known => {
+                dated |= known == Known::Date;
+                field(out, sent.name.of(buf), sent.value.of(buf));
+            }
+        }
+    }
+    if !dated {
+        date(out);
+    }
+    if let Some(pseudonym) = context.via {
+        via(out, buf, &head.fields, head.version, pseudonym);
+    }
+    match context.framing {
+        Framing::Length(length) => content_length(out, length),
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    if switching {
+        upgrade(out, buf, &head.fields);
+    } else if !interim {
+        connection(out, context.keep_alive, context.client_version);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the status line of a response.
+pub(super) fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    number(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what the client must know of the connection's future; in HTTP/1.1 staying open goes without saying.
+pub(super) fn connection(out: &mut Vec<u8>, keep_alive: bool, client_version: Version) {
+    match (keep_alive, client_version) {
+        (true, Version::Http11) => {}
+        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+    }
+}
+
+/// Appends `Date` (RFC 9110 §6.6.1).
+pub(super) fn date(out: &mut Vec<u8>) {
+    field(out, b"Date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+}
+
+/// Appends `Content-Length`.
+pub(super) fn content_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    number(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one field line.
+pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn target(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
+    match &head.form {
+        Target::Origin => out.extend_from_slice(head.target.of(buf)),
+        Target::Asterisk => out.push(b'*'),
+        Target::Absolute { path, .. } => match path.of(buf) {
+            // RFC 9112 §3.2.4: a whole server's options are asked for without a path.
+            b"" if head.method == Method::Options => out.push(b'*'),
+            path if path.first() == Some(&b'/') => out.extend_from_slice(path),
+            query => {
+                out.push(b'/');
+                out.extend_from_slice(query);
+            }
+        },
+    }
+}
+
+/// Appends `Connection: upgrade` and the protocols that were named.
+fn upgrade(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field]) {
+    out.extend_from_slice(b"Connection: upgrade\r\n");
+    for sent in fields.iter().filter(|sent| sent.known == Known::Upgrade) {
+        field(out, b"Upgrade", sent.value.of(buf));
+    }
+}
+
+/// Appends one `Via` that holds what came and River's own (RFC 9110 §7.6.3).
+fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field], version: Version, pseudonym: &[u8]) {
+    out.extend_from_slice(b"Via: ");
+    for sent in fields.iter().filter(|sent| sent.known == Known::Via && !sent.drop) {
+        out.extend_from_slice(sent.value.of(buf));
+        out.extend_from_slice(b", ");
+    }
+    out.extend_from_slice(match version {
+        Version::Http10 => b"1.0 ",
+        Version::Http11 => b"1.1 ",
+    });
+    out.extend_from_slice(pseudonym);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn address(out: &mut Vec<u8>, client: IpAddr) {
+    use std::io::Write as _;
+    // A client of a dual-stack socket is named by the address it has in its own family.
+    let written = match client.to_canonical() {
+        IpAddr::V4(v4) => {
+            for (place, octet) in v4.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(octet));
+            }
+            Ok(())
+        }
+        IpAddr::V6(v6) => write!(out, "{v6}"),
+    };
+    // Writing to a Vec does not fail.
+    debug_assert!(written.is_ok());
+}
+
+fn number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        used += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for value in [0, 1, 9, 10, 200, 65535, u64::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        for text in ["127.0.0.1", "10.0.255.9", "::1", "2001:db8::5"] {
+            let mut out = Vec::new();
+            address(&mut out, text.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+        let mut out = Vec::new();
+        address(&mut out, "::ffff:10.1.2.3".parse().unwrap());
+        assert_eq!(out, b"10.1.2.3");
+    }
+}

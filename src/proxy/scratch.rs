@@ -1,0 +1,47 @@
+//! What one exchange needs besides its two buffers, kept by the worker between exchanges.
+
+use std::cell::RefCell;
+
+use crate::http::{RequestHead, ResponseHead};
+
+/// Parsed heads and heads being written. Belongs to one exchange at a time.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) request: RequestHead,
+    pub(super) response: ResponseHead,
+    /// For the server.
+    pub(super) to_upstream: Vec<u8>,
+    /// For the client.
+    pub(super) to_downstream: Vec<u8>,
+    /// The request line as it went to the server, cut to what a log line bears.
+    pub(super) line: Vec<u8>,
+}
+
+/// A worker's free scratches.
+#[derive(Debug, Default)]
+pub(super) struct Scratches {
+    free: RefCell<Vec<Box<Scratch>>>,
+}
+
+/// More than these are given back to the allocator.
+const MOST_KEPT: usize = 256;
+
+/// A buffer that grew above this is given back rather than kept.
+const LARGEST_KEPT: usize = 64 << 10;
+
+impl Scratches {
+    pub(super) fn take(&self) -> Box<Scratch> {
+        self.free.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn put(&self, mut scratch: Box<Scratch>) {
+        let mut free = self.free.borrow_mut();
+        let small = scratch.to_upstream.capacity().max(scratch.to_downstream.capacity()) <= LARGEST_KEPT;
+        if small && free.len() < MOST_KEPT {
+            scratch.to_upstream.clear();
+            scratch.to_downstream.clear();
+            scratch.line.clear();
+            free.push(scratch);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The idle connections to one server, newest first.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::PoolSettings;
+use crate::runtime::Stream;
+
+/// The idle connections of one worker to one server.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    /// Oldest at the front.
+    idle: RefCell<VecDeque<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Stream,
+    requests: u64,
+    since: Instant,
+}
+
+impl Pool {
+    /// The connection that fell idle last, if one is still good; those found stale on the way are closed.
+    ///
+    /// The newest is taken because it is the least likely to have been closed by the server meanwhile.
+    pub(super) fn take(&self, settings: &PoolSettings, now: Instant) -> Option<(Stream, u64)> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(connection) = idle.pop_back() {
+            if connection.is_good(settings, now) {
+                return Some((connection.stream, connection.requests));
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection, unless the pool is full or the server has already closed it or said something unasked.
+    ///
+    /// `sweeper` is woken when something happens to the connection while it is idle.
+    pub(super) fn put(&self, stream: Stream, requests: u64, settings: &PoolSettings, now: Instant, sweeper: &Waker) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= settings.max_idle {
+            return;
+        }
+        if let Poll::Ready(()) = stream.poll_readable(&mut Context::from_waker(sweeper)) {
+            return;
+        }
+        idle.push_back(Idle { stream, requests, since: now });
+    }
+
+    /// Closes what is stale and tells when the oldest of the rest will be.
+    pub(super) fn sweep(&self, settings: &PoolSettings, now: Instant) -> Option<Instant> {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|connection| connection.is_good(settings, now));
+        idle.front().map(|oldest| oldest.since + settings.idle_timeout)
+    }
+}
+
+impl Idle {
+    fn is_good(&self, settings: &PoolSettings, now: Instant) -> bool {
+        self.stream.is_quiet() && now.saturating_duration_since(self.since) < settings.idle_timeout
+    }
+}
