@@ -14,6 +14,8 @@ use crate::runtime::Stream;
 pub(super) enum Next {
     /// Another request may come.
     KeepAlive,
+    /// No request had come after all.
+    StillIdle,
     /// It is closed; the client expects that and sends nothing more.
     Close,
     /// It is closed, and the client may not know yet.
@@ -26,23 +28,25 @@ pub(super) enum Next {
 pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<IpAddr>) {
     let handle = &context.handle;
     let timeouts = &context.service.timeouts;
-    let timer = handle.timer();
-    let mut wait = timeouts.head;
     let mut stream = stream;
-    let mut timer = timer;
+    let mut timer = handle.timer();
+    let mut until = handle.now() + timeouts.head;
     loop {
         // Idle: no buffer is held.
-        if let Awaited::Nothing = Downstream::await_request(&stream, &timer, handle.now() + wait).await {
+        if let Awaited::Nothing = Downstream::await_request(&stream, &timer, until).await {
             return;
         }
-        wait = timeouts.idle;
         let mut downstream = Downstream { stream, unread: handle.buffers().take(), timer, client };
         loop {
             let mut scratch = context.scratches.take();
             let next = one_request(&context, &mut downstream, &mut scratch).await;
             context.scratches.put(scratch);
             match next {
-                Next::KeepAlive if downstream.unread.is_empty() => break,
+                Next::StillIdle => break,
+                Next::KeepAlive if downstream.unread.is_empty() => {
+                    until = handle.now() + timeouts.idle;
+                    break;
+                }
                 // The next request is already here.
                 Next::KeepAlive => {}
                 Next::Close => return,
@@ -69,6 +73,7 @@ async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scra
             Handler::Respond(answer) => respond::fixed(context, downstream, scratch, length, began, answer).await,
         },
         HeadRead::Gone => Next::Close,
+        HeadRead::Nothing => Next::StillIdle,
         HeadRead::Refuse(failure) => {
             log(context, downstream, &[], "", &failure);
             respond::failure(context, downstream, scratch, &failure, respond::Client::unknown()).await

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(super) enum HeadRead {
     Whole(usize),
     /// The client closed or reset the connection before the head's end.
     Gone,
+    /// Nothing has come after all.
+    Nothing,
     /// It is to be refused.
     Refuse(Failure),
 }
@@ -87,12 +89,11 @@ impl Downstream {
                     Poll::Pending => break,
                 }
             }
+            if self.unread.is_empty() {
+                return Poll::Ready(HeadRead::Nothing);
+            }
             self.timer.poll_expired(cx).map(|()| {
-                if self.unread.is_empty() {
-                    HeadRead::Gone
-                } else {
-                    HeadRead::Refuse(Failure::downstream(408, "the head took longer than the head time-out"))
-                }
+                HeadRead::Refuse(Failure::downstream(408, "the head took longer than the head time-out"))
             })
         })
         .await
@@ -120,7 +121,7 @@ impl Downstream {
 
     /// Closes the connection after a response that the client may still be reading.
     pub(super) async fn linger(mut self, now: Instant) {
-        if self.stream.shutdown_write().is_err() {
+        if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         self.timer.set(now + LINGER);

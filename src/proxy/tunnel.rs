@@ -1,6 +1,7 @@
 //! What a connection becomes after 101: bytes both ways, each direction ending by itself.
 
 use std::future::poll_fn;
+use std::net::Shutdown;
 use std::task::Poll;
 
 use super::ServiceContext;
@@ -83,7 +84,7 @@ impl Half {
             Poll::Ready(Ok(())) => {
                 self.ended = true;
                 // It fails where the sink is gone already, which its own direction will tell.
-                let _ = sink.shutdown_write();
+                let _ = sink.shutdown(Shutdown::Write);
                 Ok(())
             }
             Poll::Ready(Err(error)) => Err(error),

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use super::PoolSettings;
@@ -44,7 +44,7 @@ impl Pool {
         if idle.len() >= settings.max_idle {
             return;
         }
-        if let Poll::Ready(()) = stream.poll_readable(&mut Context::from_waker(sweeper)) {
+        if !stream.is_quiet() || stream.poll_readable(&mut Context::from_waker(sweeper)).is_ready() {
             return;
         }
         idle.push_back(Idle { stream, requests, since: now });

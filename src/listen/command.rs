@@ -1,0 +1,49 @@
+//! What workers are told by the control thread and by each other.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use smol::channel::Sender;
+
+use super::load::Place;
+use crate::base::ListenerId;
+
+/// A listening socket and the service it feeds, by the service's place in the configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) id: ListenerId,
+    pub(super) fd: Arc<OwnedFd>,
+    pub(super) service: usize,
+}
+
+/// A connection that another worker accepted.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) fd: OwnedFd,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) service: usize,
+    pub(super) place: Place,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Serve this connection.
+    Serve(Arrival),
+    /// The service has room for connections again.
+    Freed { service: usize },
+    /// Accept no more. What is queued is accepted first, so that no connection waits for a worker that was woken for
+    /// it and left.
+    StopAccepting { done: Sender<()> },
+    /// Accept again from every listener that is still held.
+    ResumeAccepting,
+    /// Give these listeners up, or all of them.
+    Close { listeners: Option<Vec<ListenerId>>, done: Sender<()> },
+    /// Tell connections to leave, or no longer.
+    Drain(bool),
+    /// Close every connection.
+    CloseAll { done: Sender<()> },
+    /// End.
+    Stop,
+}

@@ -1,0 +1,133 @@
+//! How many connections there are: of each worker and of each service. Touched when a connection begins or ends,
+//! never by a request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use smol::channel::Sender;
+
+use super::command::Command;
+
+/// The counts that all workers share.
+#[derive(Debug)]
+pub(super) struct Load {
+    /// Connections of each worker.
+    workers: Vec<AtomicUsize>,
+    /// Connections of each service and the most it may have.
+    services: Vec<(AtomicUsize, usize)>,
+    /// Told whenever a worker's last connection has ended.
+    idle: Sender<()>,
+}
+
+/// A connection's place in the counts; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    load: Arc<Load>,
+    worker: usize,
+    service: usize,
+    mailboxes: Arc<[Sender<Command>]>,
+}
+
+/// A worker passes a connection on if another has so many fewer. One would send every other connection across.
+const SLACK: usize = 2;
+
+impl Load {
+    /// `limits` holds the most connections of each service.
+    pub(super) fn new(workers: usize, limits: impl Iterator<Item = usize>, idle: Sender<()>) -> Self {
+        Self {
+            workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            services: limits.map(|limit| (AtomicUsize::new(0), limit)).collect(),
+            idle,
+        }
+    }
+
+    /// All connections.
+    pub(super) fn connections(&self) -> usize {
+        self.workers.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The service may have another connection.
+    pub(super) fn has_room(&self, service: usize) -> bool {
+        self.services.get(service).is_some_and(|(count, limit)| count.load(Ordering::SeqCst) < *limit)
+    }
+
+    /// The worker that is to serve a connection which `accepted_by` has accepted.
+    pub(super) fn choose(&self, accepted_by: usize) -> usize {
+        let count = |worker: usize| self.workers.get(worker).map_or(usize::MAX, |count| count.load(Ordering::Relaxed));
+        let fewest = (0..self.workers.len()).min_by_key(|&worker| count(worker)).unwrap_or(accepted_by);
+        if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
+    }
+
+    /// Counts a connection in.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        worker: usize,
+        service: usize,
+        mailboxes: &Arc<[Sender<Command>]>,
+    ) -> Place {
+        if let Some(count) = self.workers.get(worker) {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        if let Some((count, _)) = self.services.get(service) {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        Place { load: Arc::clone(self), worker, service, mailboxes: Arc::clone(mailboxes) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some((count, limit)) = self.load.services.get(self.service)
+            && count.fetch_sub(1, Ordering::SeqCst) >= *limit
+        {
+            // The service was full, so its accept loops wait to be told that it no longer is.
+            for mailbox in &*self.mailboxes {
+                // A worker that is gone accepts nothing.
+                let _ = mailbox.try_send(Command::Freed { service: self.service });
+            }
+        }
+        if let Some(count) = self.load.workers.get(self.worker)
+            && count.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            // A full channel already holds the same news.
+            let _ = self.load.idle.try_send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_spread_over_workers_whoever_accepts() {
+        let (idle, _news) = smol::channel::bounded(1);
+        let load = Arc::new(Load::new(4, [1000].into_iter(), idle));
+        let mailboxes: Arc<[_]> = Arc::new([]);
+        let places: Vec<_> = (0..400).map(|_| load.enter(load.choose(0), 0, &mailboxes)).collect();
+        for count in &load.workers {
+            let count = count.load(Ordering::Relaxed);
+            assert!((98..=104).contains(&count), "{load:?}");
+        }
+        drop(places);
+        assert_eq!(load.connections(), 0);
+    }
+
+    #[test]
+    fn a_full_service_says_so_and_tells_when_it_is_not() {
+        let (idle, news) = smol::channel::bounded(1);
+        let load = Arc::new(Load::new(1, [2].into_iter(), idle));
+        let (mailbox, commands) = smol::channel::unbounded();
+        let mailboxes: Arc<[_]> = Arc::new([mailbox]);
+        let first = load.enter(0, 0, &mailboxes);
+        assert!(load.has_room(0));
+        let second = load.enter(0, 0, &mailboxes);
+        assert!(!load.has_room(0));
+        drop(first);
+        assert!(matches!(commands.try_recv(), Ok(Command::Freed { service: 0 })));
+        assert!(news.try_recv().is_err());
+        drop(second);
+        assert!(commands.try_recv().is_err());
+        assert!(news.try_recv().is_ok());
+    }
+}
