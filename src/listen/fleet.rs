@@ -15,7 +15,7 @@ use super::worker::{self, Outset};
 use crate::base::ListenerId;
 use crate::proxy::Service;
 use crate::runtime::{self, Thread};
-use crate::system::Listening;
+use crate::system::{Listening, Origin};
 
 /// All workers of the process. Before [`start`](Self::start) there are none.
 ///
@@ -90,7 +90,7 @@ impl Fleet {
 
     /// Gives up `listeners`: accepts what is queued, then lets go of the sockets.
     pub fn close_listeners(&self, listeners: Vec<ListenerId>) -> impl Future<Output = ()> + use<> {
-        self.ask(|done| Command::Close { listeners: Some(listeners.clone()), done })
+        self.ask(move |done| Command::Close { listeners: Some(listeners.clone()), done })
     }
 
     /// Gives up all listeners.
@@ -143,7 +143,11 @@ impl Fleet {
                 let Some((place, service)) = fed else {
                     return Err(io::Error::other(format!("listener {id} feeds no service")));
                 };
-                tracing::info!(target: "river::listen", service = &*service.name, %id, %address, %origin, "listening");
+                let origin = match origin {
+                    Origin::Fresh => "fresh",
+                    Origin::Inherited => "inherited",
+                };
+                tracing::info!(target: "river::listen", service = &*service.name, %id, %address, origin, "listening");
                 Ok(Door { id, fd, service: place })
             })
             .collect()
@@ -157,7 +161,7 @@ impl Fleet {
     }
 
     /// Sends a command whose `done` each worker drops when it has obeyed.
-    fn ask(&self, command: impl Fn(Sender<()>) -> Command) -> impl Future<Output = ()> + use<> {
+    fn ask<F: Fn(Sender<()>) -> Command>(&self, command: F) -> impl Future<Output = ()> + use<F> {
         let (done, all_done) = smol::channel::bounded(1);
         self.tell(|| command(done.clone()));
         drop(done);

@@ -1,1 +1,5 @@
 //! Logs.
+
+mod log;
+
+pub use log::{Log, start};
