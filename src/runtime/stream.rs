@@ -1,0 +1,347 @@
+//! Stream sockets, TCP and Unix.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use super::reactor::Reactor;
+use super::source::Source;
+
+/// The most slices that one `sendmsg` takes (`UIO_MAXIOV`).
+const SLICES: usize = 1024;
+
+/// A connected stream socket, TCP or Unix, registered with one worker.
+///
+/// All methods take `&self`: one task may read while another writes. Of each direction one task can wait at a
+/// time; the last to ask is woken.
+///
+/// # Fairness
+///
+/// A task whose streams are always ready would never give up the thread. After 64 reads, writes and accepts that
+/// succeeded within one poll of a task, the next one is [`Pending`](Poll::Pending), with the task already woken:
+/// other tasks run and epoll is asked before it goes on.
+///
+/// # When a read is attempted
+///
+/// epoll reports changes only, so a stream remembers what it was told. An attempt that finds the socket's queue
+/// empty (`EAGAIN`) makes it wait for the next report. On TCP so does a read that fills less than the space it was given,
+/// which saves the attempt that would fail; but not once the peer has closed or the socket failed, because the end
+/// is still to be read then, and not once the peer has sent urgent data, at whose mark reads stop short. On Unix
+/// sockets a read also stops short at every message that carries descriptors, so there only `EAGAIN` counts.
+pub struct Stream {
+    link: Link,
+    fd: OwnedFd,
+}
+
+impl Stream {
+    /// Registers a non-blocking stream socket; with `ready`, an attempt in both directions is worth its call.
+    pub(super) fn register(reactor: &Rc<Reactor>, fd: OwnedFd, kind: Kind, ready: bool) -> io::Result<Self> {
+        let source = reactor.register_stream(&fd, ready)?;
+        Ok(Self { link: Link { source, reactor: Rc::clone(reactor), kind }, fd })
+    }
+
+    /// Registers a non-blocking stream socket of unknown kind, for which the kernel is asked.
+    pub(super) fn adopt(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
+        let kind = match rustix::net::sockopt::socket_domain(&fd)? {
+            AddressFamily::INET | AddressFamily::INET6 => Kind::Tcp,
+            _ => Kind::Other,
+        };
+        Self::register(reactor, fd, kind, true)
+    }
+
+    /// Reads what is there, into the start of `buf`; 0 means that the peer has closed its direction, or that `buf`
+    /// is empty.
+    ///
+    /// # Errors
+    ///
+    /// What `recv(2)` reports, a connection reset for one; never `WouldBlock`.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.link.reactor.poll_budget(cx));
+        loop {
+            ready!(self.link.source.poll_readable(cx));
+            match rustix::net::recv(&self.fd, &mut *buf, RecvFlags::empty()) {
+                Ok((count, _)) => {
+                    self.link.reactor.spend();
+                    if count < buf.len() {
+                        self.link.drained();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(Errno::AGAIN) => self.link.source.readable.set(false),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Resolves, without a system call, once a read is worth one: bytes, the end or an error have been reported
+    /// and not been read, or may be there. Until then it keeps the waker, so that a pool can leave it with an idle
+    /// connection.
+    ///
+    /// It may resolve without cause: for a new stream, after a read that filled its buffer, and on a Unix socket
+    /// after any read until [`is_stale`](Self::is_stale) or a read found it empty.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.link.source.poll_readable(cx)
+    }
+
+    /// Sends a part of `buf` from its start, and returns how many bytes that was: at least 1, unless `buf` is
+    /// empty.
+    ///
+    /// # Errors
+    ///
+    /// What `send(2)` reports; a broken pipe raises no signal; never `WouldBlock`.
+    pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, buf.len(), || rustix::net::send(&self.fd, buf, SendFlags::NOSIGNAL))
+    }
+
+    /// Like [`poll_write`](Self::poll_write), from several slices with one system call. Of more than 1024 slices, the first
+    /// 1024 are looked at.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_write`](Self::poll_write).
+    pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let bufs = bufs.get(..SLICES).unwrap_or(bufs);
+        self.poll_send(cx, bufs.iter().map(|buf| buf.len()).sum(), || {
+            rustix::net::sendmsg(&self.fd, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        })
+    }
+
+    /// Reads what is there, as [`poll_read`](Self::poll_read) does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_read`](Self::poll_read).
+    pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_read(cx, buf)).await
+    }
+
+    /// Waits until a read is worth a system call, as [`poll_readable`](Self::poll_readable) does.
+    pub async fn readable(&self) {
+        poll_fn(|cx| self.poll_readable(cx)).await;
+    }
+
+    /// Sends all of `buf`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_write`](Self::poll_write); a part of `buf` may have been sent.
+    pub async fn write_all(&self, mut buf: &[u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            let count = poll_fn(|cx| self.poll_write(cx, buf)).await?;
+            buf = buf.get(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error. An idle
+    /// connection to an upstream server that is stale must not be used again.
+    ///
+    /// What epoll has not reported yet, it cannot know. It makes a system call (a `recv` that takes nothing out)
+    /// only where the last read did not show whether the queue is empty; see [`poll_readable`](Self::poll_readable).
+    pub fn is_stale(&self) -> bool {
+        let source = &self.link.source;
+        if source.closed.get() {
+            return true;
+        }
+        if source.readable.get() {
+            let mut byte = [0];
+            match rustix::net::recv(&self.fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => source.readable.set(false),
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    /// Whether nothing has happened since a read found the end of what there was: the opposite of
+    /// [`is_stale`](Self::is_stale).
+    pub fn is_quiet(&self) -> bool {
+        !self.is_stale()
+    }
+
+    /// Whether the peer has closed its direction, or the socket has failed, as far as epoll has reported. Bytes may
+    /// still be there to read.
+    pub fn is_closed(&self) -> bool {
+        self.link.source.closed.get()
+    }
+
+    /// Closes one direction or both; what was written before is still sent.
+    ///
+    /// # Errors
+    ///
+    /// What `shutdown(2)` reports: `NotConnected` if the peer has reset the connection.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => rustix::net::Shutdown::Read,
+            Shutdown::Write => rustix::net::Shutdown::Write,
+            Shutdown::Both => rustix::net::Shutdown::Both,
+        };
+        Ok(rustix::net::shutdown(&self.fd, how)?)
+    }
+
+    /// Gives the socket up, open and no longer known to this worker's epoll, so that it can be passed to another
+    /// process or worker. Bytes that have not been read go with it.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_ctl(2)` reports; nothing is known to make it fail. The socket is closed then.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        let Self { link, fd } = self;
+        link.reactor.unwatch(&fd)?;
+        Ok(fd)
+    }
+
+    /// Resolves once a non-blocking connect has come to its end, well or not.
+    pub(super) fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.link.source.poll_writable(cx));
+        Poll::Ready(match rustix::net::sockopt::socket_error(&self.fd) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) | Err(error) => Err(error.into()),
+        })
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        length: usize,
+        send: impl Fn() -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if length == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.link.reactor.poll_budget(cx));
+        loop {
+            ready!(self.link.source.poll_writable(cx));
+            match send() {
+                Ok(count) => {
+                    self.link.reactor.spend();
+                    if count < length && !self.link.source.failed.get() {
+                        // The send buffer is full, and the kernel will report when it no longer is.
+                        self.link.source.writable.set(false);
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(Errno::AGAIN) => self.link.source.writable.set(false),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("fd", &self.fd.as_raw_fd())
+            .field("kind", &self.link.kind)
+            .field("readable", &self.link.source.readable.get())
+            .field("writable", &self.link.source.writable.get())
+            .field("closed", &self.link.source.closed.get())
+            .finish()
+    }
+}
+
+impl AsyncRead for &Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Stream::poll_read(&self, cx, buf)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Self::poll_read(&self, cx, buf)
+    }
+}
+
+impl AsyncWrite for &Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Stream::poll_write(&self, cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Stream::poll_write_vectored(&self, cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown(Shutdown::Write))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write(&self, cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write_vectored(&self, cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown(Shutdown::Write))
+    }
+}
+
+/// What the worker has to know of a socket's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A short read means that nothing is left.
+    Tcp,
+    /// A short read means nothing.
+    Other,
+}
+
+/// A stream's place in the reactor.
+///
+/// Apart from the descriptor so that [`Stream::into_fd`] can take that out. Dropping a stream forgets its source and closes
+/// the descriptor, which takes it out of epoll without a system call of its own: nothing else can hold the
+/// socket, because only `into_fd` gives it away. Should a child process hold it between fork and exec, what epoll
+/// reports meanwhile carries a token that is no longer known.
+struct Link {
+    source: Rc<Source>,
+    reactor: Rc<Reactor>,
+    kind: Kind,
+}
+
+impl Link {
+    /// A read has returned less than it was asked for.
+    fn drained(&self) {
+        if self.kind == Kind::Tcp && !self.source.closed.get() && !self.source.urgent.get() {
+            self.source.readable.set(false);
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.reactor.forget(&self.source);
+    }
+}
