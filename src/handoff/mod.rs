@@ -1,1 +1,29 @@
-//! The hand-over: messages, the pure protocol machine of each side, the channel.
+//! The hand-over: messages, the pure protocol machine of each side, the channel they talk over.
+//!
+//! [`Incumbent`] and [`Successor`] decide what may be said when; they do no I/O and know no clock. [`Giver`] and
+//! [`Taker`] run them over a [`Channel`], and the [`Desk`] is where the instance in service receives waiters.
+
+mod channel;
+mod desk;
+mod failure;
+mod giver;
+mod incumbent;
+mod message;
+mod successor;
+mod taker;
+mod upgrade_socket;
+
+pub use channel::{Channel, ChannelError, Incoming};
+pub use desk::{Desk, DeskEvent, Identity};
+pub use failure::Failure;
+pub use giver::{Giver, GiverEvent};
+pub use incumbent::Incumbent;
+pub use message::{MAX_FRAME, Message, MessageError, PROTOCOL_VERSIONS};
+pub use successor::Successor;
+pub use taker::{Taker, TakerEvent};
+pub use upgrade_socket::{ConnectError, UpgradeSocket, connect};
+
+use std::time::Duration;
+
+/// How long a peer may take to introduce itself, on either side.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);

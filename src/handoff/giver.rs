@@ -1,0 +1,255 @@
+//! The incumbent's side of one hand-over over a real channel, with its deadlines.
+
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use std::future::Future;
+
+use async_io::{Async, Timer};
+
+use super::incumbent::Output;
+use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
+use crate::base::{Label, ListenerId};
+use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
+
+/// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
+const BATCH_BYTES: usize = 48 * 1024;
+
+/// The conversation with one successor, from its first byte to its last.
+///
+/// The connection stays open after the hand-over has failed or passed: its end says that the successor will touch
+/// nothing any more.
+#[derive(Debug)]
+pub struct Giver {
+    channel: Channel,
+    pid: u32,
+    pidfd: Async<OwnedFd>,
+    machine: Incumbent,
+    step_timeout: Duration,
+    deadline: Option<(&'static str, Timer)>,
+    batches: Vec<Vec<(Label, Arc<OwnedFd>)>>,
+    pending: std::collections::VecDeque<GiverEvent>,
+    closed: bool,
+    released: bool,
+}
+
+/// What the successor did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum GiverEvent {
+    /// It introduced itself.
+    Greeted,
+    /// It accepts on everything: commit or refuse.
+    Ready,
+    /// It serves, and does not want these listeners.
+    Owned(Vec<ListenerId>),
+    /// It ends on purpose.
+    Released,
+    /// The hand-over failed; this instance serves on.
+    Failed(Failure),
+    /// The connection ended after the hand-over had failed: the successor touches nothing any more.
+    Gone,
+    /// The successor's process ended, without `Released`, after it was `Owned`.
+    Died,
+}
+
+impl Giver {
+    /// A conversation with whoever connected to the upgrade socket.
+    ///
+    /// # Errors
+    /// When the reactor does not take the peer's pidfd.
+    pub fn new(channel: Channel, peer: Peer, step_timeout: Duration) -> std::io::Result<Self> {
+        let (pid, pidfd) = peer.into_parts();
+        let mut giver = Self {
+            channel,
+            pid,
+            // A pidfd is opened nonblocking already and has no flags to set.
+            pidfd: Async::new_nonblocking(pidfd)?,
+            machine: Incumbent::default(),
+            step_timeout,
+            deadline: None,
+            batches: Vec::new(),
+            pending: std::collections::VecDeque::new(),
+            closed: false,
+            released: false,
+        };
+        giver.arm();
+        Ok(giver)
+    }
+
+    /// The successor's process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets the successor wait, and tells it which listeners it will be offered.
+    pub fn welcome(&mut self, identity: &Identity, inventory: &[ListenerId]) {
+        let parts = split(inventory.to_vec(), usize::MAX, |id| id.to_string().len());
+        let outputs = self.machine.welcome(std::process::id(), &identity.build, identity.generation, parts);
+        self.perform(outputs);
+    }
+
+    /// Offers these listeners. The answer is [`GiverEvent::Ready`] or a failure.
+    pub fn offer(&mut self, listeners: &[Listening]) {
+        let all = listeners.iter().map(|one| (one.label(), one.fd.clone())).collect();
+        self.batches = split(all, MAX_DESCRIPTORS, |(label, _): &(Label, _)| {
+            label.id.to_string().len().saturating_add(label.address.to_string().len())
+        });
+        if self.batches.is_empty() {
+            self.batches.push(Vec::new());
+        }
+        let outputs = self.machine.offer(u32::try_from(self.batches.len()).unwrap_or(u32::MAX));
+        self.perform(outputs);
+    }
+
+    /// Lets the successor take over, after [`GiverEvent::Ready`].
+    pub fn commit(&mut self) {
+        let outputs = self.machine.commit();
+        self.perform(outputs);
+    }
+
+    /// Says no. [`GiverEvent::Gone`] follows when the successor has closed its end.
+    pub fn refuse(&mut self, why: &str) {
+        let outputs = self.machine.refuse(why.to_owned());
+        self.perform(outputs);
+        // The host knows what it said.
+        self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
+    }
+
+    /// Tells the successor that this instance ends.
+    pub fn drained(&mut self) {
+        let outputs = self.machine.drained();
+        self.perform(outputs);
+    }
+
+    /// What the successor did next.
+    pub async fn next(&mut self) -> GiverEvent {
+        futures_lite::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// What the successor did next; the task is woken when there may be something. Pending for ever once it is gone.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<GiverEvent> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Poll::Ready(event);
+            }
+            if self.closed {
+                return self.poll_death(cx);
+            }
+            let outputs = match self.channel.poll_next(cx) {
+                Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
+                Poll::Ready(Err(ChannelError::Unreadable(error))) => {
+                    self.machine.unreadable(with_cause(&error))
+                }
+                Poll::Ready(Err(_)) => {
+                    self.closed = true;
+                    if self.machine.is_passed() {
+                        continue;
+                    }
+                    let mut outputs = self.machine.closed();
+                    if outputs.is_empty() && !self.released {
+                        self.pending.push_back(GiverEvent::Gone);
+                    }
+                    outputs.truncate(1);
+                    outputs
+                }
+                Poll::Pending => match &mut self.deadline {
+                    Some((_, timer)) => match Pin::new(timer).poll(cx) {
+                        Poll::Ready(_) => self.machine.deadline(),
+                        Poll::Pending => return Poll::Pending,
+                    },
+                    None => return Poll::Pending,
+                },
+            };
+            self.perform(outputs);
+        }
+    }
+
+    /// The end of a connection says nothing about a successor that serves: only the end of its process does.
+    fn poll_death(&mut self, cx: &mut Context<'_>) -> Poll<GiverEvent> {
+        if !self.machine.is_passed() {
+            return Poll::Pending;
+        }
+        match self.pidfd.poll_readable(cx) {
+            Poll::Ready(_) => {
+                let _ = self.machine.closed();
+                Poll::Ready(GiverEvent::Died)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(message) => self.send(&message, Vec::new()),
+                Output::SendBatch(number) => {
+                    let of = u32::try_from(self.batches.len()).unwrap_or(u32::MAX);
+                    let at = usize::try_from(number).unwrap_or(usize::MAX);
+                    let batch = self.batches.get_mut(at).map(std::mem::take).unwrap_or_default();
+                    let (labels, fds) = batch.into_iter().unzip();
+                    self.send(&Message::Offer { batch: number, of, labels }, fds);
+                }
+                Output::Greeted => self.pending.push_back(GiverEvent::Greeted),
+                Output::Ready => self.pending.push_back(GiverEvent::Ready),
+                Output::Owned(unwanted) => self.pending.push_back(GiverEvent::Owned(unwanted)),
+                Output::Released => {
+                    self.released = true;
+                    self.pending.push_back(GiverEvent::Released);
+                }
+                Output::Failed(failure) => self.pending.push_back(GiverEvent::Failed(failure)),
+            }
+        }
+        self.arm();
+    }
+
+    fn send(&mut self, message: &Message, fds: Vec<Arc<OwnedFd>>) {
+        if let Err(error) = self.channel.push(message, fds) {
+            let why = format!("cannot send {}: {}", message.name(), with_cause(&error));
+            let outputs = self.machine.refuse(why);
+            self.perform(outputs);
+        }
+    }
+
+    /// The time starts anew when the awaited step changes; all batches of an offer share one.
+    fn arm(&mut self) {
+        let awaited = self.machine.limited();
+        if awaited == self.deadline.as_ref().map(|(step, _)| *step) {
+            return;
+        }
+        self.deadline = awaited.map(|step| {
+            let timeout = if step == "Hello" { GREETING_TIMEOUT } else { self.step_timeout };
+            (step, Timer::after(timeout))
+        });
+    }
+}
+
+/// An error and what caused it, on one line.
+pub(super) fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_cause(cause)),
+        None => error.to_string(),
+    }
+}
+
+/// Cuts `all` into parts of at most `count` items whose sizes add up to about [`BATCH_BYTES`].
+fn split<T>(all: Vec<T>, count: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut parts: Vec<Vec<T>> = Vec::new();
+    let mut bytes = 0_usize;
+    for item in all {
+        let length = size(&item).saturating_add(32);
+        match parts.last_mut() {
+            Some(part) if part.len() < count && bytes.saturating_add(length) <= BATCH_BYTES => {
+                bytes = bytes.saturating_add(length);
+                part.push(item);
+            }
+            _ => {
+                bytes = length;
+                parts.push(vec![item]);
+            }
+        }
+    }
+    parts
+}

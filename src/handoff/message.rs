@@ -1,0 +1,255 @@
+//! The messages of a hand-over and their form on the wire.
+//!
+//! One message is one datagram of at most [`MAX_FRAME`] bytes: `river-handoff/VERSION`, a line feed, and the message
+//! as RON. `Hello` and `Refuse` keep the form of version 1 for ever, so that instances without a common version can
+//! still say so.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Label, ListenerId};
+
+/// The protocol versions this build speaks, the best one first.
+pub const PROTOCOL_VERSIONS: &[u32] = &[1];
+
+/// The longest message on the wire, in bytes.
+pub const MAX_FRAME: usize = 128 * 1024;
+
+const MAGIC: &str = "river-handoff/1\n";
+
+/// What the two instances say to each other; the arrows give the direction (S successor, I incumbent).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Message {
+    /// S → I: who waits, and which versions it speaks.
+    Hello {
+        /// Protocol versions, the preferred one first.
+        versions: Vec<u32>,
+        /// The successor's process id, for logs; what is trusted is `SO_PEERCRED`.
+        pid: u32,
+        /// The successor's build.
+        build: String,
+    },
+    /// I → S: it may wait.
+    Welcome {
+        /// The protocol version from here on.
+        version: u32,
+        /// The incumbent's process id, for logs and for the operator.
+        pid: u32,
+        /// The incumbent's build.
+        build: String,
+        /// The incumbent's generation; the successor's is one more.
+        generation: u64,
+    },
+    /// I → S: the listeners that will be offered.
+    Inventory {
+        /// Their identities.
+        ids: Vec<ListenerId>,
+        /// Whether another `Inventory` follows.
+        more: bool,
+    },
+    /// Either way: this hand-over will not be. The incumbent is the one that serves.
+    Refuse {
+        /// Why, as a sentence for the operator.
+        why: String,
+    },
+    /// I → S: one batch of listeners, whose descriptors come with it in the same order.
+    Offer {
+        /// The number of this batch, from 0.
+        batch: u32,
+        /// How many batches there are.
+        of: u32,
+        /// What each descriptor is said to be.
+        labels: Vec<Label>,
+    },
+    /// S → I: the batch was checked.
+    Adopted {
+        /// The number of the batch.
+        batch: u32,
+        /// Those of the batch that the successor's configuration does not have.
+        unwanted: Vec<ListenerId>,
+    },
+    /// S → I: everything listens and the workers accept.
+    Ready,
+    /// I → S: take the service over.
+    Commit,
+    /// S → I: taken; pidfile and upgrade socket are the successor's.
+    Owned,
+    /// I → S: the incumbent ends, nothing is left of it.
+    Drained,
+    /// S → I: the successor ends on purpose; do not take the listeners back.
+    Released,
+}
+
+/// Why a message cannot be sent or understood.
+#[derive(Debug)]
+pub enum MessageError {
+    /// The datagram does not begin as River's do, or is of a form this build does not know.
+    Foreign,
+    /// It is not a message of this version.
+    Malformed(ron::error::SpannedError),
+    /// A value has no form on the wire, such as a path that is not UTF-8.
+    Unwritable(ron::Error),
+    /// It is longer than [`MAX_FRAME`].
+    TooLong(usize),
+}
+
+impl Message {
+    /// The message as one datagram.
+    ///
+    /// # Errors
+    /// When it is too long or holds a value that cannot be written.
+    pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
+        let body = ron::to_string(self).map_err(MessageError::Unwritable)?;
+        let frame = [MAGIC.as_bytes(), body.as_bytes()].concat();
+        if frame.len() > MAX_FRAME {
+            return Err(MessageError::TooLong(frame.len()));
+        }
+        Ok(frame)
+    }
+
+    /// The message in a datagram. Anything unknown is an error.
+    ///
+    /// # Errors
+    /// [`MessageError`] for whatever is not exactly one message.
+    pub fn decode(frame: &[u8]) -> Result<Self, MessageError> {
+        if frame.len() > MAX_FRAME {
+            return Err(MessageError::TooLong(frame.len()));
+        }
+        let body = frame.strip_prefix(MAGIC.as_bytes()).ok_or(MessageError::Foreign)?;
+        ron::de::from_bytes(body).map_err(MessageError::Malformed)
+    }
+
+    /// The message's name, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "Hello",
+            Self::Welcome { .. } => "Welcome",
+            Self::Inventory { .. } => "Inventory",
+            Self::Refuse { .. } => "Refuse",
+            Self::Offer { .. } => "Offer",
+            Self::Adopted { .. } => "Adopted",
+            Self::Ready => "Ready",
+            Self::Commit => "Commit",
+            Self::Owned => "Owned",
+            Self::Drained => "Drained",
+            Self::Released => "Released",
+        }
+    }
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("the message is not of a form that this build knows"),
+            Self::Malformed(_) => f.write_str("the message cannot be understood"),
+            Self::Unwritable(_) => f.write_str("the message cannot be written"),
+            Self::TooLong(length) => {
+                write!(f, "the message has {length} bytes, but {MAX_FRAME} are the most")
+            }
+        }
+    }
+}
+
+impl std::error::Error for MessageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Malformed(cause) => Some(cause),
+            Self::Unwritable(cause) => Some(cause),
+            Self::Foreign | Self::TooLong(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Address;
+    use proptest::prelude::*;
+
+    fn ids() -> impl Strategy<Value = Vec<ListenerId>> {
+        proptest::collection::vec(
+            (any::<std::net::SocketAddr>(), ".{0,12}", 0_usize..9)
+                .prop_map(|(address, service, nth)| ListenerId::ephemeral(&address.into(), &service, nth)),
+            0..5,
+        )
+    }
+
+    fn labels() -> impl Strategy<Value = Vec<Label>> {
+        let address = prop_oneof![
+            any::<std::net::SocketAddrV4>().prop_map(|v4| Address::Tcp(v4.into())),
+            "/[a-z \"\\\\é]{1,20}".prop_map(|path| Address::Unix(path.into())),
+        ];
+        let label = address.prop_map(|address| Label { id: ListenerId::fixed(&address), address });
+        proptest::collection::vec(label, 0..5)
+    }
+
+    fn messages() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            (proptest::collection::vec(any::<u32>(), 0..4), any::<u32>(), any::<String>())
+                .prop_map(|(versions, pid, build)| Message::Hello { versions, pid, build }),
+            (any::<u32>(), any::<u32>(), any::<String>(), any::<u64>()).prop_map(
+                |(version, pid, build, generation)| Message::Welcome { version, pid, build, generation }
+            ),
+            (ids(), any::<bool>()).prop_map(|(ids, more)| Message::Inventory { ids, more }),
+            any::<String>().prop_map(|why| Message::Refuse { why }),
+            (any::<u32>(), any::<u32>(), labels()).prop_map(|(batch, of, labels)| Message::Offer {
+                batch,
+                of,
+                labels
+            }),
+            (any::<u32>(), ids()).prop_map(|(batch, unwanted)| Message::Adopted { batch, unwanted }),
+            proptest::sample::select(vec![
+                Message::Ready,
+                Message::Commit,
+                Message::Owned,
+                Message::Drained,
+                Message::Released,
+            ]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_survives_the_wire(message in messages()) {
+            let frame = message.encode().unwrap();
+            prop_assert_eq!(Message::decode(&frame).unwrap(), message);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Message::decode(&bytes);
+            let _ = Message::decode(&[MAGIC.as_bytes(), &bytes].concat());
+        }
+
+        #[test]
+        fn a_damaged_message_does_not_panic(message in messages(), at in any::<usize>(), byte in any::<u8>()) {
+            let mut frame = message.encode().unwrap();
+            let length = frame.len();
+            frame[at % length] = byte;
+            let _ = Message::decode(&frame);
+            frame.truncate(at % length);
+            prop_assert!(Message::decode(&frame).is_err());
+        }
+    }
+
+    #[test]
+    fn unknown_fields_variants_and_versions_are_errors() {
+        let decode = |body: &str| Message::decode(format!("{MAGIC}{body}").as_bytes());
+        assert!(decode("Ready").is_ok());
+        assert!(decode("Ready Ready").is_err());
+        assert!(decode("Steady").is_err());
+        assert!(decode("Refuse(why:\"x\",when:1)").is_err());
+        assert!(matches!(Message::decode(b"river-handoff/2\nReady"), Err(MessageError::Foreign)));
+        assert!(matches!(Message::decode(&vec![0; MAX_FRAME + 1]), Err(MessageError::TooLong(_))));
+    }
+
+    #[test]
+    fn hello_keeps_its_form() {
+        let hello = Message::Hello { versions: vec![1], pid: 7, build: "river 0.1.0".into() };
+        let frame = hello.encode().unwrap();
+        let text = "river-handoff/1\nHello(versions:[1],pid:7,build:\"river 0.1.0\")";
+        assert_eq!(String::from_utf8(frame).unwrap(), text);
+    }
+}

@@ -1,0 +1,212 @@
+//! The successor's side of one hand-over over a real channel, with its deadlines.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_io::Timer;
+
+use super::giver::with_cause;
+use super::successor::Output;
+use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
+use crate::base::{Label, ListenerId};
+use crate::system::Peer;
+
+/// The conversation with the instance in service.
+#[derive(Debug)]
+pub struct Taker {
+    channel: Channel,
+    pid: u32,
+    machine: Successor,
+    step_timeout: Duration,
+    deadline: Option<((&'static str, u32), Timer)>,
+    fds: Vec<OwnedFd>,
+    pending: VecDeque<TakerEvent>,
+    closed: bool,
+}
+
+/// What the incumbent did.
+#[derive(Debug)]
+pub enum TakerEvent {
+    /// It lets this instance wait.
+    Welcomed {
+        /// Its build.
+        build: String,
+        /// Its generation; this instance's is one more.
+        generation: u64,
+    },
+    /// It will offer these listeners: bind what is new.
+    Inventory(Vec<ListenerId>),
+    /// It offers these: check them, then say adopted or refuse.
+    Offered(Vec<(Label, OwnedFd)>),
+    /// All is offered: listen, start, then say ready or refuse.
+    Prepare,
+    /// It lets this instance take over: take the files, then say owned.
+    Commit,
+    /// It has ended in good order.
+    Drained,
+    /// It took the service back: step down.
+    StepDown(String),
+    /// The hand-over is over. Before `owned` the incumbent serves; after it this instance does.
+    Failed(Failure),
+}
+
+impl Taker {
+    /// Introduces this process to the instance in service.
+    ///
+    /// # Errors
+    /// When `Hello` has no form on the wire.
+    pub fn new(
+        channel: Channel,
+        peer: &Peer,
+        build: &str,
+        step_timeout: Duration,
+    ) -> Result<Self, super::MessageError> {
+        let (machine, hello) = Successor::new(std::process::id(), build);
+        let mut taker = Self {
+            channel,
+            pid: peer.pid(),
+            machine,
+            step_timeout,
+            deadline: None,
+            fds: Vec::new(),
+            pending: VecDeque::new(),
+            closed: false,
+        };
+        taker.channel.push(&hello, Vec::new())?;
+        taker.arm();
+        Ok(taker)
+    }
+
+    /// The incumbent's process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The batch is adopted but for the unwanted ones.
+    pub fn adopted(&mut self, unwanted: Vec<ListenerId>) {
+        let outputs = self.machine.adopted(unwanted);
+        self.perform(outputs);
+    }
+
+    /// Everything listens and the workers accept.
+    pub fn ready(&mut self) {
+        let outputs = self.machine.ready();
+        self.perform(outputs);
+    }
+
+    /// Pidfile and upgrade socket are taken.
+    pub fn owned(&mut self) {
+        let outputs = self.machine.owned();
+        self.perform(outputs);
+    }
+
+    /// Says no.
+    pub fn refuse(&mut self, why: &str) {
+        let outputs = self.machine.refuse(why.to_owned());
+        self.perform(outputs);
+        // The host knows what it said.
+        self.pending.retain(|event| !matches!(event, TakerEvent::Failed(_)));
+    }
+
+    /// Tells the incumbent that this instance ends on purpose.
+    pub fn released(&mut self) {
+        let outputs = self.machine.released();
+        self.perform(outputs);
+    }
+
+    /// What the incumbent did next.
+    pub async fn next(&mut self) -> TakerEvent {
+        futures_lite::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// What the incumbent did next; the task is woken when there may be something. Pending for ever at the end.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<TakerEvent> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Poll::Ready(event);
+            }
+            if self.closed {
+                return Poll::Pending;
+            }
+            let outputs = match self.channel.poll_next(cx) {
+                Poll::Ready(Ok(incoming)) => {
+                    self.fds = incoming.fds;
+                    self.machine.message(incoming.message)
+                }
+                Poll::Ready(Err(ChannelError::Unreadable(error))) => {
+                    self.machine.unreadable(with_cause(&error))
+                }
+                Poll::Ready(Err(ChannelError::Io(error))) => {
+                    self.closed = true;
+                    self.machine.unreadable(with_cause(&error))
+                }
+                Poll::Ready(Err(_)) => {
+                    self.closed = true;
+                    self.machine.closed()
+                }
+                Poll::Pending => match &mut self.deadline {
+                    Some((_, timer)) => match Pin::new(timer).poll(cx) {
+                        Poll::Ready(_) => self.machine.deadline(),
+                        Poll::Pending => return Poll::Pending,
+                    },
+                    None => return Poll::Pending,
+                },
+            };
+            self.perform(outputs);
+        }
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(message) => self.send(&message),
+                Output::Welcomed { build, generation, .. } => {
+                    self.pending.push_back(TakerEvent::Welcomed { build, generation });
+                }
+                Output::Inventory(ids) => self.pending.push_back(TakerEvent::Inventory(ids)),
+                Output::Check(labels) => self.check(labels),
+                Output::Prepare => self.pending.push_back(TakerEvent::Prepare),
+                Output::Commit => self.pending.push_back(TakerEvent::Commit),
+                Output::Drained => self.pending.push_back(TakerEvent::Drained),
+                Output::StepDown(why) => self.pending.push_back(TakerEvent::StepDown(why)),
+                Output::Failed(failure) => self.pending.push_back(TakerEvent::Failed(failure)),
+            }
+        }
+        self.arm();
+    }
+
+    /// Pairs labels with descriptors; a wrong count means that nothing can be trusted.
+    fn check(&mut self, labels: Vec<Label>) {
+        let fds = std::mem::take(&mut self.fds);
+        if labels.len() != fds.len() {
+            let why = format!("{} descriptors came for {} listeners", fds.len(), labels.len());
+            let outputs = self.machine.refuse(why);
+            self.perform(outputs);
+            return;
+        }
+        self.pending.push_back(TakerEvent::Offered(labels.into_iter().zip(fds).collect()));
+    }
+
+    fn send(&mut self, message: &Message) {
+        if let Err(error) = self.channel.push(message, Vec::new()) {
+            let why = format!("cannot send {}: {}", message.name(), with_cause(&error));
+            let outputs = self.machine.refuse(why);
+            self.perform(outputs);
+        }
+    }
+
+    fn arm(&mut self) {
+        let awaited = self.machine.limited();
+        if awaited == self.deadline.as_ref().map(|(step, _)| *step) {
+            return;
+        }
+        self.deadline = awaited.map(|step| {
+            let timeout = if step.0 == "Welcome" { GREETING_TIMEOUT } else { self.step_timeout };
+            (step, Timer::after(timeout))
+        });
+    }
+}

@@ -1,0 +1,277 @@
+//! A Unix socket's path that appears by rename and is removed only by its owner.
+//!
+//! A socket is bound to `.NAME.PID` beside its path and renamed into place when it is ready, so a client finds either
+//! the socket that was there before or the new one, and never a gap. The socket's own name (getsockname(2)) stays the
+//! temporary one for as long as it lives, in every process that inherits it; [`is_name_of`] knows that form.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_type;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
+
+/// A socket's path in the file system, known by device and inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedPath {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// A socket bound to its temporary name, which is removed on drop unless it was published.
+#[derive(Debug)]
+pub struct StagedPath {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+/// Why a Unix socket cannot take its path.
+#[derive(Debug)]
+pub enum PathError {
+    /// Something that is no socket stands at the path; River does not replace it.
+    NotASocket(PathBuf),
+    /// A process accepts connections at the path.
+    InUse(PathBuf),
+    /// The path and the suffix of its temporary name exceed what a socket address holds (107 bytes).
+    TooLong(PathBuf),
+    /// The path has no file name or no directory.
+    BadPath(PathBuf),
+    /// The file system refused.
+    Io(PathBuf, io::Error),
+}
+
+impl StagedPath {
+    /// Binds `socket` to the temporary name of `path` and sets its mode.
+    ///
+    /// What stands at `path` must be nothing or a socket that nobody accepts on; the caller that replaces a live one
+    /// on purpose says so with `replace_live`.
+    ///
+    /// # Errors
+    /// [`PathError`]; nothing is left behind.
+    pub fn bind(socket: &OwnedFd, path: &Path, mode: u32, replace_live: bool) -> Result<Self, PathError> {
+        let io_error = |error: io::Error| PathError::Io(path.to_owned(), error);
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(PathError::NotASocket(path.to_owned()));
+            }
+            Ok(_) if !replace_live && is_live(socket, path).map_err(io_error)? => {
+                return Err(PathError::InUse(path.to_owned()));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(error)),
+        }
+        let temporary = temporary_name(path).ok_or_else(|| PathError::BadPath(path.to_owned()))?;
+        let address = SocketAddrUnix::new(&temporary).map_err(|_| PathError::TooLong(path.to_owned()))?;
+        // The name carries our pid, so a leftover of that name is an ended process's and may go.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+            _ => {}
+        }
+        bind(socket, &address).map_err(|error| io_error(error.into()))?;
+        let staged = Self { temporary, path: path.to_owned() };
+        fs::set_permissions(&staged.temporary, Permissions::from_mode(mode)).map_err(io_error)?;
+        Ok(staged)
+    }
+
+    /// Renames the socket into place. It should be listening by now.
+    ///
+    /// # Errors
+    /// [`PathError::Io`]; what stood at the path is then still there.
+    pub fn publish(self) -> Result<OwnedPath, PathError> {
+        let io_error = |error: io::Error| PathError::Io(self.path.clone(), error);
+        let identity = fs::symlink_metadata(&self.temporary).map_err(io_error)?;
+        fs::rename(&self.temporary, &self.path).map_err(io_error)?;
+        Ok(OwnedPath { path: self.path.clone(), device: identity.dev(), inode: identity.ino() })
+    }
+}
+
+impl Drop for StagedPath {
+    fn drop(&mut self) {
+        // After a publish the temporary name no longer exists.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+impl OwnedPath {
+    /// Takes over the socket that stands at `path` now.
+    ///
+    /// # Errors
+    /// When nothing stands there or it is no socket.
+    pub fn claim(path: &Path) -> Result<Self, PathError> {
+        let found = fs::symlink_metadata(path).map_err(|error| PathError::Io(path.to_owned(), error))?;
+        if !found.file_type().is_socket() {
+            return Err(PathError::NotASocket(path.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path still leads to this socket.
+    pub fn is_ours(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| found.dev() == self.device && found.ino() == self.inode)
+    }
+
+    /// Removes the path if it still leads to this socket, and says whether it did.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn remove_if_ours(&self) -> io::Result<bool> {
+        if !self.is_ours() {
+            return Ok(false);
+        }
+        fs::remove_file(&self.path).map(|()| true)
+    }
+}
+
+/// Whether a socket that calls itself `bound` was made by River for `path`: it is the path, or its temporary name.
+pub(super) fn is_name_of(bound: &Path, path: &Path) -> bool {
+    if bound == path {
+        return true;
+    }
+    let (Some(bound_name), Some(name)) = (bound.file_name(), path.file_name()) else { return false };
+    let pid = bound_name
+        .as_bytes()
+        .strip_prefix(b".")
+        .and_then(|rest| rest.strip_prefix(name.as_bytes()))
+        .and_then(|rest| rest.strip_prefix(b"."));
+    bound.parent() == path.parent()
+        && pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
+}
+
+fn temporary_name(path: &Path) -> Option<PathBuf> {
+    let name: &OsStr = path.file_name()?;
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}", std::process::id()));
+    Some(path.parent()?.join(hidden))
+}
+
+/// Whether somebody accepts on the socket at `path`, found by connecting to it.
+fn is_live(like: &OwnedFd, path: &Path) -> io::Result<bool> {
+    let kind: SocketType = socket_type(like)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    match connect(probe.as_fd(), &SocketAddrUnix::new(path)?) {
+        // A full queue or a socket of another type is somebody's all the same.
+        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(true),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotASocket(path) => {
+                write!(f, "{} exists and is no socket; remove it or choose another path", path.display())
+            }
+            Self::InUse(path) => write!(f, "another process accepts connections at {}", path.display()),
+            Self::TooLong(path) => write!(
+                f,
+                "{} is too long: with the suffix of its temporary name a socket's path has 107 bytes at most",
+                path.display()
+            ),
+            Self::BadPath(path) => write!(f, "{} is not a file in a directory", path.display()),
+            Self::Io(path, _) => write!(f, "cannot make a socket at {}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for PathError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::listen;
+
+    fn socket() -> OwnedFd {
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    fn publish(path: &Path, replace_live: bool) -> Result<(OwnedFd, OwnedPath), PathError> {
+        let socket = socket();
+        let staged = StagedPath::bind(&socket, path, 0o600, replace_live)?;
+        listen(&socket, 16).unwrap();
+        let owned = staged.publish()?;
+        Ok((socket, owned))
+    }
+
+    #[test]
+    fn it_has_its_mode_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let (_socket, owned) = publish(&path, false).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(owned.remove_if_ours().unwrap());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_live_socket_is_refused_and_a_stale_one_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let (live, first) = publish(&path, false).unwrap();
+        assert!(matches!(publish(&path, false), Err(PathError::InUse(_))));
+        let (_second_fd, second) = publish(&path, true).unwrap();
+        assert!(!first.is_ours() && second.is_ours());
+        assert!(!first.remove_if_ours().unwrap());
+        assert!(path.exists());
+        drop(live);
+        drop(_second_fd);
+        publish(&path, false).unwrap();
+    }
+
+    #[test]
+    fn anything_but_a_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(publish(&path, true), Err(PathError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_long_path_is_said_to_be_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s".repeat(100));
+        assert!(matches!(publish(&path, false), Err(PathError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_staged_path_that_is_dropped_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = socket();
+        drop(StagedPath::bind(&socket, &directory.path().join("s"), 0o600, false).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_the_temporary_name_of_the_same_path_is_its_name() {
+        let name = |bound: &str| is_name_of(Path::new(bound), Path::new("/run/web.sock"));
+        assert!(name("/run/web.sock") && name("/run/.web.sock.4242"));
+        assert!(!name("/run/.web.sock.") && !name("/run/.web.sock.x") && !name("/tmp/.web.sock.1"));
+        assert!(!name("/run/.other.sock.1") && !name("/run/web.sock.1"));
+    }
+}

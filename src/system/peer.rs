@@ -1,0 +1,96 @@
+//! Who is on the other side of a Unix socket.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{PidfdFlags, geteuid, pidfd_open};
+
+/// A process on the other side of a connected Unix socket, allowed to hand over to this one or to take from it.
+///
+/// It is held by a pidfd, so a later process that gets the same pid is never mistaken for it.
+#[derive(Debug)]
+pub struct Peer {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+/// Why a peer is not trusted.
+#[derive(Debug)]
+pub enum PeerError {
+    /// It runs as another user.
+    User {
+        /// The peer's pid.
+        pid: u32,
+        /// The peer's user.
+        uid: u32,
+    },
+    /// The kernel did not say who it is, or it has ended already.
+    Unknown(io::Error),
+}
+
+impl Peer {
+    /// Checks the peer of a connected socket: its user is ours or root (`SO_PEERCRED`).
+    ///
+    /// # Errors
+    /// [`PeerError`] when it is someone else or cannot be told.
+    pub fn of(socket: impl AsFd) -> Result<Self, PeerError> {
+        let credentials = socket_peercred(socket).map_err(|error| PeerError::Unknown(error.into()))?;
+        let pid = credentials.pid.as_raw_nonzero().get().unsigned_abs();
+        let ours = geteuid();
+        if credentials.uid != ours && !credentials.uid.is_root() {
+            return Err(PeerError::User { pid, uid: credentials.uid.as_raw() });
+        }
+        let pidfd = pidfd_open(credentials.pid, PidfdFlags::NONBLOCK)
+            .map_err(|error| PeerError::Unknown(error.into()))?;
+        Ok(Self { pid, pidfd })
+    }
+
+    /// The peer's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The peer's pidfd, which becomes readable when the process has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The peer's pid and its pidfd, to wait for its end.
+    pub fn into_parts(self) -> (u32, OwnedFd) {
+        (self.pid, self.pidfd)
+    }
+}
+
+impl fmt::Display for PeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User { pid, uid } => {
+                write!(f, "pid {pid} runs as user {uid}, which is neither this process's user nor root")
+            }
+            Self::Unknown(_) => f.write_str("the process on the other side cannot be identified"),
+        }
+    }
+}
+
+impl std::error::Error for PeerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::User { .. } => None,
+            Self::Unknown(cause) => Some(cause),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn this_process_trusts_itself() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        assert_eq!(Peer::of(&a).unwrap().pid(), std::process::id());
+    }
+}
