@@ -2,6 +2,7 @@
 
 mod address;
 mod listener;
+pub mod units;
 
 pub use address::Address;
 pub use listener::{Label, ListenerId};

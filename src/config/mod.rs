@@ -1,1 +1,40 @@
 //! RON text to a draft (as written) to a plan (only valid values).
+//!
+//! [`load`] reads a file. Its text is taken apart piece by piece ([`draft`]), so that each mistake has its place and
+//! none hides another; what comes out is checked against itself and the machine, and becomes a [`Plan`].
+
+mod address;
+mod diagnostics;
+mod draft;
+mod nearest;
+mod node;
+mod paths;
+mod plan;
+mod scalar;
+mod settings;
+mod source;
+
+use std::path::Path;
+
+pub use address::{Resolve, resolve};
+pub use diagnostics::Errors;
+pub use plan::{DEFAULT_DRAIN_TIMEOUT, Handoff, Overrides, Plan, System};
+pub use settings::{SETTINGS, Setting};
+pub use source::{MAX_SIZE, Source};
+
+pub(crate) use nearest::nearest;
+pub(crate) use paths::absolute;
+
+/// Reads and checks the configuration at `path`, resolving names through the system.
+///
+/// Nothing is bound, made or changed, so this is all that `--validate-configs` does.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, as far as it can be told at once.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Plan, Errors> {
+    match Source::read(path) {
+        Ok(source) => Plan::from_source(&source, overrides, &resolve),
+        Err(message) => Err(Errors::unreadable(path.display().to_string(), message)),
+    }
+}

@@ -1,0 +1,44 @@
+//! Exit codes, after sysexits(3).
+
+use std::process::ExitCode;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// It did what it was asked to do.
+    Success,
+    /// The command line or the environment says something that cannot be followed.
+    Usage,
+    /// Something outside is not there: an address is in use, nobody hands over, another instance is in service.
+    Unavailable,
+    /// A mistake in River itself.
+    Software,
+    /// The hand-over was refused or did not end in time; it can be tried again.
+    TryAgain,
+    /// The configuration is wrong.
+    Config,
+}
+
+impl Exit {
+    /// Every way to end, by code.
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Usage, Self::Unavailable, Self::Software, Self::Config, Self::TryAgain];
+
+    /// The number that the parent process sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Usage => 64,
+            Self::Unavailable => 69,
+            Self::Software => 70,
+            Self::TryAgain => 75,
+            Self::Config => 78,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

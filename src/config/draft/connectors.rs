@@ -1,0 +1,78 @@
+//! The servers of a service, as written.
+
+use std::time::Duration;
+
+use crate::config::settings;
+
+use super::{Fields, Node, Report, Spanned, read_list};
+
+/// The servers of a service and how they are used.
+#[derive(Debug, Default)]
+pub(crate) struct Connectors {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) pool: Pool,
+}
+
+impl Connectors {
+    pub(super) fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.connectors", report)?;
+        fields.take("load_balance", report, read_load_balance);
+        let servers = fields
+            .require("servers", report, |node, report| read_list(node, "server", report, Server::read))
+            .unwrap_or_default();
+        let pool = fields.take("pool", report, Pool::read).unwrap_or_default();
+        fields.finish(report);
+        Some(Self { servers, pool })
+    }
+}
+
+/// There is one way to choose a server so far, and nothing to keep of it.
+fn read_load_balance<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<()> {
+    let mut fields = Fields::of(node, "services.*.connectors.load_balance", report)?;
+    fields.take("selection", report, |node, report| {
+        node.variant(&["RoundRobin"], settings::LATER_SELECTIONS, report)
+    });
+    fields.finish(report);
+    Some(())
+}
+
+/// One server.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    pub(crate) addr: Option<Spanned<String>>,
+    pub(crate) weight: Option<Spanned<u64>>,
+}
+
+impl Server {
+    fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.connectors.servers[]", report)?;
+        let server = Self {
+            addr: fields.require("addr", report, Node::string),
+            weight: fields.take("weight", report, |node, report| node.integer(1, 1_000, report)),
+        };
+        fields.finish(report);
+        Some(server)
+    }
+}
+
+/// How idle connections are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    pub(crate) max_idle: Option<Spanned<u64>>,
+    pub(crate) idle_timeout: Option<Spanned<Duration>>,
+    pub(crate) max_requests: Option<Spanned<u64>>,
+}
+
+impl Pool {
+    fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.connectors.pool", report)?;
+        let pool = Self {
+            max_idle: fields.take("max_idle", report, |node, report| node.integer(0, 100_000, report)),
+            idle_timeout: fields.take("idle_timeout", report, Node::duration),
+            max_requests: fields
+                .take("max_requests", report, |node, report| node.integer(1, 1_000_000_000, report)),
+        };
+        fields.finish(report);
+        Some(pool)
+    }
+}

@@ -1,0 +1,44 @@
+//! One listener, as written.
+
+use super::{Fields, Node, Report, Spanned};
+
+/// One listener of a service.
+#[derive(Debug, Default)]
+pub(crate) struct Listener {
+    pub(crate) bind: Option<Spanned<String>>,
+    pub(crate) mode: Option<Spanned<u64>>,
+}
+
+impl Listener {
+    pub(super) fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.listeners[]", report)?;
+        let listener = Self {
+            bind: fields.require("bind", report, Node::string),
+            mode: fields.take("mode", report, read_mode),
+        };
+        fields.finish(report);
+        Some(listener)
+    }
+}
+
+fn read_mode<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Spanned<u64>> {
+    if node.kind() == "a string" {
+        let digits = node.text().trim_matches(['"', ' ']).trim_start_matches("0o");
+        let problem = report.error(node.place(), "expected an integer in octal, found a string");
+        if digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit)) && !digits.is_empty() {
+            problem.help(format!("write 0o{digits}"));
+        }
+        return None;
+    }
+    let mode = node.integer(0, u64::from(u32::MAX), report)?;
+    if mode.value > 0o777 {
+        let text = node.text();
+        let problem = report.error(node.place(), "a mode goes from 0o0 to 0o777");
+        problem.label(format!("{text} is 0o{:o}", mode.value));
+        if text.bytes().all(|digit| (b'0'..=b'7').contains(&digit)) && text.len() <= 4 {
+            problem.help(format!("a mode is written in octal: 0o{}", text.trim_start_matches('0')));
+        }
+        return None;
+    }
+    Some(mode)
+}

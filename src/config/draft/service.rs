@@ -1,0 +1,121 @@
+//! One service, as written.
+
+use std::time::Duration;
+
+use super::{Connectors, Fields, Listener, Node, Report, Respond, Spanned, read_list};
+
+/// One service.
+#[derive(Debug, Default)]
+pub(crate) struct Service {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) connectors: Option<Connectors>,
+    pub(crate) respond: Option<Respond>,
+    pub(crate) via: Option<Spanned<String>>,
+}
+
+impl Service {
+    pub(super) fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*", report)?;
+        check_target(&fields, node, report);
+        let service = Self {
+            listeners: fields
+                .require("listeners", report, |node, report| {
+                    read_list(node, "listener", report, Listener::read)
+                })
+                .unwrap_or_default(),
+            limits: fields.take("limits", report, Limits::read).unwrap_or_default(),
+            timeouts: fields.take("timeouts", report, Timeouts::read).unwrap_or_default(),
+            connectors: fields.take("connectors", report, Connectors::read),
+            respond: fields.take("respond", report, Respond::read),
+            via: fields.take("via", report, Node::string),
+        };
+        fields.finish(report);
+        Some(service)
+    }
+}
+
+/// A service either forwards or answers.
+fn check_target<'s>(fields: &Fields<'s>, node: &Node<'s>, report: &mut Report<'s>) {
+    match (fields.place("connectors"), fields.place("respond")) {
+        (Some(connectors), Some(respond)) => {
+            report
+                .error(&respond, "a service has either \"connectors\" or \"respond\", not both")
+                .label("an answer")
+                .related(&connectors, "servers to forward to");
+        }
+        (None, None) => {
+            report
+                .error(&node.opening(), "the service has neither \"connectors\" nor \"respond\"")
+                .help("write connectors: (servers: [(addr: \"127.0.0.1:3000\")])")
+                .help("or respond: (status: 200, body: \"hello\\n\")");
+        }
+        (None, Some(respond)) => {
+            if let Some(via) = fields.place("via") {
+                report
+                    .error(&via, "nothing is forwarded, so there is nothing to add a Via field to")
+                    .related(&respond, "the service answers itself");
+            }
+        }
+        (Some(_), None) => {}
+    }
+}
+
+/// How much a client may ask for.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) max_connections: Option<Spanned<u64>>,
+    pub(crate) max_head: Option<Spanned<u64>>,
+    pub(crate) max_headers: Option<Spanned<u64>>,
+    pub(crate) max_body: Option<Spanned<u64>>,
+}
+
+impl Limits {
+    fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.limits", report)?;
+        let limits = Self {
+            max_connections: fields
+                .take("max_connections", report, |node, report| node.integer(1, 10_000_000, report)),
+            max_head: fields.take("max_head", report, |node, report| node.size(1 << 10, 1 << 20, report)),
+            max_headers: fields.take("max_headers", report, |node, report| node.integer(1, 1_000, report)),
+            max_body: fields.take("max_body", report, |node, report| node.size(0, u64::MAX, report)),
+        };
+        fields.finish(report);
+        Some(limits)
+    }
+}
+
+/// How long each step may take.
+#[derive(Debug, Default)]
+pub(crate) struct Timeouts {
+    pub(crate) head: Option<Spanned<Duration>>,
+    pub(crate) idle: Option<Spanned<Duration>>,
+    pub(crate) body: Option<Spanned<Duration>>,
+    pub(crate) send: Option<Spanned<Duration>>,
+    pub(crate) connect: Option<Spanned<Duration>>,
+    pub(crate) upstream_read: Option<Spanned<Duration>>,
+    pub(crate) upstream_write: Option<Spanned<Duration>>,
+    pub(crate) request: Option<Spanned<Duration>>,
+    pub(crate) tunnel: Option<Spanned<Duration>>,
+}
+
+impl Timeouts {
+    fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.timeouts", report)?;
+        let mut duration = |name| fields.take(name, report, Node::duration);
+        let timeouts = Self {
+            head: duration("head"),
+            idle: duration("idle"),
+            body: duration("body"),
+            send: duration("send"),
+            connect: duration("connect"),
+            upstream_read: duration("upstream_read"),
+            upstream_write: duration("upstream_write"),
+            request: duration("request"),
+            tunnel: duration("tunnel"),
+        };
+        fields.finish(report);
+        Some(timeouts)
+    }
+}

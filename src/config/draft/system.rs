@@ -1,0 +1,40 @@
+//! `system`, as written.
+
+use std::time::Duration;
+
+use super::{Fields, Node, Report, Spanned};
+
+/// Settings of the process.
+#[derive(Debug, Default)]
+pub(crate) struct System {
+    pub(crate) workers: Option<Spanned<u64>>,
+    pub(crate) pid_file: Option<Spanned<String>>,
+    pub(crate) upgrade_socket: Option<Spanned<String>>,
+    pub(crate) drain_timeout: Option<Spanned<Duration>>,
+    pub(crate) ready_timeout: Option<Spanned<Duration>>,
+    pub(crate) guard: Option<Spanned<Duration>>,
+}
+
+impl System {
+    pub(super) fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "system", report)?;
+        let mut system = Self {
+            workers: fields.take("workers", report, |node, report| node.integer(1, 1024, report)),
+            pid_file: fields.take("pid_file", report, Node::string),
+            upgrade_socket: fields.take("upgrade_socket", report, Node::string),
+            drain_timeout: fields.take("drain_timeout", report, Node::duration),
+            ..Self::default()
+        };
+        fields.take("handoff", report, |node, report| system.read_handoff(node, report));
+        fields.finish(report);
+        Some(system)
+    }
+
+    fn read_handoff<'s>(&mut self, node: &Node<'s>, report: &mut Report<'s>) -> Option<()> {
+        let mut fields = Fields::of(node, "system.handoff", report)?;
+        self.ready_timeout = fields.take("ready_timeout", report, Node::duration);
+        self.guard = fields.take("guard", report, Node::duration);
+        fields.finish(report);
+        Some(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Listeners: addresses resolved, none twice over all services.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::{Address, ListenerId};
+use crate::config::address::{self, Resolve, Written};
+use crate::config::diagnostics::{Place, Report};
+use crate::config::node::Spanned;
+use crate::config::{draft, paths};
+use crate::listen::ListenerSpec;
+
+use super::System;
+
+/// A port for examples of what to write.
+const EXAMPLE_PORT: u16 = 8080;
+
+/// A listener with the place of its address.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) spec: ListenerSpec,
+    pub(super) at: Place,
+}
+
+pub(super) fn plan(
+    services: &[(Spanned<String>, draft::Service)],
+    system: &System,
+    resolve: Resolve<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Placed> {
+    let mut listeners: Vec<Placed> = Vec::new();
+    let mut taken = Taken::default();
+    for (name, service) in services {
+        let name: Arc<str> = name.value.as_str().into();
+        let mut ephemeral: HashMap<IpAddr, usize> = HashMap::new();
+        for listener in &service.listeners {
+            let Some(bind) = &listener.bind else { continue };
+            let Some(address) = bind_address(bind, resolve, report) else { continue };
+            check_mode(listener, &address, report);
+            check_files(&address, bind, system, report);
+            taken.check(&address, bind, &listeners, report);
+            let id = match &address {
+                Address::Tcp(tcp) if tcp.port() == 0 => {
+                    let nth = ephemeral.entry(tcp.ip()).or_default();
+                    *nth += 1;
+                    ListenerId::ephemeral(&address, &name, *nth - 1)
+                }
+                _ => ListenerId::fixed(&address),
+            };
+            taken.insert(&address, listeners.len());
+            let mode = listener.mode.as_ref().and_then(|mode| u32::try_from(mode.value).ok());
+            let spec = ListenerSpec { id, service: Arc::clone(&name), address, mode };
+            listeners.push(Placed { spec, at: bind.at.clone() });
+        }
+    }
+    listeners
+}
+
+/// The address to bind: of a name's addresses the first of IPv4, or else the first.
+fn bind_address(bind: &Spanned<String>, resolve: Resolve<'_>, report: &mut Report<'_>) -> Option<Address> {
+    match address::parse(bind, EXAMPLE_PORT) {
+        Ok(Written::Numeric(address)) => Some(Address::Tcp(address)),
+        Ok(Written::Name(host, port)) => match resolve(host, port) {
+            Ok(addresses) => {
+                let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+                if first.is_none() {
+                    report.error(&bind.at, format!("the name {host:?} has no address"));
+                }
+                first.copied().map(Address::Tcp)
+            }
+            Err(error) => {
+                report.error(&bind.at, format!("cannot resolve {host:?}: {error}"));
+                None
+            }
+        },
+        Ok(Written::Unix(written)) => {
+            let path = paths::absolute(report.source.directory(), Path::new(written));
+            if let Err(message) = paths::check_socket(written, &path) {
+                report.error(&bind.at, message);
+            }
+            Some(Address::Unix(path))
+        }
+        Err(mistake) => {
+            let problem = report.error(&bind.at, mistake.message);
+            if let Some(help) = mistake.help {
+                problem.help(help);
+            }
+            None
+        }
+    }
+}
+
+fn check_mode(listener: &draft::Listener, address: &Address, report: &mut Report<'_>) {
+    if let (Some(mode), Address::Tcp(_), Some(bind)) = (&listener.mode, address, &listener.bind) {
+        report.error(&mode.at, "only a Unix socket has a mode").related(&bind.at, "this is a TCP address");
+    }
+}
+
+/// A listener's path cannot be one of the process's own files.
+fn check_files(address: &Address, bind: &Spanned<String>, system: &System, report: &mut Report<'_>) {
+    let Address::Unix(path) = address else { return };
+    for (file, what) in [(&system.pid_file, "pid_file"), (&system.upgrade_socket, "upgrade_socket")] {
+        if file.as_ref() == Some(path) {
+            report.error(&bind.at, format!("is the same path as system.{what}"));
+        }
+    }
+}
+
+/// Which addresses are taken: as places in the list of listeners.
+#[derive(Debug, Default)]
+struct Taken {
+    exact: HashMap<Address, usize>,
+    /// The first listener on any address of a port, and the one on all addresses, by family.
+    ports: HashMap<(bool, u16), (usize, Option<usize>)>,
+}
+
+impl Taken {
+    /// Reports that a listener on `address` cannot be bound beside those there are.
+    fn check(
+        &self,
+        address: &Address,
+        bind: &Spanned<String>,
+        listeners: &[Placed],
+        report: &mut Report<'_>,
+    ) {
+        let (other, message) = match (self.exact.get(address), address) {
+            (Some(at), _) => (*at, format!("{address} has a listener already")),
+            (None, Address::Tcp(tcp)) => match self.overlap(tcp) {
+                Some(at) => (at, format!("{address} overlaps with another listener on the same port")),
+                None => return,
+            },
+            (None, Address::Unix(_)) => return,
+        };
+        let Some(other) = listeners.get(other) else { return };
+        let label = format!("first listener on it, of service {:?}", other.spec.service);
+        report.error(&bind.at, message).related(&other.at, label);
+    }
+
+    /// The listener that the kernel would not bind this one beside: one of them is on all addresses of the family.
+    fn overlap(&self, address: &SocketAddr) -> Option<usize> {
+        let (any, wildcard) =
+            self.ports.get(&(address.is_ipv4(), address.port())).filter(|_| address.port() != 0)?;
+        if address.ip().is_unspecified() { Some(*any) } else { *wildcard }
+    }
+
+    fn insert(&mut self, address: &Address, at: usize) {
+        if let Address::Tcp(tcp) = address {
+            if tcp.port() == 0 {
+                return;
+            }
+            let (_, wildcard) = self.ports.entry((tcp.is_ipv4(), tcp.port())).or_insert((at, None));
+            if tcp.ip().is_unspecified() {
+                wildcard.get_or_insert(at);
+            }
+        }
+        self.exact.entry(address.clone()).or_insert(at);
+    }
+}

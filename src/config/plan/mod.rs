@@ -1,0 +1,96 @@
+//! What a configuration comes to: only valid values, names resolved, paths absolute.
+
+mod listeners;
+mod respond;
+mod service;
+mod system;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{listen, proxy};
+
+use super::address::Resolve;
+use super::diagnostics::{Errors, Report};
+use super::draft::Draft;
+use super::node::Spanned;
+use super::source::Source;
+
+/// Everything that River needs to know before it does anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Settings of the process.
+    pub system: System,
+    /// Every listener of every service, each identity once.
+    pub listeners: Vec<listen::ListenerSpec>,
+    /// The services, in the order of the file; at least one.
+    pub services: Vec<Arc<proxy::Service>>,
+}
+
+/// Settings of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// Worker threads.
+    pub workers: NonZeroUsize,
+    /// Where the instance in service leaves its process id; absolute.
+    pub pid_file: Option<PathBuf>,
+    /// Where the instance in service can be asked to hand over; absolute, and short enough for a socket.
+    pub upgrade_socket: Option<PathBuf>,
+    /// Deadlines of a hand-over.
+    pub handoff: Handoff,
+    /// How long connections may go on after the last accept.
+    pub drain_timeout: Duration,
+}
+
+/// Deadlines of a hand-over. None is zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handoff {
+    /// For the successor, from the offer of the listeners until it is ready.
+    pub ready_timeout: Duration,
+    /// How long after the commitment the incumbent can take the listeners back.
+    pub guard: Duration,
+}
+
+impl Default for Handoff {
+    fn default() -> Self {
+        Self { ready_timeout: Duration::from_secs(30), guard: Duration::from_secs(10) }
+    }
+}
+
+/// How long connections may go on after the last accept, where nothing else is said.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What flags and environment variables say; each beats what the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Worker threads.
+    pub workers: Option<NonZeroUsize>,
+    /// Where to leave the process id; absolute.
+    pub pid_file: Option<PathBuf>,
+    /// Where to be asked to hand over; absolute.
+    pub upgrade_socket: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Checks the text of a configuration and everything it refers to; binds and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, as far as it can be told at once.
+    pub fn from_source(source: &Source, overrides: &Overrides, resolve: Resolve<'_>) -> Result<Self, Errors> {
+        let mut report = Report::new(source);
+        let draft = Draft::read(&mut report);
+        let system = system::plan(&draft.system, overrides, &mut report);
+        let listeners = listeners::plan(&draft.services, &system, resolve, &mut report);
+        let services = service::plan_all(&draft.services, &listeners, resolve, &mut report);
+        report.finish()?;
+        let listeners = listeners.into_iter().map(|listener| listener.spec).collect();
+        Ok(Self { system, listeners, services })
+    }
+}
+
+fn or<T: Clone>(given: &Option<Spanned<T>>, default: T) -> T {
+    given.as_ref().map_or(default, |given| given.value.clone())
+}

@@ -1,0 +1,87 @@
+//! Fixed answers that are whole HTTP responses.
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::config::diagnostics::Report;
+use crate::config::draft;
+use crate::config::node::Spanned;
+use crate::proxy::Respond;
+
+/// Fields that describe the connection or the framing (RFC 9110 §7.6.1, RFC 9112 §6), which River writes itself.
+const OWN: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+pub(super) fn plan(draft: &draft::Respond, report: &mut Report<'_>) -> Respond {
+    let number = draft.status.as_ref().and_then(|status| u16::try_from(status.value).ok());
+    let status = number.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (name, value) in &draft.headers {
+        let Some(header) = header(name, value, report) else { continue };
+        if headers.iter().any(|(other, _)| *other == header.0) && !name.value.is_empty() {
+            let first = draft.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+            let problem = report.error(&name.at, "names differ in more than case");
+            if let Some((first, _)) = first.filter(|(first, _)| first.at != name.at) {
+                problem.related(&first.at, "the same field");
+            }
+            continue;
+        }
+        headers.push(header);
+    }
+    let body = draft.body.as_ref().map(|body| body.value.clone().into_bytes()).unwrap_or_default();
+    if let (Some(at), Some(given)) = (&draft.body, &draft.status)
+        && !body.is_empty()
+        && matches!(status.as_u16(), 204 | 205 | 304)
+    {
+        report
+            .error(&at.at, format!("a response with status {} has no body", status.as_u16()))
+            .related(&given.at, "the status");
+    }
+    Respond { status, headers, body }
+}
+
+/// Whether a byte may stand in a token (RFC 9110 §5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn header(
+    name: &Spanned<String>,
+    value: &Spanned<String>,
+    report: &mut Report<'_>,
+) -> Option<(HeaderName, HeaderValue)> {
+    let header = HeaderName::from_bytes(name.as_bytes()).ok();
+    let Some(header) = header.filter(|_| name.bytes().all(is_token_byte)) else {
+        report
+            .error(&name.at, format!("{:?} is no name of a header field", name.value))
+            .help("a name has letters, digits and any of !#$%&'*+-.^_`|~");
+        return None;
+    };
+    if OWN.contains(&header.as_str()) {
+        report
+            .error(&name.at, format!("{header} is written by River itself"))
+            .note("fields about the connection and the framing of a message cannot be set");
+        return None;
+    }
+    // RFC 9110 §5.5: visible characters, with spaces and tabs within.
+    let good = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    let padded = value.starts_with([' ', '\t']) || value.ends_with([' ', '\t']);
+    let parsed = HeaderValue::from_bytes(value.as_bytes()).ok();
+    match parsed.filter(|_| value.bytes().all(good) && !padded) {
+        Some(parsed) => Some((header, parsed)),
+        None => {
+            report
+                .error(&value.at, format!("the value of {header} has characters that a header cannot carry"))
+                .note("a value has no control characters and no space at its ends");
+            None
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Services: what answers, within which limits.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::base::Address;
+use crate::config::address::{self, Resolve, Written};
+use crate::config::diagnostics::Report;
+use crate::config::node::Spanned;
+use crate::config::{draft, paths};
+use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
+use crate::upstream::{Group, PoolSettings, Server};
+
+use super::listeners::Placed;
+use super::{or, respond};
+
+/// The longest name of a service, in bytes.
+const MAX_NAME: usize = 128;
+
+/// A port for examples of what to write.
+const EXAMPLE_PORT: u16 = 3000;
+
+pub(super) fn plan_all(
+    services: &[(Spanned<String>, draft::Service)],
+    listeners: &[Placed],
+    resolve: Resolve<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Arc<Service>> {
+    let owners: HashMap<&Address, &Placed> =
+        listeners.iter().map(|listener| (&listener.spec.address, listener)).collect();
+    let mut planned = Vec::new();
+    for (name, draft) in services {
+        check_name(name, report);
+        let via = draft.via.as_ref().and_then(|via| pseudonym(via, report));
+        let handler = match (&draft.connectors, &draft.respond) {
+            (_, Some(respond)) => Handler::Respond(respond::plan(respond, report)),
+            (Some(connectors), None) => {
+                Handler::Proxy { group: group(name, connectors, &owners, resolve, report), via }
+            }
+            // It has been reported that nothing answers.
+            (None, None) => Handler::Respond(Respond {
+                status: http::StatusCode::OK,
+                headers: Vec::new(),
+                body: Vec::new(),
+            }),
+        };
+        planned.push(Arc::new(Service {
+            name: name.value.as_str().into(),
+            limits: limits(&draft.limits),
+            timeouts: timeouts(&draft.timeouts),
+            handler,
+        }));
+    }
+    planned
+}
+
+fn check_name(name: &Spanned<String>, report: &mut Report<'_>) {
+    let message = if name.is_empty() {
+        "a service has a name".to_owned()
+    } else if name.chars().any(char::is_control) {
+        "the name of a service has no control characters".to_owned()
+    } else if name.len() > MAX_NAME {
+        format!("the name of a service has at most {MAX_NAME} bytes, this one {}", name.len())
+    } else {
+        return;
+    };
+    report.error(&name.at, message);
+}
+
+/// Checks a pseudonym, which is a token (RFC 9110 §7.6.3).
+fn pseudonym(via: &Spanned<String>, report: &mut Report<'_>) -> Option<HeaderValue> {
+    if via.is_empty() || !via.bytes().all(respond::is_token_byte) {
+        report
+            .error(&via.at, format!("{:?} is no pseudonym", via.value))
+            .help("a pseudonym has letters, digits and any of !#$%&'*+-.^_`|~");
+        return None;
+    }
+    HeaderValue::from_str(via).ok()
+}
+
+fn limits(draft: &draft::Limits) -> Limits {
+    let defaults = Limits::default();
+    let size = |given: &Option<Spanned<u64>>, default: usize| {
+        given.as_ref().map_or(default, |given| usize::try_from(given.value).unwrap_or(usize::MAX))
+    };
+    Limits {
+        max_connections: size(&draft.max_connections, defaults.max_connections),
+        max_head: size(&draft.max_head, defaults.max_head),
+        max_headers: size(&draft.max_headers, defaults.max_headers),
+        max_body: or(&draft.max_body, defaults.max_body),
+    }
+}
+
+fn timeouts(draft: &draft::Timeouts) -> Timeouts {
+    let defaults = Timeouts::default();
+    Timeouts {
+        head: or(&draft.head, defaults.head),
+        idle: or(&draft.idle, defaults.idle),
+        body: or(&draft.body, defaults.body),
+        send: or(&draft.send, defaults.send),
+        connect: or(&draft.connect, defaults.connect),
+        upstream_read: or(&draft.upstream_read, defaults.upstream_read),
+        upstream_write: or(&draft.upstream_write, defaults.upstream_write),
+        request: or(&draft.request, defaults.request),
+        tunnel: or(&draft.tunnel, defaults.tunnel),
+    }
+}
+
+fn group(
+    service: &str,
+    draft: &draft::Connectors,
+    owners: &HashMap<&Address, &Placed>,
+    resolve: Resolve<'_>,
+    report: &mut Report<'_>,
+) -> Group {
+    let defaults = PoolSettings::default();
+    let mut servers = Vec::new();
+    for server in &draft.servers {
+        let Some(addr) = &server.addr else { continue };
+        let addresses = server_addresses(addr, resolve, report);
+        let own = addresses.iter().find_map(|address| owners.get(address));
+        if let Some(own) = own.filter(|own| *own.spec.service == *service) {
+            report
+                .error(&addr.at, "the service would forward to itself")
+                .related(&own.at, "its own listener");
+        }
+        let weight = server.weight.as_ref().and_then(|weight| u32::try_from(weight.value).ok());
+        let weight = weight.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        servers.push(Server { name: addr.value.clone(), addresses, weight });
+    }
+    let pool = PoolSettings {
+        max_idle: draft
+            .pool
+            .max_idle
+            .as_ref()
+            .map_or(defaults.max_idle, |given| usize::try_from(given.value).unwrap_or(usize::MAX)),
+        idle_timeout: or(&draft.pool.idle_timeout, defaults.idle_timeout),
+        max_requests: or(&draft.pool.max_requests, defaults.max_requests),
+    };
+    Group { servers, pool }
+}
+
+/// Every address of a server, in the order the resolver gave; nothing if there is none (then reported).
+fn server_addresses(addr: &Spanned<String>, resolve: Resolve<'_>, report: &mut Report<'_>) -> Vec<Address> {
+    let message = match address::parse(addr, EXAMPLE_PORT) {
+        Ok(Written::Numeric(address)) if address.port() == 0 => "a server has no port 0".to_owned(),
+        Ok(Written::Name(_, 0)) => "a server has no port 0".to_owned(),
+        Ok(Written::Numeric(address)) => return vec![Address::Tcp(address)],
+        Ok(Written::Name(host, port)) => match resolve(host, port) {
+            Ok(addresses) if addresses.is_empty() => format!("the name {host:?} has no address"),
+            Ok(addresses) => {
+                // A resolver may say the same thing once per kind of socket.
+                let mut once = Vec::new();
+                for address in addresses.into_iter().map(Address::Tcp) {
+                    if !once.contains(&address) {
+                        once.push(address);
+                    }
+                }
+                return once;
+            }
+            Err(error) => format!("cannot resolve {host:?}: {error}"),
+        },
+        Ok(Written::Unix(written)) => {
+            let path = paths::absolute(report.source.directory(), Path::new(written));
+            // The server makes its socket when it likes; only what can never work is refused.
+            match paths::check_length(&path) {
+                Ok(()) if written.starts_with('@') => {
+                    "abstract sockets are not supported; a path is needed".to_owned()
+                }
+                Ok(()) if written.chars().any(char::is_control) => {
+                    "the path has control characters".to_owned()
+                }
+                Ok(()) => return vec![Address::Unix(path)],
+                Err(message) => message,
+            }
+        }
+        Err(mistake) => {
+            let problem = report.error(&addr.at, mistake.message);
+            if let Some(help) = mistake.help {
+                problem.help(help);
+            }
+            return Vec::new();
+        }
+    };
+    report.error(&addr.at, message);
+    Vec::new()
+}

@@ -1,0 +1,137 @@
+//! Single values: strings, numbers, durations, sizes, names of variants.
+
+use std::time::Duration;
+
+use crate::base::units;
+
+use super::diagnostics::Report;
+use super::nearest::nearest;
+use super::node::{Node, Spanned};
+
+/// Longer than any duration that is meant: ten years.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+impl<'s> Node<'s> {
+    /// Reads a string.
+    pub(super) fn string(&self, report: &mut Report<'s>) -> Option<Spanned<String>> {
+        if self.kind() != "a string" {
+            return self.unexpected("a string", report);
+        }
+        self.parse(report).map(|text: String| self.spanned(text))
+    }
+
+    /// Reads an integer within `range`, in any of RON's notations.
+    pub(super) fn integer(&self, min: u64, max: u64, report: &mut Report<'s>) -> Option<Spanned<u64>> {
+        let expected = format!("an integer from {min} to {max}");
+        if self.kind() != "a number" {
+            return self.unexpected(&expected, report);
+        }
+        let number = super::node::options().from_str::<u64>(self.text()).ok();
+        match number.filter(|number| (min..=max).contains(number)) {
+            Some(number) => Some(self.spanned(number)),
+            None => {
+                report.error(self.place(), format!("expected {expected}, found {}", self.text()));
+                None
+            }
+        }
+    }
+
+    /// Reads a duration, which is never zero.
+    pub(super) fn duration(&self, report: &mut Report<'s>) -> Option<Spanned<Duration>> {
+        if self.kind() == "a number" {
+            let text = self.text();
+            let problem = report.error(self.place(), format!("the duration {text} has no unit"));
+            if text.bytes().all(|byte| byte.is_ascii_digit()) {
+                problem.help(format!(
+                    "write \"{text}s\" for seconds, or \"{text}ms\", \"{text}m\", \"{text}h\""
+                ));
+            }
+            return None;
+        }
+        if self.kind() != "a string" {
+            return self.unexpected("a duration such as \"30s\"", report);
+        }
+        let text = self.string(report)?;
+        let problem = match units::parse_duration(&text) {
+            Ok(duration) if duration.is_zero() => "a duration of zero is not possible".to_owned(),
+            Ok(duration) if duration > MAX_DURATION => {
+                "a duration of more than ten years is a mistake".to_owned()
+            }
+            Ok(duration) => return Some(self.spanned(duration)),
+            Err(error) => format!("the duration {:?} {error}", text.value),
+        };
+        report
+            .error(&text.at, problem)
+            .help("write whole numbers with units: \"250ms\", \"30s\", \"5m\", \"1h30m\"");
+        None
+    }
+
+    /// Reads a size in bytes: an integer, or a string with a unit.
+    pub(super) fn size(&self, min: u64, max: u64, report: &mut Report<'s>) -> Option<Spanned<u64>> {
+        let bytes = match self.kind() {
+            "a number" => super::node::options().from_str::<u64>(self.text()).ok(),
+            "a string" => {
+                let text = self.string(report)?;
+                match units::parse_size(&text) {
+                    Ok(bytes) => Some(bytes),
+                    Err(error) => {
+                        let message = format!("the size {:?} {error}", text.value);
+                        let help =
+                            "write \"512B\", \"16KiB\", \"64MiB\" or \"1GiB\", or an integer for bytes";
+                        report.error(&text.at, message).help(help);
+                        return None;
+                    }
+                }
+            }
+            _ => return self.unexpected("a size such as \"16KiB\"", report),
+        };
+        match bytes.filter(|bytes| (min..=max).contains(bytes)) {
+            Some(bytes) => Some(self.spanned(bytes)),
+            None => {
+                let (min, max) = (units::show_size(min), units::show_size(max));
+                report.error(
+                    self.place(),
+                    format!("expected a size from {min} to {max}, found {}", self.text()),
+                );
+                None
+            }
+        }
+    }
+
+    /// Reads a name out of `known`; those in `later` are known but not supported yet.
+    pub(super) fn variant(
+        &self,
+        known: &[&str],
+        later: &[&str],
+        report: &mut Report<'s>,
+    ) -> Option<Spanned<String>> {
+        if self.kind() != "a name" {
+            let expected = format!("one of: {}", known.join(", "));
+            let message = format!("expected {expected}, found {}", self.kind());
+            let problem = report.error(self.place(), message);
+            let bare = self.text().trim_matches('"');
+            if known.contains(&bare) {
+                problem.help(format!("write {bare} without quotes"));
+            }
+            return None;
+        }
+        let name = self.text().split(['(', ' ', '\t', '\n', '\r', '/']).next().unwrap_or_default();
+        if known.contains(&name) && name == self.text() {
+            return Some(self.spanned(name.to_owned()));
+        }
+        if known.contains(&name) {
+            report
+                .error(self.place(), format!("{name} takes no arguments"))
+                .help(format!("write {name} alone"));
+            return None;
+        }
+        let problem = report.error(self.place(), format!("unknown name {name}"));
+        if later.contains(&name) {
+            problem.label("not supported by this version");
+        } else if let Some(meant) = nearest(name, known.iter().copied()) {
+            problem.label(format!("did you mean {meant}?"));
+        }
+        problem.note(format!("known here: {}", known.join(", ")));
+        None
+    }
+}

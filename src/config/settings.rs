@@ -1,0 +1,414 @@
+//! The one table of settings: what the configuration file may say.
+//!
+//! Unknown fields are explained from it, `river.ron.5` is compared with it, and a test holds it against what is
+//! really read and against the defaults that are really used.
+
+/// One field of the configuration file.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its path; `*` stands for a name and `[]` for a place in a list.
+    pub path: &'static str,
+    /// What kind of value it takes, in words.
+    pub kind: &'static str,
+    /// Its value where it is not given, as it would be written; `required` and `none` say what they mean.
+    pub default: &'static str,
+    /// The command line's flag that beats it.
+    pub flag: Option<&'static str>,
+    /// The environment variable that beats it, beaten by the flag.
+    pub env: Option<&'static str>,
+    /// What it does, in one sentence.
+    pub meaning: &'static str,
+    /// A value as it would be written.
+    pub example: &'static str,
+}
+
+impl Setting {
+    /// The path of the structure that holds it (empty at the top) and its name there.
+    pub fn split(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').unwrap_or(("", self.path))
+    }
+
+    /// Whether it holds other settings and has no value of its own.
+    pub fn is_section(&self) -> bool {
+        SETTINGS.iter().any(|other| parent_is(other.split().0, self.path))
+    }
+}
+
+const fn setting(
+    path: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+    example: &'static str,
+) -> Setting {
+    Setting { path, kind, default, flag: None, env: None, meaning, example }
+}
+
+const fn overridden(setting: Setting, flag: &'static str, env: &'static str) -> Setting {
+    Setting { flag: Some(flag), env: Some(env), ..setting }
+}
+
+/// Every setting, in the order of the manual page.
+pub const SETTINGS: &[Setting] = &[
+    setting("system", "structure", "()", "Settings of the process.", "(workers: 2)"),
+    overridden(
+        setting(
+            "system.workers",
+            "integer from 1 to 1024",
+            "one per core this process may use",
+            "Worker threads.",
+            "2",
+        ),
+        "--workers",
+        "RIVER_WORKERS",
+    ),
+    overridden(
+        setting(
+            "system.pid_file",
+            "path",
+            "none",
+            "File that holds the process id of the instance in service.",
+            "\"/run/river/river.pid\"",
+        ),
+        "--pidfile",
+        "RIVER_PIDFILE",
+    ),
+    overridden(
+        setting(
+            "system.upgrade_socket",
+            "path",
+            "none",
+            "Unix socket over which an instance hands over to the next one.",
+            "\"/run/river/upgrade.sock\"",
+        ),
+        "--upgrade-socket",
+        "RIVER_UPGRADE_SOCKET",
+    ),
+    setting(
+        "system.drain_timeout",
+        "duration",
+        "\"60s\"",
+        "How long an instance that leaves waits for its connections to end.",
+        "\"5m\"",
+    ),
+    setting("system.handoff", "structure", "()", "Deadlines of a hand-over.", "(ready_timeout: \"30s\")"),
+    setting(
+        "system.handoff.ready_timeout",
+        "duration",
+        "\"30s\"",
+        "How long the successor may take from the offer of the listeners until it is ready.",
+        "\"1m\"",
+    ),
+    setting(
+        "system.handoff.guard",
+        "duration",
+        "\"10s\"",
+        "How long after the hand-over the listeners can be taken back.",
+        "\"20s\"",
+    ),
+    setting(
+        "services",
+        "map of names to services",
+        "required",
+        "What is served.",
+        "{\"web\": (listeners: [(bind: \"127.0.0.1:8080\")], respond: (body: \"hello\\n\"))}",
+    ),
+    setting(
+        "services.*.listeners",
+        "list of structures",
+        "required",
+        "Where the service is reached.",
+        "[(bind: \"127.0.0.1:8080\")]",
+    ),
+    setting(
+        "services.*.listeners[].bind",
+        "address",
+        "required",
+        "The address to listen on.",
+        "\"127.0.0.1:8080\"",
+    ),
+    setting(
+        "services.*.listeners[].mode",
+        "integer from 0o0 to 0o777",
+        "what the umask leaves",
+        "The permissions of a Unix socket's path.",
+        "0o660",
+    ),
+    setting("services.*.limits", "structure", "()", "How much a client may ask for.", "(max_body: \"1MiB\")"),
+    setting(
+        "services.*.limits.max_connections",
+        "integer from 1 to 10000000",
+        "20000",
+        "Connections to the service at one time, over all workers.",
+        "5000",
+    ),
+    setting(
+        "services.*.limits.max_head",
+        "size from 1KiB to 1MiB",
+        "\"32KiB\"",
+        "Bytes of the head of a request or response.",
+        "\"16KiB\"",
+    ),
+    setting(
+        "services.*.limits.max_headers",
+        "integer from 1 to 1000",
+        "100",
+        "Header fields of a request or response.",
+        "64",
+    ),
+    setting("services.*.limits.max_body", "size", "\"64MiB\"", "Bytes of the body of a request.", "\"1GiB\""),
+    setting("services.*.timeouts", "structure", "()", "How long each step may take.", "(connect: \"1s\")"),
+    setting(
+        "services.*.timeouts.head",
+        "duration",
+        "\"10s\"",
+        "Until the head of a request has arrived.",
+        "\"5s\"",
+    ),
+    setting(
+        "services.*.timeouts.idle",
+        "duration",
+        "\"60s\"",
+        "Between two requests of a connection.",
+        "\"75s\"",
+    ),
+    setting(
+        "services.*.timeouts.body",
+        "duration",
+        "\"60s\"",
+        "Between two reads of the body of a request.",
+        "\"20s\"",
+    ),
+    setting(
+        "services.*.timeouts.send",
+        "duration",
+        "\"60s\"",
+        "Until the client takes the next bytes of a response.",
+        "\"20s\"",
+    ),
+    setting(
+        "services.*.timeouts.connect",
+        "duration",
+        "\"3s\"",
+        "Until a connection to a server stands.",
+        "\"500ms\"",
+    ),
+    setting(
+        "services.*.timeouts.upstream_read",
+        "duration",
+        "\"60s\"",
+        "Until the head of a server's response has arrived, and between two reads of its body.",
+        "\"30s\"",
+    ),
+    setting(
+        "services.*.timeouts.upstream_write",
+        "duration",
+        "\"60s\"",
+        "Until the server takes the next bytes of a request.",
+        "\"30s\"",
+    ),
+    setting(
+        "services.*.timeouts.request",
+        "duration",
+        "\"5m\"",
+        "From the first byte of a request to the end of the head of its response.",
+        "\"1m\"",
+    ),
+    setting(
+        "services.*.timeouts.tunnel",
+        "duration",
+        "\"1h\"",
+        "Without a byte in either direction of a tunnel.",
+        "\"10m\"",
+    ),
+    setting(
+        "services.*.connectors",
+        "structure",
+        "none",
+        "The servers that requests are forwarded to.",
+        "(servers: [(addr: \"127.0.0.1:3000\")])",
+    ),
+    setting(
+        "services.*.connectors.load_balance",
+        "structure",
+        "()",
+        "How a server is chosen.",
+        "(selection: RoundRobin)",
+    ),
+    setting(
+        "services.*.connectors.load_balance.selection",
+        "RoundRobin",
+        "RoundRobin",
+        "The way a server is chosen: each in turn, as often as its weight says.",
+        "RoundRobin",
+    ),
+    setting(
+        "services.*.connectors.servers",
+        "list of structures",
+        "required",
+        "The servers.",
+        "[(addr: \"127.0.0.1:3000\")]",
+    ),
+    setting(
+        "services.*.connectors.servers[].addr",
+        "address",
+        "required",
+        "The address of the server.",
+        "\"127.0.0.1:3000\"",
+    ),
+    setting(
+        "services.*.connectors.servers[].weight",
+        "integer from 1 to 1000",
+        "1",
+        "Its share of the requests, relative to the other servers.",
+        "2",
+    ),
+    setting(
+        "services.*.connectors.pool",
+        "structure",
+        "()",
+        "How idle connections to the servers are kept.",
+        "(max_idle: 16)",
+    ),
+    setting(
+        "services.*.connectors.pool.max_idle",
+        "integer from 0 to 100000",
+        "128",
+        "Idle connections kept for each worker and server.",
+        "16",
+    ),
+    setting(
+        "services.*.connectors.pool.idle_timeout",
+        "duration",
+        "\"60s\"",
+        "How long an idle connection is kept.",
+        "\"30s\"",
+    ),
+    setting(
+        "services.*.connectors.pool.max_requests",
+        "integer from 1 to 1000000000",
+        "10000",
+        "Requests that a connection carries before it is closed.",
+        "1000",
+    ),
+    setting(
+        "services.*.via",
+        "string",
+        "none",
+        "The pseudonym that is added in a Via field to what is forwarded.",
+        "\"river\"",
+    ),
+    setting(
+        "services.*.respond",
+        "structure",
+        "none",
+        "A fixed answer to every request.",
+        "(status: 200, body: \"hello\\n\")",
+    ),
+    setting(
+        "services.*.respond.status",
+        "integer from 200 to 599",
+        "200",
+        "The status of the answer.",
+        "503",
+    ),
+    setting(
+        "services.*.respond.headers",
+        "map of strings to strings",
+        "{}",
+        "Header fields of the answer.",
+        "{\"content-type\": \"text/plain\"}",
+    ),
+    setting("services.*.respond.body", "string", "\"\"", "The body of the answer.", "\"hello\\n\""),
+];
+
+/// Fields that later versions read, so that this one can say so.
+const LATER: &[&str] = &[
+    "system.daemonize",
+    "system.user",
+    "system.group",
+    "system.tunnel_drain_timeout",
+    "system.log",
+    "system.admin",
+    "system.handoff.max_draining",
+    "system.handoff.idle_connections",
+    "services.*.client_address",
+    "services.*.routes",
+    "services.*.path_control",
+    "services.*.rate_limiting",
+    "services.*.access_log",
+    "services.*.file_server",
+    "services.*.tcp",
+    "services.*.listeners[].tls",
+    "services.*.listeners[].offer_h2",
+    "services.*.listeners[].proxy_protocol",
+    "services.*.connectors.retries",
+    "services.*.connectors.load_balance.health_check",
+    "services.*.connectors.servers[].tls_sni",
+    "services.*.connectors.servers[].proto",
+];
+
+/// Ways to choose a server that later versions have.
+pub(super) const LATER_SELECTIONS: &[&str] = &["Random", "Fnv", "Ketama", "LeastConn", "P2c"];
+
+/// The setting `name` of a section.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.split() == (section, name))
+}
+
+/// Whether a section has a setting of that name.
+pub(super) fn is_known(section: &str, name: &str) -> bool {
+    find(section, name).is_some()
+}
+
+/// Whether a section has a setting of that name in a later version.
+pub(super) fn is_later(section: &str, name: &str) -> bool {
+    LATER.iter().any(|path| path.rsplit_once('.') == Some((section, name)))
+}
+
+/// The names of a section's settings.
+pub(super) fn names(section: &str) -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(Setting::split).filter(move |(parent, _)| *parent == section).map(|(_, name)| name)
+}
+
+/// The section that a setting of that name belongs in, if there is exactly one.
+pub(super) fn home(name: &str) -> Option<&'static str> {
+    let mut homes = SETTINGS.iter().map(Setting::split).filter(|(_, other)| *other == name);
+    match (homes.next(), homes.next()) {
+        (Some((section, _)), None) if !section.is_empty() => Some(section),
+        _ => None,
+    }
+}
+
+/// Whether `parent` (as in `services.*.listeners[]`) is `section` or one of its entries.
+fn parent_is(parent: &str, section: &str) -> bool {
+    parent.strip_prefix(section).is_some_and(|rest| matches!(rest, "" | "[]" | ".*"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_unique_and_have_their_sections_before_them() {
+        for (at, setting) in SETTINGS.iter().enumerate() {
+            let (section, _) = setting.split();
+            let before = SETTINGS.get(..at).unwrap_or_default();
+            assert!(before.iter().all(|other| other.path != setting.path), "{} occurs twice", setting.path);
+            let known = section.is_empty() || before.iter().any(|other| parent_is(section, other.path));
+            assert!(known, "{} has no section", setting.path);
+        }
+    }
+
+    #[test]
+    fn no_setting_is_both_known_and_later() {
+        assert!(LATER.iter().all(|path| SETTINGS.iter().all(|setting| setting.path != *path)));
+    }
+
+    #[test]
+    fn strays_are_sent_home() {
+        assert_eq!(home("max_head"), Some("services.*.limits"));
+        assert_eq!(home("services"), None);
+        assert_eq!(home("anything"), None);
+    }
+}
