@@ -1,0 +1,161 @@
+//! A process under test: its output, its signals, its end, and what `/proc` says of it.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+
+pub use rustix::process::Signal;
+
+use super::log::Log;
+use super::wait::until;
+
+/// A child process. Dropped, it is killed and waited for, so that none outlives its test, a failing one included;
+/// where the test fails its output is printed.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    /// Names this very process even after its pid was given to another.
+    pidfd: OwnedFd,
+    child: Mutex<Child>,
+    log: Arc<Log>,
+}
+
+impl Process {
+    /// Starts `command` with its output collected under `name`.
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let pid = child.id();
+        let name = format!("{name} (pid {pid})");
+        let log = Log::collect(&name, child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        Self { pid, pidfd, child: Mutex::new(child), log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its output.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Sends it a signal, and panics where it has ended and been waited for.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        if let Err(error) = pidfd_send_signal(&self.pidfd, signal) {
+            self.log.print();
+            panic!("cannot send {signal:?} to {}: {error}", self.pid);
+        }
+    }
+
+    /// Waits for its end and the end of its output, and panics when `deadline` passes first.
+    #[track_caller]
+    pub fn wait_exit(&self, deadline: Duration) -> ExitStatus {
+        if !self.ends_within(deadline) {
+            self.log.print();
+            panic!("{} still runs after {deadline:?}", self.pid);
+        }
+        let status = self.child.lock().unwrap().wait().unwrap();
+        // A process that it started may hold its output open.
+        self.log.wait_end(Duration::from_secs(2));
+        status
+    }
+
+    /// Whether it ends within `deadline`; returns as soon as it does.
+    pub fn ends_within(&self, deadline: Duration) -> bool {
+        let timeout = Timespec::try_from(deadline).unwrap();
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        loop {
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(ready) => return ready > 0,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => panic!("cannot wait for {}: {error}", self.pid),
+            }
+        }
+    }
+
+    /// Whether it runs.
+    pub fn alive(&self) -> bool {
+        !self.ends_within(Duration::ZERO)
+    }
+
+    /// What its open descriptors are, sorted (`socket:[…]`, `/path`, `anon_inode:[eventpoll]`).
+    pub fn fds(&self) -> Vec<String> {
+        fds(self.pid)
+    }
+
+    /// Waits until it has its own handlers for `signals`, whatever it inherited.
+    #[track_caller]
+    pub fn wait_catches(&self, signals: &[Signal], deadline: Duration) {
+        let wanted = signals.iter().fold(0, |set, signal| set | 1 << (signal.as_raw() - 1));
+        until("the signals are caught", deadline, || caught(self.pid) & wanted == wanted);
+    }
+
+    /// Stops it and waits until it is stopped.
+    #[track_caller]
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        until("the process is stopped", Duration::from_secs(5), || state(self.pid) == Some('T'));
+    }
+
+    /// Lets it go on after [`Process::pause`].
+    #[track_caller]
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if let Ok(mut child) = self.child.lock() {
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            self.log.wait_end(Duration::from_secs(1));
+            self.log.print();
+        }
+    }
+}
+
+/// What the open descriptors of process `pid` are, sorted.
+pub fn fds(pid: u32) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let mut links: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    links.sort();
+    links
+}
+
+/// The set of signals that process `pid` catches, bit 0 for signal 1 (`SigCgt`); empty where there is none such.
+pub fn caught(pid: u32) -> u64 {
+    let set = status_line(pid, "SigCgt:");
+    set.and_then(|set| u64::from_str_radix(&set, 16).ok()).unwrap_or(0)
+}
+
+/// Whether a process `pid` exists that is not a zombie.
+pub fn exists(pid: u32) -> bool {
+    state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+fn state(pid: u32) -> Option<char> {
+    status_line(pid, "State:")?.chars().next()
+}
+
+fn status_line(pid: u32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().to_owned())
+}

@@ -1,0 +1,277 @@
+//! The river under test: the real binary, started as an operator starts it.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::log::{Line, Listening, entered, field, listening};
+use super::proc::{Process, Signal};
+use super::wait::PATIENCE;
+
+/// A directory that successive instances share; removed with the last of them.
+#[derive(Debug)]
+pub struct Dir(TempDir);
+
+impl Dir {
+    /// A new empty directory with a short path, as those of Unix sockets have to be.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(tempfile::Builder::new().prefix("river-").tempdir().unwrap()))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A path in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The pidfile that [`super::Config`] names.
+    pub fn pidfile(&self) -> PathBuf {
+        self.join("river.pid")
+    }
+
+    /// The upgrade socket that [`super::Config`] names.
+    pub fn upgrade_socket(&self) -> PathBuf {
+        self.join("upgrade.sock")
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.join("river.ron")
+    }
+
+    /// The process id in the pidfile; `None` where it is missing or holds none.
+    pub fn pid(&self) -> Option<u32> {
+        fs::read_to_string(self.pidfile()).ok()?.trim().parse().ok()
+    }
+
+    /// The names of what is in it, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// An instance to be started.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct River {
+    dir: Arc<Dir>,
+    args: Vec<OsString>,
+    environment: Vec<(String, String)>,
+    /// What `sh -c` runs before it becomes River.
+    prelude: Option<String>,
+    name: String,
+}
+
+impl River {
+    /// An instance with this configuration, in a directory of its own.
+    pub fn with_config(text: impl Into<String>) -> Self {
+        Self::in_dir(Dir::new()).config(text)
+    }
+
+    /// An instance in a directory that may hold a configuration already.
+    pub fn in_dir(dir: Arc<Dir>) -> Self {
+        Self { dir, args: Vec::new(), environment: Vec::new(), prelude: None, name: "river".into() }
+    }
+
+    /// Writes the configuration file anew.
+    pub fn config(self, text: impl Into<String>) -> Self {
+        fs::write(self.dir.config(), text.into()).unwrap();
+        self
+    }
+
+    /// With `--upgrade`: it waits for the running instance to hand over.
+    pub fn upgrade(self) -> Self {
+        self.arg("--upgrade")
+    }
+
+    /// With one more argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// With an environment variable.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Started by a shell that runs `script` first, in the same process (`trap "" QUIT`).
+    pub fn after(mut self, script: &str) -> Self {
+        self.prelude = Some(script.to_owned());
+        self
+    }
+
+    /// Under this name in the output of a failing test.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// Where it runs.
+    pub fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    /// Starts it, and waits for nothing.
+    pub fn start(self) -> Running {
+        let program = env!("CARGO_BIN_EXE_river");
+        let mut command = match &self.prelude {
+            None => Command::new(program),
+            Some(script) => {
+                let mut command = Command::new("sh");
+                command.arg("-c").arg(format!("{script}\nexec \"$0\" \"$@\"")).arg(program);
+                command
+            }
+        };
+        // The environment beats the file, so nothing may leak in from the one who runs the tests.
+        for (key, _) in env::vars_os() {
+            if key.to_string_lossy().starts_with("RIVER_") || key == "NOTIFY_SOCKET" || key == "RUST_LOG" {
+                command.env_remove(key);
+            }
+        }
+        command.arg("--config").arg(self.dir.config()).args(&self.args).current_dir(self.dir.path());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        Running { process: Process::start(&self.name, &mut command), dir: self.dir }
+    }
+
+    /// Starts it and waits until it serves.
+    #[track_caller]
+    pub fn serve(self) -> Running {
+        let running = self.start();
+        running.wait_serving();
+        running
+    }
+}
+
+/// An instance that was started; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    // Before the directory, so that the process is gone when its files are removed.
+    process: Process,
+    dir: Arc<Dir>,
+}
+
+impl Running {
+    /// Where it runs.
+    pub fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    /// Waits for a line that contains `pattern`.
+    #[track_caller]
+    pub fn wait_for_line(&self, pattern: &str, deadline: Duration) -> Line {
+        let find = |lines: &[Line]| lines.iter().find(|line| line.text.contains(pattern)).cloned();
+        self.log().wait_for(&format!("{pattern:?}"), deadline, find)
+    }
+
+    /// Waits for the lifecycle line that says it entered `state`.
+    #[track_caller]
+    pub fn wait_state(&self, state: &str) -> Line {
+        self.wait_state_again(state, 1)
+    }
+
+    /// Waits until it has entered `state` for the `times`-th time.
+    #[track_caller]
+    pub fn wait_state_again(&self, state: &str, times: usize) -> Line {
+        let find = |lines: &[Line]| {
+            let mut found = lines.iter().filter(|line| entered(&line.text).as_deref() == Some(state));
+            found.nth(times - 1).cloned()
+        };
+        self.log().wait_for(&format!("that it entered {state} ({times} times)"), PATIENCE, find)
+    }
+
+    /// Waits until it serves.
+    #[track_caller]
+    pub fn wait_serving(&self) -> Line {
+        self.wait_state("Serving")
+    }
+
+    /// The states it entered so far, in order.
+    pub fn states(&self) -> Vec<String> {
+        self.log().lines().iter().filter_map(|line| entered(&line.text)).collect()
+    }
+
+    /// The `why` of the last lifecycle line that says it entered `state`.
+    pub fn why(&self, state: &str) -> Option<String> {
+        let lines = self.log().lines();
+        let line = lines.iter().rev().find(|line| entered(&line.text).as_deref() == Some(state))?;
+        field(&line.text, "why")
+    }
+
+    /// The listeners it said it has.
+    pub fn listeners(&self) -> Vec<Listening> {
+        self.log().lines().iter().filter_map(|line| listening(&line.text)).collect()
+    }
+
+    /// What it says of the `nth` listener of `service`, counted from 0; waits for the line.
+    #[track_caller]
+    pub fn listener(&self, service: &str, nth: usize) -> Listening {
+        let suffix = format!("#{service}.{nth}");
+        let find = |lines: &[Line]| {
+            let of_service = |line: &Line| listening(&line.text).filter(|found| found.service == service);
+            let found: Vec<Listening> = lines.iter().filter_map(of_service).collect();
+            let exact = found.iter().find(|found| found.id.ends_with(&suffix));
+            exact.or_else(|| found.get(nth).filter(|found| !found.id.contains('#'))).cloned()
+        };
+        self.log().wait_for(&format!("where listener {nth} of {service} is"), PATIENCE, find)
+    }
+
+    /// The address of the `nth` TCP listener of `service`, counted from 0; waits for the line.
+    #[track_caller]
+    pub fn address(&self, service: &str, nth: usize) -> SocketAddr {
+        self.listener(service, nth).address.parse().unwrap()
+    }
+
+    /// The address of the first listener of the service `web`.
+    #[track_caller]
+    pub fn web(&self) -> SocketAddr {
+        self.address("web", 0)
+    }
+
+    /// The instance that is to follow it: same directory, same configuration, `--upgrade`.
+    pub fn successor(&self) -> River {
+        River::in_dir(self.dir.clone()).upgrade().named("successor")
+    }
+}
+
+impl Deref for Running {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// Replaces `incumbent` by an instance with the same configuration, and returns that one once it serves. The
+/// incumbent drains and exits by itself.
+#[track_caller]
+pub fn upgrade(incumbent: &Running) -> Running {
+    upgrade_to(incumbent, incumbent.successor())
+}
+
+/// Replaces `incumbent` by `successor`, and returns that one once it serves.
+#[track_caller]
+pub fn upgrade_to(incumbent: &Running, successor: River) -> Running {
+    let successor = successor.start();
+    successor.wait_state("AwaitingHandoff");
+    incumbent.signal(Signal::QUIT);
+    successor.wait_serving();
+    successor
+}
