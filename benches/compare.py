@@ -6,8 +6,8 @@ origin. The proxy has one processor to itself; the load generator and the origin
 interleaved, so that what disturbs the machine disturbs all alike. CPU per request is what the kernel says
 (`schedstat`) of every thread of every process of the proxy, over the requests that wrk counted.
 
-Needs nginx, haproxy, wrk, taskset and setpriv (util-linux), and strace for --syscalls. Everything runs on loopback and in a temporary
-directory, and is gone when the script ends.
+Needs nginx, haproxy, wrk, taskset and setpriv (util-linux), and strace for --syscalls. Everything runs on loopback
+and in a temporary directory, and is gone when the script ends.
 """
 
 import argparse
