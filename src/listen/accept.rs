@@ -17,35 +17,42 @@ pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Acceptor) {
     let timer = worker.handle.timer();
     let mut rest = LEAST_REST;
     loop {
-        if !worker.load.has_room(door.service) {
-            acceptor.pause();
-            worker.room(door.service).await;
-            if let Err(error) = acceptor.resume() {
-                tracing::error!(target: "river::listen", listener = %door.id, %error, "listening again failed");
-            }
-            continue;
-        }
-        match acceptor.accept().await {
-            Ok((fd, peer)) => {
+        let outcome = if worker.load.has_room(door.service) {
+            acceptor.accept().await.map(Some)
+        } else {
+            wait_for_room(&worker, &door, &acceptor).await.map(|()| None)
+        };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some((fd, peer))) => {
                 rest = LEAST_REST;
                 worker.place(fd, peer, door.service);
             }
             Err(error) => {
                 report(&door, &error, rest);
-                acceptor.pause();
+                // A listener that cannot be paused is asked again after the rest all the same.
+                let _ = acceptor.pause();
                 timer.set(worker.handle.now() + rest);
                 timer.expired().await;
                 rest = (rest * 2).min(MOST_REST);
-                if let Err(error) = acceptor.resume() {
-                    tracing::error!(target: "river::listen", listener = %door.id, %error, "listening again failed");
-                }
+                let _ = acceptor.resume();
             }
         }
     }
 }
 
+async fn wait_for_room(worker: &Worker, door: &Door, acceptor: &Acceptor) -> io::Result<()> {
+    acceptor.pause()?;
+    worker.room(door.service).await;
+    acceptor.resume()
+}
+
 /// Accepts what is queued on `acceptor`, whatever the limits say: these clients have nobody else to turn to.
 pub(super) fn sweep(worker: &Rc<Worker>, door: &Door, acceptor: &Acceptor) {
+    // First out of epoll, so that whatever arrives from now on wakes somebody else.
+    if let Err(error) = acceptor.pause() {
+        tracing::error!(target: "river::listen", listener = %door.id, %error, "cannot stop watching a listener");
+    }
     loop {
         match acceptor.try_accept() {
             Ok(Some((fd, peer))) => worker.place(fd, peer, door.service),

@@ -162,10 +162,7 @@ impl Worker {
                 continue;
             }
             match self.handle.acceptor(Arc::clone(&door.fd)) {
-                Ok(acceptor) => {
-                    acceptor.pause();
-                    sweep(self, door, &acceptor);
-                }
+                Ok(acceptor) => sweep(self, door, &acceptor),
                 Err(error) => {
                     tracing::error!(target: "river::listen", listener = %door.id, %error, "cannot accept what is queued");
                 }

@@ -398,6 +398,7 @@ async fn send_response(
 
     let mut received = widen(received, &incoming, context);
     let mut download = Pump::new(incoming, outgoing, u64::MAX);
+    download.stage(&mut received, out);
     let timeouts = &context.service.timeouts;
     let mut seen = None;
     let outcome = poll_fn(|cx| {

@@ -82,6 +82,9 @@ pub(super) struct Ends<'a> {
 /// How much encoded data may wait for the sink before no more is decoded.
 const HIGH_WATER: usize = 16 << 10;
 
+/// A body up to this size is copied behind its head.
+const STAGED: usize = 8 << 10;
+
 /// How much is buffered of what can only be read as a whole: a chunk's line, a trailer section.
 const LARGEST_PIECE: usize = 64 << 10;
 
@@ -110,12 +113,12 @@ impl Pump {
         self.moves
     }
 
-    /// Puts what has already been read of the body behind the head in `out`, where the rest of it is there. Then the
-    /// whole message goes in one write and can be sent again.
+    /// Copies a small body that is all there behind the head in `out`. Then the whole message goes in one plain write,
+    /// which costs less than a gathering one, and can be sent again.
     pub(super) fn stage(&mut self, unread: &mut Buffer, out: &mut Vec<u8>) {
         if let Incoming::Length(left) = self.incoming
             && let Some(body) = usize::try_from(left).ok().and_then(|left| unread.unread().get(..left))
-            && body.len() <= HIGH_WATER
+            && body.len() <= STAGED
         {
             out.extend_from_slice(body);
             unread.consume(body.len());

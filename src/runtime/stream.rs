@@ -192,6 +192,15 @@ impl Stream {
         Ok(rustix::net::shutdown(&self.fd, how)?)
     }
 
+    /// Makes closing the socket reset the connection, so that the peer can tell it from an end in order.
+    ///
+    /// # Errors
+    ///
+    /// What `setsockopt(2)` reports.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO))?)
+    }
+
     /// Gives the socket up, open and no longer known to this worker's epoll, so that it can be passed to another
     /// process or worker. Bytes that have not been read go with it.
     ///
