@@ -1,12 +1,17 @@
 //! The tests' own tools, tried on each other without River between them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use support::client::Conn;
 use support::log::{Listening, entered, field, listening};
+use support::peer::{Desk, Peer, offer};
+use support::proc::listening_sockets;
 use support::*;
 
 #[test]
@@ -190,6 +195,26 @@ fn processes_are_heard_signalled_and_reaped() {
     process.signal(Signal::TERM);
     assert_eq!(process.wait_exit(PATIENCE).code(), Some(7));
     assert!(process.log().contains("bye"));
+}
+
+#[test]
+fn peers_pass_descriptors() {
+    let dir = Dir::new();
+    let desk = Desk::open(&dir.upgrade_socket());
+    let successor = Peer::hello(&dir.upgrade_socket(), "[1]");
+    let incumbent = desk.welcome(&["127.0.0.1:0#web.0"]);
+    successor.expect_welcome();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    offer(&incumbent, "127.0.0.1:0#web.0", &listener, 0, 1);
+    let fds = successor.adopt_all();
+    assert_eq!(incumbent.expect("Adopted").text, "Adopted(batch:0,unwanted:[])");
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    assert_eq!((fds.len(), listening_sockets(port)), (1, 1));
+    drop(fds);
+    assert_eq!(listening_sockets(port), 0);
+    drop(successor);
+    incumbent.expect_closed();
 }
 
 #[test]

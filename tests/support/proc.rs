@@ -151,6 +151,17 @@ pub fn exists(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
+/// How many sockets listen on TCP port `port`, in the whole network namespace.
+pub fn listening_sockets(port: u16) -> usize {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let wanted = format!(":{port:04X}");
+    let listens = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next().is_some_and(|local| local.ends_with(&wanted)) && columns.nth(1) == Some("0A")
+    };
+    tables.iter().flat_map(|table| table.lines()).filter(listens).count()
+}
+
 fn state(pid: u32) -> Option<char> {
     status_line(pid, "State:")?.chars().next()
 }

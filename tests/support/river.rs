@@ -73,6 +73,7 @@ pub struct River {
     dir: Arc<Dir>,
     args: Vec<OsString>,
     environment: Vec<(String, String)>,
+    working_directory: PathBuf,
     /// What `sh -c` runs before it becomes River.
     prelude: Option<String>,
     name: String,
@@ -86,7 +87,14 @@ impl River {
 
     /// An instance in a directory that may hold a configuration already.
     pub fn in_dir(dir: Arc<Dir>) -> Self {
-        Self { dir, args: Vec::new(), environment: Vec::new(), prelude: None, name: "river".into() }
+        Self {
+            working_directory: dir.path().to_owned(),
+            dir,
+            args: Vec::new(),
+            environment: Vec::new(),
+            prelude: None,
+            name: "river".into(),
+        }
     }
 
     /// Writes the configuration file anew.
@@ -109,6 +117,12 @@ impl River {
     /// With an environment variable.
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Started in this working directory instead of its own.
+    pub fn working_in(mut self, path: impl Into<PathBuf>) -> Self {
+        self.working_directory = path.into();
         self
     }
 
@@ -146,7 +160,7 @@ impl River {
                 command.env_remove(key);
             }
         }
-        command.arg("--config").arg(self.dir.config()).args(&self.args).current_dir(self.dir.path());
+        command.arg("--config").arg(self.dir.config()).args(&self.args).current_dir(&self.working_directory);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         Running { process: Process::start(&self.name, &mut command), dir: self.dir }
     }
@@ -179,6 +193,21 @@ impl Running {
     pub fn wait_for_line(&self, pattern: &str, deadline: Duration) -> Line {
         let find = |lines: &[Line]| lines.iter().find(|line| line.text.contains(pattern)).cloned();
         self.log().wait_for(&format!("{pattern:?}"), deadline, find)
+    }
+
+    /// How many lines it has said, for [`Running::wait_line_after`].
+    pub fn mark(&self) -> usize {
+        self.log().lines().len()
+    }
+
+    /// Waits for a line that contains `pattern`, in any case, after the first `mark` lines.
+    #[track_caller]
+    pub fn wait_line_after(&self, mark: usize, pattern: &str) -> Line {
+        let wanted = pattern.to_lowercase();
+        let find = |lines: &[Line]| {
+            lines.iter().skip(mark).find(|line| line.text.to_lowercase().contains(&wanted)).cloned()
+        };
+        self.log().wait_for(&format!("{pattern:?} after line {mark}"), PATIENCE, find)
     }
 
     /// Waits for the lifecycle line that says it entered `state`.
@@ -218,6 +247,15 @@ impl Running {
     /// The listeners it said it has.
     pub fn listeners(&self) -> Vec<Listening> {
         self.log().lines().iter().filter_map(|line| listening(&line.text)).collect()
+    }
+
+    /// What it says of the listener `id`; waits for the line.
+    #[track_caller]
+    pub fn listener_named(&self, id: &str) -> Listening {
+        let find = |lines: &[Line]| {
+            lines.iter().filter_map(|line| listening(&line.text)).find(|found| found.id == id)
+        };
+        self.log().wait_for(&format!("where {id} is"), PATIENCE, find)
     }
 
     /// What it says of the `nth` listener of `service`, counted from 0; waits for the line.

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 /// failure rather than a hang.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What is to take 100 ms at most, with room for a busy machine: whoever sleeps or waits for a deadline instead, as
+/// the waits this is to catch do, takes many seconds.
+pub const SOON: Duration = Duration::from_secs(1);
+
 /// Waits until `holds`, and panics with `what` when `deadline` passes first.
 ///
 /// It polls, every millisecond: it is for states outside this process that no event announces (`/proc`, a file's

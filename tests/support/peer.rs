@@ -1,0 +1,193 @@
+//! The other side of a hand-over, played by the test: it can leave out steps, stop half-way, and lie.
+//!
+//! It writes and reads the protocol as text and shares no code with River, so that a change to what goes over the
+//! wire, which another build may be at the other end of, does not go unnoticed.
+
+use std::fs::{self, Permissions};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
+    listen, recvmsg, sendmsg, socket_with,
+};
+
+use super::wait::PATIENCE;
+
+/// What every message begins with.
+const MAGIC: &str = "river-handoff/1\n";
+
+/// One end of a hand-over's connection.
+#[derive(Debug)]
+pub struct Peer(OwnedFd);
+
+/// A message as it came.
+#[derive(Debug)]
+pub struct Message {
+    /// Its text, without what every message begins with.
+    pub text: String,
+    /// The descriptors that came with it.
+    pub fds: Vec<OwnedFd>,
+}
+
+impl Peer {
+    /// Connects to the upgrade socket at `path`, as a successor does.
+    #[track_caller]
+    pub fn connect(path: &Path) -> Self {
+        let fd = seqpacket();
+        connect(&fd, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        Self::new(fd)
+    }
+
+    /// Connects and says hello with the given protocol versions, as a successor does.
+    #[track_caller]
+    pub fn hello(path: &Path, versions: &str) -> Self {
+        let peer = Self::connect(path);
+        peer.send(&format!("Hello(versions:{versions},pid:{},build:\"a test\")", std::process::id()));
+        peer
+    }
+
+    /// Sends a message.
+    #[track_caller]
+    pub fn send(&self, text: &str) {
+        self.send_with(text, &[]);
+    }
+
+    /// Sends a message with descriptors.
+    #[track_caller]
+    pub fn send_with(&self, text: &str, fds: &[BorrowedFd<'_>]) {
+        self.send_raw(format!("{MAGIC}{text}").as_bytes(), fds);
+    }
+
+    /// Sends a datagram as it is.
+    #[track_caller]
+    pub fn send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
+        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).unwrap();
+    }
+
+    /// Receives the next message; `None` at the end.
+    #[track_caller]
+    pub fn receive(&self) -> Option<Message> {
+        let mut buffer = vec![0; 256 << 10];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut buffer)];
+        let received = match recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::CONNRESET) => return None,
+            Err(Errno::AGAIN) => panic!("no message within {PATIENCE:?}"),
+            other => other.unwrap().bytes,
+        };
+        let mut fds = Vec::new();
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = part {
+                fds.extend(rights);
+            }
+        }
+        if received == 0 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&buffer[..received]).into_owned();
+        let text = text.strip_prefix(MAGIC).unwrap_or_else(|| panic!("a foreign message: {text}")).to_owned();
+        Some(Message { text, fds })
+    }
+
+    /// Receives the next message, which must have this name.
+    #[track_caller]
+    pub fn expect(&self, name: &str) -> Message {
+        let message = self.receive().unwrap_or_else(|| panic!("the end instead of {name}"));
+        let got = message.text.split('(').next().unwrap_or_default();
+        assert_eq!(got, name, "{}", message.text);
+        message
+    }
+
+    /// Waits for the other side to close; what it says before is skipped.
+    #[track_caller]
+    pub fn expect_closed(&self) {
+        while self.receive().is_some() {}
+    }
+
+    /// As a successor, after [`Peer::hello`]: waits until it may wait.
+    #[track_caller]
+    pub fn expect_welcome(&self) {
+        self.expect("Welcome");
+        while self.expect("Inventory").text.contains("more:true") {}
+    }
+
+    /// As a successor: takes all batches; returns the descriptors, which this process then shares.
+    #[track_caller]
+    pub fn adopt_all(&self) -> Vec<OwnedFd> {
+        let mut fds = Vec::new();
+        for batch in 0.. {
+            let offer = self.expect("Offer");
+            fds.extend(offer.fds);
+            self.send(&format!("Adopted(batch:{batch},unwanted:[])"));
+            let of = offer.text.split("of:").nth(1).and_then(|rest| rest.split(',').next());
+            if of.and_then(|of| of.parse::<u32>().ok()).unwrap() == batch + 1 {
+                break;
+            }
+        }
+        fds
+    }
+
+    fn new(fd: OwnedFd) -> Self {
+        set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).unwrap();
+        Self(fd)
+    }
+}
+
+/// An upgrade socket at which the test is the instance in service.
+#[derive(Debug)]
+pub struct Desk(OwnedFd);
+
+impl Desk {
+    /// Listens at `path`.
+    #[track_caller]
+    pub fn open(path: &Path) -> Self {
+        let fd = seqpacket();
+        bind(&fd, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+        listen(&fd, 8).unwrap();
+        set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).unwrap();
+        Self(fd)
+    }
+
+    /// Waits for a successor and for its `Hello`.
+    #[track_caller]
+    pub fn greet(&self) -> Peer {
+        let peer = Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap());
+        peer.expect("Hello");
+        peer
+    }
+
+    /// Waits for a successor and lets it wait for the listeners `ids`.
+    #[track_caller]
+    pub fn welcome(&self, ids: &[&str]) -> Peer {
+        let peer = self.greet();
+        peer.send(&format!("Welcome(version:1,pid:{},build:\"a test\",generation:1)", std::process::id()));
+        let ids: Vec<String> = ids.iter().map(|id| format!("({id:?})")).collect();
+        peer.send(&format!("Inventory(ids:[{}],more:false)", ids.join(",")));
+        peer
+    }
+}
+
+/// The offer of one batch that holds `listener` under the name `id`.
+#[track_caller]
+pub fn offer(peer: &Peer, id: &str, listener: &TcpListener, batch: u32, of: u32) {
+    let address = listener.local_addr().unwrap();
+    let label = format!("(id:({id:?}),address:Tcp(\"{address}\"))");
+    peer.send_with(&format!("Offer(batch:{batch},of:{of},labels:[{label}])"), &[listener.as_fd()]);
+}
+
+fn seqpacket() -> OwnedFd {
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+}
