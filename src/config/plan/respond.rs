@@ -8,7 +8,7 @@ use crate::config::node::Spanned;
 use crate::proxy::Respond;
 
 /// Fields that describe the connection or the framing (RFC 9110 §7.6.1, RFC 9112 §6), which River writes itself.
-const OWN: [&str; 9] = [
+const OWN: [&str; 8] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -17,7 +17,6 @@ const OWN: [&str; 9] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "via",
 ];
 
 pub(super) fn plan(draft: &draft::Respond, report: &mut Report<'_>) -> Respond {
@@ -26,9 +25,9 @@ pub(super) fn plan(draft: &draft::Respond, report: &mut Report<'_>) -> Respond {
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, value) in &draft.headers {
         let Some(header) = header(name, value, report) else { continue };
-        if headers.iter().any(|(other, _)| *other == header.0) && !name.value.is_empty() {
+        if headers.iter().any(|(other, _)| *other == header.0) {
             let first = draft.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
-            let problem = report.error(&name.at, "names differ in more than case");
+            let problem = report.error(&name.at, "the field is given twice");
             if let Some((first, _)) = first.filter(|(first, _)| first.at != name.at) {
                 problem.related(&first.at, "the same field");
             }
