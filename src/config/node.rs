@@ -4,6 +4,8 @@
 //! taken apart into the raw text of its fields, one level at a time; every piece is then read on its own, and what
 //! is wrong with one hides nothing about the others.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Deref;
 
@@ -131,6 +133,7 @@ impl<'s> Node<'s> {
         }
         let pairs = self.pairs(MapOf::Values, report)?;
         let mut entries: Vec<(Spanned<String>, Self)> = Vec::new();
+        let mut first: HashMap<String, Place> = HashMap::new();
         for (key, raw) in pairs {
             let mut key = Self { text: key, place: self.place.clone() };
             key.place.span = report.source.span_of(key.text);
@@ -142,12 +145,16 @@ impl<'s> Node<'s> {
             let Some(mut key) = key.string(report) else { continue };
             key.at.path = format!("{}.{:?}", self.place.path, key.value);
             let value = Self::new(raw, key.at.path.clone(), report);
-            if let Some((first, _)) = entries.iter().find(|(first, _)| first.value == key.value) {
-                let name = &key.value;
-                report
-                    .error(&key.at, format!("{name:?} occurs twice"))
-                    .label("again here")
-                    .related(&first.at, "first here");
+            match first.entry(key.value.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(key.at.clone());
+                }
+                Entry::Occupied(first) => {
+                    report
+                        .error(&key.at, format!("{:?} occurs twice", key.value))
+                        .label("again here")
+                        .related(first.get(), "first here");
+                }
             }
             entries.push((key, value));
         }
