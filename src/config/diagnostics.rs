@@ -88,6 +88,11 @@ impl<'s> Report<'s> {
         self.push(path, None, message.into())
     }
 
+    /// How many problems there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.problems.len()
+    }
+
     /// The problems in the order of the text, or nothing if there are none.
     pub(super) fn finish(self) -> Result<(), Errors> {
         if self.problems.is_empty() {

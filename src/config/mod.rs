@@ -4,6 +4,7 @@
 //! none hides another; what comes out is checked against itself and the machine, and becomes a [`Plan`].
 
 mod address;
+mod brackets;
 mod diagnostics;
 mod draft;
 mod nearest;

@@ -4,6 +4,8 @@
 //! taken apart into the raw text of its fields, one level at a time; every piece is then read on its own, and what
 //! is wrong with one hides nothing about the others.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Deref;
 
@@ -11,6 +13,7 @@ use ron::extensions::Extensions;
 use ron::value::RawValue;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
+use super::brackets::{self, Brackets};
 use super::diagnostics::{Place, Report};
 use super::nearest::nearest;
 use super::settings;
@@ -55,23 +58,7 @@ impl<'s> Node<'s> {
                 None
             }
             Err(error) => {
-                let start = source.offset(error.span.start.line, error.span.start.col);
-                let end = source.offset(error.span.end.line, error.span.end.col);
-                let rest = text.get(end..).unwrap_or_default();
-                // The parser stands before what it did not expect, and after what it could not read.
-                let span = match &error.code {
-                    ron::Error::InvalidEscape(_) | ron::Error::InvalidIntegerDigit { .. } => start..end,
-                    _ => end..end + rest.chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8),
-                };
-                let at = Place { span, path: String::new() };
-                let blank = text.trim().is_empty();
-                let message = if blank { "the file is empty".to_owned() } else { syntax(&error.code) };
-                let problem = report.error(&at, message);
-                if blank {
-                    problem.help(START);
-                } else {
-                    problem.note("nothing after this place has been read");
-                }
+                report_syntax(&error, report);
                 None
             }
         }
@@ -122,10 +109,9 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// Reports that something else was expected, and that it is not read.
+    /// Reports that something else was expected.
     pub(super) fn unexpected<T>(&self, expected: &str, report: &mut Report<'s>) -> Option<T> {
-        let message = format!("expected {expected}, found {}", self.kind());
-        report.error(&self.place, message).label(format!("not {expected}"));
+        report.error(&self.place, format!("expected {expected}, found {}", self.kind()));
         None
     }
 
@@ -147,18 +133,28 @@ impl<'s> Node<'s> {
         }
         let pairs = self.pairs(MapOf::Values, report)?;
         let mut entries: Vec<(Spanned<String>, Self)> = Vec::new();
+        let mut first: HashMap<String, Place> = HashMap::new();
         for (key, raw) in pairs {
             let mut key = Self { text: key, place: self.place.clone() };
             key.place.span = report.source.span_of(key.text);
+            if key.kind() == "a name" {
+                let help = format!("write {:?}", key.text);
+                report.error(&key.place, "expected a string, found a name").help(help);
+                continue;
+            }
             let Some(mut key) = key.string(report) else { continue };
             key.at.path = format!("{}.{:?}", self.place.path, key.value);
             let value = Self::new(raw, key.at.path.clone(), report);
-            if let Some((first, _)) = entries.iter().find(|(first, _)| first.value == key.value) {
-                let name = &key.value;
-                report
-                    .error(&key.at, format!("{name:?} occurs twice"))
-                    .label("again here")
-                    .related(&first.at, "first here");
+            match first.entry(key.value.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(key.at.clone());
+                }
+                Entry::Occupied(first) => {
+                    report
+                        .error(&key.at, format!("{:?} occurs twice", key.value))
+                        .label("again here")
+                        .related(first.get(), "first here");
+                }
             }
             entries.push((key, value));
         }
@@ -180,7 +176,14 @@ impl<'s> Node<'s> {
         match options().from_str_seed(self.text, of) {
             Ok(pairs) => Some(pairs),
             Err(error) => {
-                report.error(&self.place, syntax(&error.code));
+                use ron::Error::{ExpectedIdentifier, SuggestRawIdentifier};
+                let message = match (of, error.code) {
+                    (MapOf::Fields, ExpectedIdentifier | SuggestRawIdentifier(_)) => {
+                        "the fields of a structure have names: (name: value)".to_owned()
+                    }
+                    (_, code) => syntax(&code),
+                };
+                report.error(&self.place, message);
                 None
             }
         }
@@ -217,10 +220,10 @@ impl<'s> Fields<'s> {
         Some(Self { section, node: node.clone(), left })
     }
 
-    /// The place of a field, if it is given and not taken yet.
+    /// The place of a field's name, if the field has a value and is not taken yet.
     pub(super) fn place(&self, name: &str) -> Option<Place> {
-        let (_, place, _) = self.left.get(self.position(name)?)?;
-        Some(place.clone())
+        let (_, place, node) = self.left.get(self.position(name)?)?;
+        (node.text != "None").then(|| place.clone())
     }
 
     /// Takes a field out and reads it. Nothing comes back where it is absent, `None`, or wrong (then reported).
@@ -246,8 +249,7 @@ impl<'s> Fields<'s> {
         report: &mut Report<'s>,
         read: impl FnOnce(&Node<'s>, &mut Report<'s>) -> Option<T>,
     ) -> Option<T> {
-        let given = self.position(name).and_then(|at| self.left.get(at));
-        if given.is_some_and(|(.., node)| node.text != "None") {
+        if self.place(name).is_some() {
             return self.take(name, report, read);
         }
         self.take(name, report, |_, _| Some(()));
@@ -263,8 +265,7 @@ impl<'s> Fields<'s> {
         for (name, place, _) in self.left {
             let problem = report.error(&place, "unknown field");
             if settings::is_later(self.section, name) {
-                problem.label("not supported by this version");
-                problem.note(format!("{name:?} is not supported by this version of River"));
+                problem.note(format!("{name:?} is not supported by this version"));
                 continue;
             }
             if let Some(meant) = nearest(name, settings::names(self.section)) {
@@ -281,6 +282,42 @@ impl<'s> Fields<'s> {
     fn position(&self, name: &str) -> Option<usize> {
         self.left.iter().position(|(other, ..)| *other == name)
     }
+}
+
+/// Reports why a text is no RON, at the place that is to blame for it.
+fn report_syntax(error: &ron::error::SpannedError, report: &mut Report<'_>) {
+    let source = report.source;
+    let text = source.text();
+    let start = source.offset(error.span.start.line, error.span.start.col);
+    let end = source.offset(error.span.end.line, error.span.end.col);
+    // The parser stands before what it did not expect, and after what it could not read.
+    let next = text.get(end..).and_then(|rest| rest.chars().next());
+    let span = match &error.code {
+        ron::Error::InvalidEscape(_) | ron::Error::InvalidIntegerDigit { .. } => start..end,
+        _ => end..end + next.filter(|c| *c != '\n').map_or(0, char::len_utf8),
+    };
+    let place = |span| Place { span, path: String::new() };
+    let one = |at: usize| place(at..at + 1);
+    let message = syntax(&error.code);
+    let problem = match brackets::check(text) {
+        Brackets::Nothing => {
+            report.error(&place(end..end), "the file configures nothing").help(START);
+            return;
+        }
+        Brackets::UnclosedString(at) => report.error(&one(at), "not valid RON: the string is not closed"),
+        Brackets::UnclosedComment(at) => report.error(&one(at), "not valid RON: the comment is not closed"),
+        Brackets::Unclosed(at) if error.code == ron::Error::Eof => {
+            report.error(&one(at), "not valid RON: the bracket is not closed")
+        }
+        Brackets::Mismatch(opening, closing) if closing == end => report
+            .error(&one(closing), "not valid RON: the bracket does not close the one that is open")
+            .related(&one(opening), "this one is open"),
+        _ if error.code == ron::Error::ExpectedComma => report
+            .error(&place(span), message)
+            .help("look for a comma, bracket or quote that is missing just before"),
+        _ => report.error(&place(span), message),
+    };
+    problem.note("nothing after this place has been read");
 }
 
 /// Says in words what the parser stumbled over.

@@ -88,11 +88,11 @@ impl<'s> Node<'s> {
         match bytes.filter(|bytes| (min..=max).contains(bytes)) {
             Some(bytes) => Some(self.spanned(bytes)),
             None => {
-                let (min, max) = (units::show_size(min), units::show_size(max));
-                report.error(
-                    self.place(),
-                    format!("expected a size from {min} to {max}, found {}", self.text()),
-                );
+                let expected = match (min, max) {
+                    (0, u64::MAX) => "a size".to_owned(),
+                    _ => format!("a size from {} to {}", units::show_size(min), units::show_size(max)),
+                };
+                report.error(self.place(), format!("expected {expected}, found {}", self.text()));
                 None
             }
         }
@@ -127,7 +127,7 @@ impl<'s> Node<'s> {
         }
         let problem = report.error(self.place(), format!("unknown name {name}"));
         if later.contains(&name) {
-            problem.label("not supported by this version");
+            problem.note(format!("{name} is not supported by this version"));
         } else if let Some(meant) = nearest(name, known.iter().copied()) {
             problem.label(format!("did you mean {meant}?"));
         }

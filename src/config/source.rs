@@ -39,15 +39,22 @@ impl Source {
             io::ErrorKind::FileTooLarge => format!("the file is larger than {} MiB", MAX_SIZE >> 20),
             _ => format!("cannot read the file: {error}"),
         })?;
+        Self::from_bytes(&name, absolute.parent().unwrap_or(Path::new("/")), bytes)
+    }
+
+    /// Takes bytes as if they had been read from the file `name`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says where they are no UTF-8.
+    pub fn from_bytes(name: &str, directory: &Path, bytes: Vec<u8>) -> Result<Self, String> {
         let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let good = error.as_bytes().get(..valid).unwrap_or_default();
+            let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
             let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
             let column = 1 + String::from_utf8_lossy(good).chars().rev().take_while(|c| *c != '\n').count();
             format!("the file is not UTF-8 text: line {line}, column {column}")
         })?;
-        let directory = absolute.parent().unwrap_or(Path::new("/"));
-        Ok(Self::from_text(&name, directory, &text))
+        Ok(Self::from_text(name, directory, &text))
     }
 
     /// The path as the user wrote it.

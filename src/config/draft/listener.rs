@@ -34,7 +34,9 @@ fn read_mode<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Spanned<u64
     if mode.value > 0o777 {
         let text = node.text();
         let problem = report.error(node.place(), "a mode goes from 0o0 to 0o777");
-        problem.label(format!("{text} is 0o{:o}", mode.value));
+        if !text.starts_with("0o") {
+            problem.label(format!("{text} is 0o{:o}", mode.value));
+        }
         if text.bytes().all(|digit| (b'0'..=b'7').contains(&digit)) && text.len() <= 4 {
             problem.help(format!("a mode is written in octal: 0o{}", text.trim_start_matches('0')));
         }

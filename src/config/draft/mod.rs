@@ -38,8 +38,9 @@ impl Draft {
 }
 
 fn read_services<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Vec<(Spanned<String>, Service)>> {
+    let before = report.count();
     let entries = node.map(report)?;
-    if entries.is_empty() {
+    if entries.is_empty() && report.count() == before {
         report.error(node.place(), "there is no service").help("write at least one: \"web\": (listeners: …)");
     }
     let services = entries.into_iter().map(|(name, node)| {

@@ -126,7 +126,8 @@ impl Taken {
         report: &mut Report<'_>,
     ) {
         let (other, message) = match (self.exact.get(address), address) {
-            (Some(at), _) => (*at, format!("{address} has a listener already")),
+            (Some(at), Address::Tcp(_)) => (*at, format!("{address} has a listener already")),
+            (Some(at), Address::Unix(_)) => (*at, "this path has a listener already".to_owned()),
             (None, Address::Tcp(tcp)) => match self.overlap(tcp) {
                 Some(at) => (at, format!("{address} overlaps with another listener on the same port")),
                 None => return,
@@ -134,7 +135,7 @@ impl Taken {
             (None, Address::Unix(_)) => return,
         };
         let Some(other) = listeners.get(other) else { return };
-        let label = format!("first listener on it, of service {:?}", other.spec.service);
+        let label = format!("the listener of service {:?}", other.spec.service);
         report.error(&bind.at, message).related(&other.at, label);
     }
 

@@ -1,14 +1,17 @@
 //! Fixed answers that are whole HTTP responses.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::config::diagnostics::Report;
+use crate::config::diagnostics::{Place, Report};
 use crate::config::draft;
 use crate::config::node::Spanned;
 use crate::proxy::Respond;
 
 /// Fields that describe the connection or the framing (RFC 9110 §7.6.1, RFC 9112 §6), which River writes itself.
-const OWN: [&str; 9] = [
+const OWN: [&str; 8] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -17,24 +20,26 @@ const OWN: [&str; 9] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "via",
 ];
 
 pub(super) fn plan(draft: &draft::Respond, report: &mut Report<'_>) -> Respond {
     let number = draft.status.as_ref().and_then(|status| u16::try_from(status.value).ok());
     let status = number.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let mut first: HashMap<HeaderName, &Place> = HashMap::new();
     for (name, value) in &draft.headers {
-        let Some(header) = header(name, value, report) else { continue };
-        if headers.iter().any(|(other, _)| *other == header.0) && !name.value.is_empty() {
-            let first = draft.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
-            let problem = report.error(&name.at, "names differ in more than case");
-            if let Some((first, _)) = first.filter(|(first, _)| first.at != name.at) {
-                problem.related(&first.at, "the same field");
+        let Some((header, value)) = header(name, value, report) else { continue };
+        match first.entry(header.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(&name.at);
+                headers.push((header, value));
             }
-            continue;
+            // The same text twice has been reported where the map was read.
+            Entry::Occupied(first) if first.get().path == name.at.path => {}
+            Entry::Occupied(first) => {
+                report.error(&name.at, "the field is given twice").related(first.get(), "the same field");
+            }
         }
-        headers.push(header);
     }
     let body = draft.body.as_ref().map(|body| body.value.clone().into_bytes()).unwrap_or_default();
     if let (Some(at), Some(given)) = (&draft.body, &draft.status)

@@ -1,0 +1,361 @@
+//! Configuration files, good and bad, and what is said about them.
+//!
+//! Every `fixtures/config/bad/*.ron` has the errors it must bring beside it. `RIVER_BLESS=1 cargo test --test config`
+//! writes them anew; read the difference before it is committed.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use river::base::Address;
+use river::cli;
+use river::config::{self, Errors, MAX_SIZE, Overrides, Plan, SETTINGS, Setting, Source};
+use river::proxy::Handler;
+
+/// Knows only two names, so that no test asks the network.
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match host {
+        "localhost" => Ok(vec![format!("[::1]:{port}").parse().unwrap(), ([127, 0, 0, 1], port).into()]),
+        "six" => Ok(vec![format!("[::1]:{port}").parse().unwrap()]),
+        _ => Err(io::Error::other("the name is unknown")),
+    }
+}
+
+fn plan(source: &Source) -> Result<Plan, Errors> {
+    Plan::from_source(source, &Overrides::default(), &resolve)
+}
+
+fn plan_text(text: &str) -> Result<Plan, Errors> {
+    plan(&Source::from_text("river.ron", Path::new("/"), text))
+}
+
+fn plan_file(path: impl AsRef<Path>) -> Plan {
+    plan(&Source::read(path.as_ref()).unwrap()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn files(directory: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ron"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn bad_files_bring_their_errors() {
+    let files = files("fixtures/config/bad");
+    assert!(files.len() >= 40, "only {} bad files", files.len());
+    let bless = std::env::var_os("RIVER_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for file in &files {
+        let errors = match plan(&Source::read(file).unwrap()) {
+            Ok(plan) => panic!("{} is accepted: {plan:#?}", file.display()),
+            Err(errors) => format!("{errors}\n"),
+        };
+        let golden = file.with_extension("stderr");
+        if bless {
+            fs::write(&golden, &errors).unwrap();
+        }
+        if fs::read_to_string(&golden).unwrap_or_default() != errors {
+            wrong.push(errors);
+        }
+    }
+    assert!(wrong.is_empty(), "these differ from their .stderr file:\n\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn good_files_are_accepted() {
+    for file in files("fixtures/config/good") {
+        plan_file(file);
+    }
+}
+
+#[test]
+fn every_setting_arrives_in_the_plan() {
+    let plan = plan_file("fixtures/config/good/all.ron");
+    let here = std::env::current_dir().unwrap().join("fixtures/config/good");
+    assert_eq!(plan.system.workers.get(), 3);
+    assert_eq!(plan.system.pid_file, Some(here.join("river.pid")));
+    assert_eq!(plan.system.upgrade_socket, Some(here.join("river-upgrade.sock")));
+    assert_eq!(plan.system.drain_timeout, Duration::from_secs(300));
+    assert_eq!(plan.system.handoff.ready_timeout, Duration::from_secs(60));
+    assert_eq!(plan.system.handoff.guard, Duration::from_secs(20));
+    let ids: Vec<_> = plan.listeners.iter().map(|listener| listener.id.to_string()).collect();
+    let socket = format!("unix:{}", here.join("web.sock").display());
+    let tcp = ["0.0.0.0:8080", "[::1]:8080", "127.0.0.1:8081", "127.0.0.1:0#web.0"];
+    assert_eq!(ids[..4], tcp);
+    assert_eq!(ids[4..], [socket.as_str(), "127.0.0.1:9000"]);
+    assert_eq!(plan.listeners[4].mode, Some(0o660));
+
+    let web = &plan.services[0];
+    let limits = &web.limits;
+    let numbers = (limits.max_connections, limits.max_head, limits.max_headers, limits.max_body);
+    assert_eq!(numbers, (5_000, 16 << 10, 64, 1 << 20));
+    let t = &web.timeouts;
+    let steps =
+        [t.head, t.idle, t.body, t.send, t.connect, t.upstream_read, t.upstream_write, t.request, t.tunnel];
+    let millis = [5_000, 75_000, 20_000, 21_000, 500, 30_000, 31_000, 5_400_000, 600_000];
+    assert_eq!(steps, millis.map(Duration::from_millis));
+    let Handler::Proxy { group, via } = &web.handler else { panic!("web forwards") };
+    assert_eq!(via.as_ref().unwrap(), "river");
+    assert_eq!(group.servers[0].weight.get(), 2);
+    let addresses: Vec<String> = group.servers[1].addresses.iter().map(Address::to_string).collect();
+    assert_eq!(addresses, ["[::1]:3000", "127.0.0.1:3000"]);
+    assert_eq!(group.servers[2].addresses, [Address::Unix("/run/app.sock".into())]);
+    assert_eq!(group.servers[2].name, "unix:/run/app.sock");
+    assert_eq!(group.pool.max_idle, 16);
+    assert_eq!(group.pool.idle_timeout, Duration::from_secs(30));
+    assert_eq!(group.pool.max_requests, 1_000);
+
+    let Handler::Respond(respond) = &plan.services[1].handler else { panic!("hello answers") };
+    assert_eq!(respond.status, 503);
+    assert_eq!(respond.headers[1], ("retry-after".parse().unwrap(), "30".parse().unwrap()));
+    assert_eq!(respond.body, b"later\n");
+}
+
+#[test]
+fn all_notations_of_ron_are_read() {
+    let plan = plan_file("fixtures/config/good/notations.ron");
+    assert_eq!(plan.system.workers.get(), 2);
+    assert_eq!(plan.system.handoff.guard, Duration::from_secs(1));
+    assert_eq!(&*plan.services[0].name, "a \"service\"");
+    assert_eq!(plan.listeners[0].id.to_string(), "[::1]:8080");
+    assert_eq!(plan.listeners[1].mode, Some(0o600));
+    let socket = std::env::current_dir().unwrap().join("fixtures/config/good/plain.sock");
+    assert_eq!(plan.listeners[1].address, Address::Unix(socket));
+    let Handler::Respond(respond) = &plan.services[0].handler else { panic!("it answers") };
+    assert_eq!(respond.body, b"abc\n");
+}
+
+#[test]
+fn listeners_on_port_0_keep_their_own_identities() {
+    let plan = plan_text(
+        r#"(services: {
+            "a": (listeners: [(bind: "127.0.0.1:0"), (bind: "[::1]:0"), (bind: "localhost:0")], respond: ()),
+            "b": (listeners: [(bind: "127.0.0.1:0"), (bind: "six:0")], respond: ()),
+        })"#,
+    )
+    .unwrap();
+    let ids: Vec<_> = plan.listeners.iter().map(|listener| listener.id.to_string()).collect();
+    assert_eq!(ids, ["127.0.0.1:0#a.0", "[::1]:0#a.0", "127.0.0.1:0#a.1", "127.0.0.1:0#b.0", "[::1]:0#b.0"]);
+}
+
+#[test]
+fn wildcards_of_both_families_share_a_port() {
+    let text = r#"(services: {"a": (listeners: [(bind: "0.0.0.0:80"), (bind: "[::]:80")], respond: ())})"#;
+    assert_eq!(plan_text(text).unwrap().listeners.len(), 2);
+}
+
+#[test]
+fn overrides_beat_the_file() {
+    let source = Source::read(Path::new("fixtures/config/good/all.ron")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let overrides = Overrides {
+        workers: NonZeroUsize::new(7),
+        pid_file: Some(directory.path().join("other.pid")),
+        upgrade_socket: Some(directory.path().join("other.sock")),
+    };
+    let plan = Plan::from_source(&source, &overrides, &resolve).unwrap();
+    assert_eq!(plan.system.workers.get(), 7);
+    assert_eq!(plan.system.pid_file, overrides.pid_file);
+    assert_eq!(plan.system.upgrade_socket, overrides.upgrade_socket);
+}
+
+#[test]
+fn a_wrong_override_says_where_it_comes_from() {
+    let source = Source::read(Path::new("fixtures/config/good/minimal.ron")).unwrap();
+    let pid_file = Some(PathBuf::from("/missing/river.pid"));
+    let overrides = Overrides { pid_file, ..Overrides::default() };
+    let errors = Plan::from_source(&source, &overrides, &resolve).unwrap_err().to_string();
+    assert!(errors.contains("system.pid_file: the directory \"/missing\" cannot be used"), "{errors}");
+    assert!(errors.contains("comes from the command line or the environment"), "{errors}");
+}
+
+#[test]
+fn files_that_cannot_be_read_say_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("binary.ron"), b"(\n  \xff)").unwrap();
+    fs::write(path("large.ron"), vec![b' '; MAX_SIZE + 1]).unwrap();
+    fs::create_dir(path("directory.ron")).unwrap();
+    let cases = [
+        ("missing.ron", "cannot read the file: No such file or directory"),
+        ("directory.ron", "cannot read the file: Is a directory"),
+        ("binary.ron", "the file is not UTF-8 text: line 2, column 3"),
+        ("large.ron", "the file is larger than 4 MiB"),
+    ];
+    for (name, reason) in cases {
+        let errors = config::load(&path(name), &Overrides::default()).unwrap_err();
+        let expected = format!("error: {}: {reason}", path(name).display());
+        assert!(errors.to_string().starts_with(&expected), "{errors}");
+        assert_eq!(errors.count(), 1);
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_and_overflows_no_stack() {
+    for (open, close) in [("[", "]"), ("(", ")"), ("{\"a\":", "}"), ("Some(", ")"), ("(a:", ")"), ("a(", ")")]
+    {
+        for depth in [120, 128, 1_000, 200_000] {
+            let value = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            let text = format!("(services: {value}, system: (workers: {value}))");
+            let errors = plan_text(&text).unwrap_err();
+            assert!(errors.count() > 0);
+        }
+    }
+}
+
+#[test]
+fn a_thousand_errors_are_counted_and_a_hundred_shown() {
+    let listeners = "(bind: \"x\"),\n".repeat(1_000);
+    let text = format!("(services: {{\"a\": (listeners: [{listeners}], respond: ())}})");
+    let errors = plan_text(&text).unwrap_err();
+    assert_eq!(errors.count(), 1_000);
+    let text = errors.to_string();
+    assert_eq!(text.matches("error: ").count(), 100);
+    assert!(text.ends_with("river.ron: 1000 errors, 100 shown"), "{text}");
+}
+
+#[test]
+fn validation_says_ok_in_one_line() {
+    let line = cli::validate(Path::new("fixtures/demo.ron"), &Overrides::default()).unwrap();
+    assert_eq!(line, "fixtures/demo.ron: OK (3 services, 3 listeners)");
+}
+
+/// A whole file in which one setting has the value given.
+fn file_with(path: &str, value: &str) -> String {
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let field = format!("{name}: {value}");
+    let listeners = "listeners: [(bind: \"127.0.0.1:8080\")]";
+    let servers = "servers: [(addr: \"127.0.0.1:3000\")]";
+    let connectors = format!("connectors: ({servers})");
+    let rest = match parent.strip_prefix("services.*") {
+        None if parent == "system" => return file_with("system", &format!("({field})")),
+        None if parent == "system.handoff" => return file_with("system.handoff", &format!("({field})")),
+        None if name == "services" => return format!("({field})"),
+        None => return format!("({field}, services: {{\"web\": ({listeners}, {connectors})}})"),
+        Some(rest) => rest.trim_start_matches('.'),
+    };
+    let service = match rest {
+        "" if name == "listeners" => format!("{field}, {connectors}"),
+        "" if name == "connectors" => format!("{listeners}, {field}"),
+        "" if name == "respond" => format!("{listeners}, {field}"),
+        "" => format!("{listeners}, {connectors}, {field}"),
+        "listeners[]" if name == "bind" => format!("listeners: [({field})], {connectors}"),
+        "listeners[]" => format!("listeners: [(bind: \"unix:/web.sock\", {field})], {connectors}"),
+        "respond" => format!("{listeners}, respond: ({field})"),
+        "connectors" if name == "servers" => format!("{listeners}, connectors: ({field})"),
+        "connectors" => format!("{listeners}, connectors: ({servers}, {field})"),
+        "connectors.servers[]" if name == "addr" => {
+            format!("{listeners}, connectors: (servers: [({field})])")
+        }
+        "connectors.servers[]" => {
+            format!("{listeners}, connectors: (servers: [(addr: \"127.0.0.1:3000\", {field})])")
+        }
+        _ => {
+            let (section, inner) = rest.split_once('.').unwrap_or((rest, ""));
+            match inner {
+                "" => format!("{listeners}, {connectors}, {section}: ({field})"),
+                inner => format!("{listeners}, {section}: ({servers}, {inner}: ({field}))"),
+            }
+        }
+    };
+    format!("(services: {{\"web\": ({service})}})")
+}
+
+#[test]
+fn the_example_of_every_setting_is_accepted() {
+    // What a path's example names need not be there.
+    for setting in SETTINGS.iter().filter(|setting| setting.kind != "path") {
+        let text = file_with(setting.path, setting.example);
+        plan_text(&text).unwrap_or_else(|errors| panic!("{}: {text}\n{errors}", setting.path));
+    }
+}
+
+#[test]
+fn the_defaults_of_the_table_are_those_that_are_used() {
+    let is_value = |setting: &&Setting| !setting.default.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
+    let mut compared = 0;
+    for setting in SETTINGS.iter().filter(is_value) {
+        let given = plan_text(&file_with(setting.path, setting.default));
+        let given = given.unwrap_or_else(|errors| panic!("{}\n{errors}", setting.path));
+        let absent = plan_text(&file_with(setting.path, "None")).unwrap();
+        assert_eq!(given, absent, "{}", setting.path);
+        compared += 1;
+    }
+    assert!(compared > 25, "only {compared} settings have a default");
+}
+
+#[test]
+fn the_file_with_all_settings_has_all_of_them() {
+    let text = fs::read_to_string("fixtures/config/good/all.ron").unwrap();
+    for setting in SETTINGS {
+        let name = setting.path.rsplit('.').next().unwrap();
+        assert!(text.contains(&format!("{name}: ")), "{} is not in all.ron", setting.path);
+    }
+}
+
+/// What a mutation does to a text: at a place (in thousandths of its length), over a length, with a piece.
+fn mutate(text: &[u8], (kind, at, length, piece): &(u8, usize, usize, Vec<u8>)) -> Vec<u8> {
+    let start = text.len() * at / 1_000;
+    let end = (start + length).min(text.len());
+    let (before, middle, after) = (&text[..start], &text[start..end], &text[end..]);
+    match kind {
+        0 => [before, after].concat(),
+        1 => [before, piece, middle, after].concat(),
+        2 => [before, piece, after].concat(),
+        3 => [before, middle, middle, after].concat(),
+        _ => before.to_vec(),
+    }
+}
+
+fn pieces() -> impl Strategy<Value = Vec<u8>> {
+    let tokens = "( ) [ ] { } , : \" ' \\ / // /* */ #! r# r#\" Some( None () 0 -1 1e9 0x .. unix: \u{feff} é \0 \n \r \t true b\" 'a' \u{1b}[31m";
+    let tokens: Vec<Vec<u8>> = tokens.split(' ').map(|token| token.as_bytes().to_vec()).collect();
+    prop_oneof![prop::sample::select(tokens), prop::collection::vec(any::<u8>(), 0..8)]
+}
+
+/// Reads bytes as a configuration and prints what is wrong with them, which must not panic.
+fn try_everything(bytes: Vec<u8>) {
+    if let Ok(source) = Source::from_bytes("river.ron", Path::new("/"), bytes)
+        && let Err(errors) = plan(&source)
+    {
+        assert!(errors.count() > 0);
+        assert!(!errors.render(false).contains('\u{1b}'), "a terminal could be told what to do");
+        errors.render(true);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn mutated_files_bring_no_panic(
+        file in 0_usize..1_000,
+        mutations in prop::collection::vec((0_u8..5, 0_usize..=1_000, 0_usize..40, pieces()), 1..6),
+    ) {
+        let mut all = files("fixtures/config/good");
+        // A whole file breaks in more ways than one that is broken already.
+        if file % 4 == 0 {
+            all = files("fixtures/config/bad");
+        }
+        let text = fs::read(&all[file % all.len()]).unwrap();
+        try_everything(mutations.iter().fold(text, |text, mutation| mutate(&text, mutation)));
+    }
+
+    #[test]
+    fn random_bytes_bring_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        try_everything(bytes);
+    }
+
+    #[test]
+    fn random_tokens_bring_no_panic(tokens in prop::collection::vec(pieces(), 0..60)) {
+        try_everything(tokens.concat());
+    }
+}
