@@ -20,8 +20,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an old instance may drain.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-/// What the waiting instance prints once it waits: the command that starts the hand-over.
-const WAITS: &str = "kill -QUIT";
+/// The state that the waiting instance says it has entered.
+const WAITS: &str = "AwaitingHandoff";
 const PIDFILE: &str = "river.pid";
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
