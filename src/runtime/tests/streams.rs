@@ -88,3 +88,162 @@ fn much_goes_both_ways_at_once_over_a_unix_socket() {
         transfer(&handle, &Address::Unix(path), server).await;
     });
 }
+
+#[test]
+fn vectored_writes_send_every_slice() {
+    run(async |handle| {
+        let (stream, mut far) = tcp(&handle);
+        let parts: Vec<Vec<u8>> = (0..3000).map(|i| pattern(i % 7)).collect();
+        let all = parts.concat();
+        let expected = all.len();
+        let reader = smol::unblock(move || {
+            let mut all = vec![0; expected];
+            far.read_exact(&mut all).map(|()| all)
+        });
+        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            let count = poll_fn(|cx| stream.poll_write_vectored(cx, rest)).await.unwrap();
+            IoSlice::advance_slices(&mut rest, count);
+        }
+        assert_eq!(reader.await.unwrap(), all);
+        assert!(matches!(poll_once(|cx| stream.poll_write_vectored(cx, &[])), Poll::Ready(Ok(0))));
+    });
+}
+
+#[test]
+fn a_writer_waits_for_a_peer_that_does_not_read() {
+    run(async |handle| {
+        for (stream, mut far) in [
+            {
+                let (stream, far) = tcp(&handle);
+                (stream, Box::new(far) as Box<dyn Read + Send>)
+            },
+            {
+                let (stream, far) = unix(&handle);
+                (stream, Box::new(far) as Box<dyn Read + Send>)
+            },
+        ] {
+            let chunk = vec![1; 1_000_000];
+            let mut sent = 0;
+            while let Poll::Ready(count) = poll_once(|cx| stream.poll_write(cx, &chunk)) {
+                sent += count.unwrap();
+            }
+            let reader = smol::unblock(move || {
+                let mut all = vec![0; sent + 1];
+                far.read_exact(&mut all).map(|()| all.len())
+            });
+            stream.write_all(b"x").await.unwrap();
+            assert_eq!(reader.await.unwrap(), sent + 1);
+        }
+    });
+}
+
+#[test]
+fn the_traits_of_futures_io_work() {
+    run(async |handle| {
+        let (stream, mut far) = unix(&handle);
+        far.write_all(b"hello").unwrap();
+        let mut buf = [0; 5];
+        AsyncReadExt::read_exact(&mut &stream, &mut buf).await.unwrap();
+        assert_eq!(&buf, b"hello");
+        let mut stream = stream;
+        AsyncWriteExt::write_all(&mut stream, b"there").await.unwrap();
+        stream.flush().await.unwrap();
+        stream.close().await.unwrap();
+        let mut all = String::new();
+        far.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "there");
+    });
+}
+
+#[test]
+fn an_idle_connection_is_stale_once_anything_happens() {
+    async fn check(handle: &Handle, stream: Stream, mut far: impl Read + Write) {
+        assert!(!stream.is_stale(), "new");
+        far.write_all(b"response").unwrap();
+        assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 8);
+        assert!(stream.is_quiet(), "after a short read");
+        far.write_all(b"exact").unwrap();
+        assert_eq!(stream.read(&mut [0; 5]).await.unwrap(), 5);
+        assert!(stream.is_quiet(), "after a full read");
+        let stream = Rc::new(stream);
+        let idle = handle.spawn({
+            let stream = Rc::clone(&stream);
+            async move { stream.readable().await }
+        });
+        turn(handle).await;
+        turn(handle).await;
+        assert!(stream.is_quiet() && !idle.is_finished());
+        far.write_all(b"!").unwrap();
+        idle.await;
+        assert!(stream.is_stale(), "bytes");
+        assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 1);
+        assert!(stream.is_quiet(), "until they are read");
+        drop(far);
+        stream.readable().await;
+        assert!(stream.is_stale(), "closed");
+    }
+    run(async |handle| {
+        let (stream, far) = tcp(&handle);
+        check(&handle, stream, far).await;
+        let (stream, far) = unix(&handle);
+        check(&handle, stream, far).await;
+    });
+}
+
+#[test]
+fn a_socket_given_up_keeps_its_bytes_and_wakes_this_worker_no_more() {
+    run(async |handle| {
+        let (stream, mut far) = tcp(&handle);
+        far.write_all(b"unread").unwrap();
+        stream.readable().await;
+        let fd = stream.into_fd().unwrap();
+        let before = handle.waits();
+        let other = smol::unblock(move || {
+            run(async move |handle| {
+                let stream = handle.stream(fd).unwrap();
+                let mut all = Vec::new();
+                let mut buf = [0; 4];
+                while all.len() < 6 {
+                    let count = stream.read(&mut buf).await.unwrap();
+                    all.extend_from_slice(&buf[..count]);
+                }
+                for _ in 0..50 {
+                    far.write_all(b"more").unwrap();
+                    stream.read(&mut buf).await.unwrap();
+                }
+                all
+            })
+        });
+        assert_eq!(other.await, b"unread");
+        assert!(handle.waits() - before < 10, "{} waits", handle.waits() - before);
+    });
+}
+
+#[test]
+fn connects_that_fail_say_why() {
+    use std::io::ErrorKind;
+    let directory = tempfile::tempdir().unwrap();
+    run(async |handle| {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = handle.connect(&Address::Tcp(free)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let missing = handle.connect(&Address::Unix(directory.path().join("none"))).await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        let long = handle.connect(&Address::Unix(directory.path().join("x".repeat(200)))).await;
+        assert!(long.is_err());
+
+        let path = directory.path().join("full");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let mut queued = Vec::new();
+        let full = loop {
+            match handle.connect(&Address::Unix(path.clone())).await {
+                Ok(stream) => queued.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    });
+}
