@@ -119,6 +119,12 @@ impl Downstream {
         .await
     }
 
+    /// The connection is to be closed after the response at hand: it is told to leave, and nothing more has come on it.
+    /// Requests that are already here are answered first, for a client does not expect them to be lost.
+    pub(super) fn is_leaving(&self, context: &ServiceContext) -> bool {
+        context.is_draining() && self.unread.is_empty() && self.stream.is_quiet()
+    }
+
     /// Closes the connection after a response that the client may still be reading.
     pub(super) async fn linger(mut self, now: Instant) {
         if self.stream.shutdown(Shutdown::Write).is_err() {

@@ -386,7 +386,7 @@ async fn send_response(
     let head = &scratch.response;
     let (incoming, outgoing, framing) = response_body(&head.framing, request.version, context);
     let ends_by_close = framing == Framing::UntilClose;
-    let leaving = context.is_draining() && downstream.unread.is_empty();
+    let leaving = downstream.is_leaving(context);
     let keep_alive =
         request.keep_alive && upload.state == UploadState::Done && !ends_by_close && !leaving;
     let reusable = head.keep_alive && !matches!(incoming, Incoming::UntilClose);

@@ -61,7 +61,7 @@ pub(super) async fn fixed(
         return failure(context, downstream, scratch, &refusal, client).await;
     }
     let asked_to_stay = client.keep_alive;
-    client.keep_alive &= !(context.is_draining() && downstream.unread.is_empty());
+    client.keep_alive &= !downstream.is_leaving(context);
     let out = &mut scratch.to_downstream;
     let reason = answer.status.canonical_reason().unwrap_or_default();
     rewrite::status_line(out, answer.status.as_u16(), reason.as_bytes());
@@ -104,7 +104,7 @@ pub(super) async fn failure(
     rewrite::date(out);
     out.extend_from_slice(b"Content-Type: text/plain\r\n");
     rewrite::content_length(out, body.len() as u64);
-    let keep_alive = client.keep_alive && !context.is_draining();
+    let keep_alive = client.keep_alive && !downstream.is_leaving(context);
     rewrite::connection(out, keep_alive, client.version);
     out.extend_from_slice(b"\r\n");
     if !client.head {
