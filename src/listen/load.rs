@@ -15,7 +15,9 @@ pub(super) struct Load {
     workers: Vec<AtomicUsize>,
     /// Connections of each service and the most it may have.
     services: Vec<(AtomicUsize, usize)>,
-    /// Told whenever a worker's last connection has ended.
+    /// Workers that have yet to accept what is queued on listeners they give up.
+    sweeps: AtomicUsize,
+    /// Told whenever the last sweep or a worker's last connection has ended.
     idle: Sender<()>,
 }
 
@@ -28,6 +30,12 @@ pub(super) struct Place {
     mailboxes: Arc<[Sender<Command>]>,
 }
 
+/// A worker's duty to accept what is queued; done when it is dropped.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    load: Arc<Load>,
+}
+
 /// A worker passes a connection on if another has so many fewer. One would send every other connection across.
 const SLACK: usize = 2;
 
@@ -37,13 +45,26 @@ impl Load {
         Self {
             workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             services: limits.map(|limit| (AtomicUsize::new(0), limit)).collect(),
+            sweeps: AtomicUsize::new(0),
             idle,
         }
     }
 
     /// All connections.
     pub(super) fn connections(&self) -> usize {
-        self.workers.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.workers.iter().map(|count| count.load(Ordering::SeqCst)).sum()
+    }
+
+    /// There is no connection, and none will come out of a queue that is being given up.
+    pub(super) fn is_idle(&self) -> bool {
+        // In this order: what a sweep brings is counted before the sweep ends.
+        self.sweeps.load(Ordering::SeqCst) == 0 && self.connections() == 0
+    }
+
+    /// Counts one worker's sweep in.
+    pub(super) fn begin_sweep(self: &Arc<Self>) -> Sweep {
+        self.sweeps.fetch_add(1, Ordering::SeqCst);
+        Sweep { load: Arc::clone(self) }
     }
 
     /// The service may have another connection.
@@ -89,6 +110,15 @@ impl Drop for Place {
         if let Some(count) = self.load.workers.get(self.worker)
             && count.fetch_sub(1, Ordering::SeqCst) == 1
         {
+            // A full channel already holds the same news.
+            let _ = self.load.idle.try_send(());
+        }
+    }
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        if self.load.sweeps.fetch_sub(1, Ordering::SeqCst) == 1 {
             // A full channel already holds the same news.
             let _ = self.load.idle.try_send(());
         }

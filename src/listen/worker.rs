@@ -13,7 +13,6 @@ use smol::channel::{Receiver, Sender};
 use super::accept::{accept, sweep};
 use super::command::{Arrival, Command, Door};
 use super::load::{Load, Place};
-use crate::base::ListenerId;
 use crate::proxy::{self, Service, ServiceContext};
 use crate::runtime::{Handle, Task};
 
@@ -64,22 +63,19 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
         match command {
             Command::Serve(Arrival { fd, peer, service, place }) => worker.serve(fd, peer, service, place),
             Command::Freed { service } => worker.announce_room(service),
-            Command::StopAccepting { done } => {
-                worker.shut(doors.iter_mut());
-                drop(done);
+            Command::StopAccepting { unwanted, sweep } => {
+                worker.shut(&mut doors);
+                doors.retain(|door| !unwanted.contains(&door.door.id));
+                drop(sweep);
             }
             Command::ResumeAccepting => worker.open(&mut doors),
-            Command::Close { listeners, done } => {
-                let given_up = |id: &ListenerId| listeners.as_ref().is_none_or(|listed| listed.contains(id));
-                worker.shut(doors.iter_mut().filter(|door| given_up(&door.door.id)));
-                doors.retain(|door| !given_up(&door.door.id));
-                drop(done);
+            Command::CloseListeners { sweep } => {
+                worker.shut(&mut doors);
+                doors.clear();
+                drop(sweep);
             }
             Command::Drain(draining) => worker.draining.set(draining),
-            Command::CloseAll { done } => {
-                worker.connections.borrow_mut().clear();
-                drop(done);
-            }
+            Command::CloseConnections => worker.connections.borrow_mut().clear(),
             Command::Stop => break,
         }
     }
@@ -156,7 +152,7 @@ impl Worker {
     }
 
     /// Ends accept loops and accepts what is queued then.
-    fn shut<'a>(self: &Rc<Self>, doors: impl Iterator<Item = &'a mut Accepting>) {
+    fn shut(self: &Rc<Self>, doors: &mut [Accepting]) {
         for Accepting { door, task } in doors {
             if task.take().is_none() {
                 continue;
