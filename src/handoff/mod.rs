@@ -16,7 +16,7 @@ mod upgrade_socket;
 pub use channel::{Channel, ChannelError, Incoming};
 pub use desk::{Desk, DeskEvent, Identity};
 pub use failure::Failure;
-pub use giver::{Giver, GiverEvent};
+pub use giver::{Giver, GiverEvent, with_cause};
 pub use incumbent::Incumbent;
 pub use message::{MAX_FRAME, Message, MessageError, PROTOCOL_VERSIONS};
 pub use successor::Successor;
