@@ -1,27 +1,8 @@
-//! How the process ends: exit codes after sysexits(3).
+//! Why the process ends otherwise than asked.
 
 use std::fmt;
-use std::process::ExitCode;
 
-/// The exit code of the process. They stand in river(1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// It ended as it was asked to, also by SIGINT.
-    Success = 0,
-    /// The command line is wrong.
-    Usage = 64,
-    /// What is needed is not there: an address in use, no instance to take over from, another one in service.
-    Unavailable = 69,
-    /// The other instance did what it must not do, or River is wrong.
-    Software = 70,
-    /// A file cannot be made: pidfile, upgrade socket.
-    CannotCreate = 73,
-    /// The hand-over did not come about; the incumbent serves on, and trying again may help.
-    TryAgain = 75,
-    /// The configuration is wrong.
-    Config = 78,
-}
+pub use crate::base::Exit;
 
 /// Why something ended otherwise than it should, with what the process says of it in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,19 +17,6 @@ impl Cause {
     /// A cause.
     pub fn new(exit: Exit, why: impl Into<String>) -> Self {
         Self { why: why.into(), exit }
-    }
-}
-
-impl Exit {
-    /// The number that the parent process sees.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
     }
 }
 

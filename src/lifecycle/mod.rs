@@ -12,6 +12,7 @@ mod draining;
 mod driver;
 mod exit;
 mod exited;
+mod fleet;
 mod handing;
 mod instance;
 mod machine;

@@ -87,8 +87,6 @@ impl<D: DataPath> World for Office<D> {
 
     fn start_workers(&mut self, sockets: Vec<Listening>) -> Result<(), Cause> {
         for one in &sockets {
-            let (listener, address, origin) = (&one.id, &one.address, one.origin);
-            tracing::info!(target: "river::lifecycle", %listener, %address, ?origin, "listening");
             if let Some(path) = one.fresh_path() {
                 self.paths.push((one.id.clone(), Origin::Fresh, path.clone()));
             }
