@@ -13,7 +13,7 @@ const LEAST_REST: Duration = Duration::from_millis(10);
 const MOST_REST: Duration = Duration::from_secs(1);
 
 /// Accepts until it is dropped. A full service, and a want of descriptors, leave connections in the kernel's queue.
-pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Acceptor) {
+pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Rc<Acceptor>) {
     let timer = worker.handle.timer();
     let mut rest = LEAST_REST;
     loop {

@@ -436,7 +436,7 @@ async fn send_response(
         return if ends_by_close && failure.blame == Blame::Upstream { Next::Reset } else { Next::Close };
     }
     let sent_whole = upload.state == UploadState::Done;
-    if reusable && sent_whole && received.is_empty() {
+    if reusable && sent_whole && received.is_empty() && !context.is_draining() {
         upstreams.release(server);
     }
     if keep_alive {

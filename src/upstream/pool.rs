@@ -50,6 +50,11 @@ impl Pool {
         idle.push_back(Idle { stream, requests, since: now });
     }
 
+    /// Closes all.
+    pub(super) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes what is stale and tells when the oldest of the rest will be.
     pub(super) fn sweep(&self, settings: &PoolSettings, now: Instant) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();

@@ -98,6 +98,11 @@ impl Upstreams {
         }
     }
 
+    /// Closes the idle connections.
+    pub fn close_idle(&self) {
+        self.pools.iter().for_each(Pool::clear);
+    }
+
     /// The server of a connection, as the configuration names it.
     pub fn name(&self, connection: &Connection) -> &str {
         self.group.servers.get(connection.server).map_or("", |server| &server.name)
