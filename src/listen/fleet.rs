@@ -70,7 +70,8 @@ impl Fleet {
                 commands,
                 mailboxes: Arc::clone(&self.mailboxes),
             };
-            match runtime::spawn(&format!("river-worker-{number}"), move |handle| worker::run(handle, outset)) {
+            match runtime::spawn(&format!("river-worker-{number}"), move |handle| worker::run(handle, outset))
+            {
                 Ok(thread) => self.threads.push(thread),
                 Err(error) => {
                     self.stop();
@@ -84,7 +85,10 @@ impl Fleet {
     /// Stops accepting; what is queued at that moment is accepted first. The sockets are kept, but those of `unwanted`.
     pub fn stop_accepting(&self, unwanted: &[ListenerId]) {
         let unwanted: Arc<[_]> = unwanted.into();
-        self.tell(|| Command::StopAccepting { unwanted: Arc::clone(&unwanted), sweep: self.load.begin_sweep() });
+        self.tell(|| Command::StopAccepting {
+            unwanted: Arc::clone(&unwanted),
+            sweep: self.load.begin_sweep(),
+        });
     }
 
     /// Accepts again from the listeners that are kept.

@@ -74,7 +74,9 @@ impl Load {
 
     /// The worker that is to serve a connection which `accepted_by` has accepted.
     pub(super) fn choose(&self, accepted_by: usize) -> usize {
-        let count = |worker: usize| self.workers.get(worker).map_or(usize::MAX, |count| count.load(Ordering::Relaxed));
+        let count = |worker: usize| {
+            self.workers.get(worker).map_or(usize::MAX, |count| count.load(Ordering::Relaxed))
+        };
         let fewest = (0..self.workers.len()).min_by_key(|&worker| count(worker)).unwrap_or(accepted_by);
         if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
     }

@@ -59,7 +59,8 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
         .collect();
     let (connections, freed) = (RefCell::default(), RefCell::default());
     let worker = Rc::new(Worker { handle, load, number, mailboxes, services, draining, connections, freed });
-    let mut doors: Vec<_> = doors.into_iter().map(|door| Accepting { door, acceptor: None, task: None }).collect();
+    let mut doors: Vec<_> =
+        doors.into_iter().map(|door| Accepting { door, acceptor: None, task: None }).collect();
     worker.open(&mut doors);
     // The fleet holds every sender, so an error means that it is gone.
     while let Ok(command) = commands.recv().await {

@@ -70,7 +70,9 @@ async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scra
             Handler::Proxy { via, .. } => {
                 exchange::run(context, downstream, scratch, length, began, via.as_ref()).await
             }
-            Handler::Respond(answer) => respond::fixed(context, downstream, scratch, length, began, answer).await,
+            Handler::Respond(answer) => {
+                respond::fixed(context, downstream, scratch, length, began, answer).await
+            }
         },
         HeadRead::Gone => Next::Close,
         HeadRead::Nothing => Next::StillIdle,

@@ -80,7 +80,8 @@ impl Downstream {
                     }
                 }
                 // One byte above the limit lets the parser see that the limit is passed.
-                if self.unread.space_mut().is_empty() && !self.unread.grow(context.head_limits.max_bytes + 1) {
+                if self.unread.space_mut().is_empty() && !self.unread.grow(context.head_limits.max_bytes + 1)
+                {
                     return Poll::Ready(HeadRead::Refuse(Failure::downstream(431, "the head is too large")));
                 }
                 match self.stream.poll_read(cx, self.unread.space_mut()) {

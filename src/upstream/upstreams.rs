@@ -45,7 +45,14 @@ impl Upstreams {
     pub fn new(handle: Handle, group: Group, worker: usize) -> Rc<Self> {
         let turn = RoundRobin::new(&group.servers, worker % group.servers.len().max(1));
         let pools = group.servers.iter().map(|_| Pool::default()).collect();
-        let this = Rc::new(Self { handle: handle.clone(), group, turn, pools, sweeper: RefCell::default(), sweeping: Cell::new(false) });
+        let this = Rc::new(Self {
+            handle: handle.clone(),
+            group,
+            turn,
+            pools,
+            sweeper: RefCell::default(),
+            sweeping: Cell::new(false),
+        });
         handle.spawn(sweep(Rc::downgrade(&this), handle.timer())).detach();
         this
     }
