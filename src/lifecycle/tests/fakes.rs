@@ -116,9 +116,23 @@ pub(super) struct FakeWorld {
 }
 
 /// A conversation that only remembers what was said to it.
-#[derive(Debug, Default)]
-pub(super) struct FakePeer {
-    pub(super) said: Vec<Message>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct FakePeer(Arc<Mutex<Vec<Message>>>);
+
+impl FakePeer {
+    fn say(&self, message: Message) {
+        self.0.lock().unwrap().push(message);
+    }
+
+    /// What was said since the last call.
+    pub(super) fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+
+    /// Whether no instance holds this conversation any more: its end of the connection is closed.
+    pub(super) fn is_dropped(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 impl FakeWorld {
@@ -225,34 +239,34 @@ impl World for FakeWorld {
     fn free_desk(&mut self) {}
 
     fn offer(&mut self, successor: &mut FakePeer) {
-        successor.said.push(Message::Offer { batch: 0, of: 1, labels: Vec::new() });
+        successor.say(Message::Offer { batch: 0, of: 1, labels: Vec::new() });
     }
 
     fn commit(&mut self, successor: &mut FakePeer) {
-        successor.said.push(Message::Commit);
+        successor.say(Message::Commit);
     }
 
     fn refuse_successor(&mut self, successor: &mut FakePeer, why: &str) {
-        successor.said.push(Message::Refuse { why: why.to_owned() });
+        successor.say(Message::Refuse { why: why.to_owned() });
     }
 
     fn say_drained(&mut self, successor: &mut FakePeer) {
-        successor.said.push(Message::Drained);
+        successor.say(Message::Drained);
     }
 
     fn say_ready(&mut self, incumbent: &mut FakePeer) {
-        incumbent.said.push(Message::Ready);
+        incumbent.say(Message::Ready);
     }
 
     fn say_owned(&mut self, incumbent: &mut FakePeer) {
-        incumbent.said.push(Message::Owned);
+        incumbent.say(Message::Owned);
     }
 
     fn refuse_incumbent(&mut self, incumbent: &mut FakePeer, why: &str) {
-        incumbent.said.push(Message::Refuse { why: why.to_owned() });
+        incumbent.say(Message::Refuse { why: why.to_owned() });
     }
 
     fn say_released(&mut self, predecessor: &mut FakePeer) {
-        predecessor.said.push(Message::Released);
+        predecessor.say(Message::Released);
     }
 }
