@@ -1,6 +1,9 @@
 //! The one function that runs the machine.
 
+use std::io;
 use std::sync::Arc;
+
+use futures_lite::Stream;
 
 use super::adoption::Adoption;
 use super::machine::Machine;
@@ -8,15 +11,19 @@ use super::office::Office;
 use super::sources::Sources;
 use super::{Booting, Cause, DataPath, Exit, Fallback, Instance, Settings};
 use crate::handoff::{ConnectError, Taker, connect, with_cause};
-use crate::system::{Listening, PidFile, Signals};
+use crate::system::{Listening, PidFile, Signal};
 
-/// Runs an instance from its start to its end.
+/// Runs an instance from its start to its end. `signals` are [`Signals`](crate::system::Signals) but in tests.
 ///
 /// Dropping the future half-way leaves pidfile, upgrade socket and socket paths behind; nothing else depends on it.
 ///
 /// # Errors
 /// The cause of an end that nobody asked for, with the exit code that goes with it. It is for the caller to print.
-pub async fn run<D: DataPath>(settings: Settings, signals: Signals, data_path: D) -> Result<(), Cause> {
+pub async fn run<D: DataPath>(
+    settings: Settings,
+    signals: impl Stream<Item = io::Result<Signal>> + Unpin,
+    data_path: D,
+) -> Result<(), Cause> {
     let settings = Arc::new(settings);
     let advice = advice(&settings);
     let mut adoption = Adoption::new(settings.listeners.clone());

@@ -1,6 +1,7 @@
 //! What the driver waits for: signals, the other instances, the clock and the workers, in one place.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,12 +14,12 @@ use super::machine::{Happening, Machine};
 use super::office::Office;
 use super::{Cause, DataPath, Exit, Phase, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
-use crate::system::{Listening, Signals};
+use crate::system::{Listening, Signal};
 
 /// Everything that can wake the driver, but for what the states own.
 #[derive(Debug)]
-pub(super) struct Sources {
-    signals: Option<Signals>,
+pub(super) struct Sources<S> {
+    signals: Option<S>,
     adoption: Adoption,
     command: String,
     drain_timeout: Duration,
@@ -29,8 +30,8 @@ pub(super) struct Sources {
 
 type Next = Happening<Vec<Listening>>;
 
-impl Sources {
-    pub(super) fn new(settings: &Settings, signals: Signals, adoption: Adoption) -> Self {
+impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
+    pub(super) fn new(settings: &Settings, signals: S, adoption: Adoption) -> Self {
         Self {
             signals: Some(signals),
             adoption,
