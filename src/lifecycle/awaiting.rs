@@ -17,11 +17,6 @@ pub struct Accepting<W: World> {
 }
 
 impl<W: World> Instance<W, Awaiting<W>> {
-    /// Learns the incumbent's generation; this one's is one more.
-    pub fn follows(&mut self, generation: u64) {
-        self.core.generation = generation.saturating_add(1);
-    }
-
     /// Starts the workers on everything that was adopted or bound, and says `Ready`.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::instance::{Core, Hands};
 use super::twin::Event;
-use super::{Awaiting, Cause, Exited, Fallback, Instance, Phase, Serving, Transition, World};
+use super::{Awaiting, Cause, Exit, Exited, Fallback, Instance, Phase, Serving, Transition, World};
 
 /// The first state.
 #[derive(Debug)]
@@ -25,15 +25,34 @@ impl<W: World> Instance<W, Booting> {
         }
     }
 
-    /// Waits for another instance to hand over. `generation` is that instance's.
+    /// Learns the incumbent's generation; this one's is one more.
+    pub fn follows(&mut self, generation: u64) {
+        self.core.generation = generation.saturating_add(1);
+    }
+
+    /// Waits for another instance, which has welcomed this one, to hand over.
     pub fn await_handoff(mut self, incumbent: W::Incumbent) -> Instance<W, Awaiting<W>> {
-        self.core.go(Event::Upgrade, "upgrade", Hands::default());
+        self.core.go(Event::Upgrade, "welcomed by the incumbent", Hands::default());
         self.becomes(|Booting| Awaiting { incumbent })
     }
 
     /// Ends, because booting failed.
-    pub fn fail(mut self, cause: &Cause) -> Instance<W, Exited> {
-        self.core.go(Event::BootFailed, &cause.why, Hands::default());
-        self.becomes(|Booting| Exited { exit: cause.exit })
+    pub fn fail(self, cause: &Cause) -> Instance<W, Exited> {
+        self.end(Event::BootFailed, &cause.why, cause.exit)
+    }
+
+    /// Ends by SIGTERM.
+    pub fn terminate(self) -> Instance<W, Exited> {
+        self.end(Event::Terminate, "SIGTERM", Exit::Success)
+    }
+
+    /// Ends by SIGINT.
+    pub fn interrupt(self) -> Instance<W, Exited> {
+        self.end(Event::Interrupt, "SIGINT", Exit::Success)
+    }
+
+    fn end(mut self, event: Event, why: &str, exit: Exit) -> Instance<W, Exited> {
+        self.core.go(event, why, Hands::default());
+        self.becomes(|Booting| Exited { exit })
     }
 }

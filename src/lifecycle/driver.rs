@@ -60,7 +60,7 @@ fn boot<D: DataPath>(
         adoption.listen().map(Start::Cold)
     });
     let started = match prepared {
-        Ok(Start::Upgrade(taker)) => return Machine::Awaiting(booting.await_handoff(*taker)),
+        Ok(Start::Upgrade(taker)) => return Machine::Meeting(booting, *taker),
         Ok(Start::Cold(sockets)) => booting.cold_start(sockets),
         Err(cause) => Err(Fallback { instance: booting.fail(&cause), cause }),
     };
@@ -124,12 +124,12 @@ fn meet_incumbent(settings: &Settings) -> Result<Taker, Cause> {
 fn advice(settings: &Settings) -> String {
     match settings.upgrade_socket {
         Some(_) => format!(
-            "no instance waits to take over, so this one serves on; to start one: {} --upgrade; then: kill -QUIT {}",
+            "no instance waits to take over, so this one goes on serving; to start one: {} --upgrade; then: kill -QUIT {}",
             settings.command,
             std::process::id()
         ),
         None => {
-            "system.upgrade_socket is not set, so there is nobody to hand over to; this instance serves on"
+            "system.upgrade_socket is not set, so there is nobody to hand over to; this instance goes on serving"
                 .to_owned()
         }
     }

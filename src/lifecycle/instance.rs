@@ -86,19 +86,21 @@ impl<W: World> Core<W> {
             self.perform(action, why, &mut hands)?;
         }
         let from = std::mem::replace(&mut self.phase, to);
-        if from != to {
-            tracing::info!(
-                target: "river::lifecycle",
-                %from,
-                %to,
-                why,
-                generation = self.generation,
-                pid = std::process::id(),
-                connections = self.world.connections(),
-                "transition"
-            );
-        }
+        self.log(from, why);
         Ok(())
+    }
+
+    /// One line for a change of state; a step within a state is told as such.
+    fn log(&self, from: Phase, why: &str) {
+        let (to, generation, pid) = (self.phase, self.generation, std::process::id());
+        let connections = self.world.connections();
+        if from.to_string() != to.to_string() {
+            tracing::info!(
+                target: "river::lifecycle", %from, %to, why, generation, pid, connections, "transition"
+            );
+        } else if from != to {
+            tracing::info!(target: "river::lifecycle", state = %to, why, generation, pid, connections, "step");
+        }
     }
 
     /// A transition none of whose actions may fail.

@@ -2,7 +2,8 @@
 
 use super::handing::RolledBack;
 use super::{
-    Accepting, Awaiting, Cause, Committed, Draining, Exit, Exited, Handing, Instance, Phase, Serving, World,
+    Accepting, Awaiting, Booting, Cause, Committed, Draining, Exit, Exited, Handing, Instance, Phase,
+    Serving, World,
 };
 use crate::base::ListenerId;
 use crate::system::Signal;
@@ -10,6 +11,8 @@ use crate::system::Signal;
 /// An instance in whichever state it is.
 #[derive(Debug)]
 pub(super) enum Machine<W: World> {
+    /// Booting, and talking to the incumbent, who has not welcomed it yet.
+    Meeting(Instance<W, Booting>, W::Incumbent),
     Awaiting(Instance<W, Awaiting<W>>),
     Accepting(Instance<W, Accepting<W>>),
     Serving(Instance<W, Serving<W>>),
@@ -23,6 +26,8 @@ pub(super) enum Machine<W: World> {
 #[derive(Debug)]
 pub(super) enum Happening<S> {
     Signal(Signal),
+    /// The incumbent has a place for this instance.
+    Welcomed,
     /// The hand-over is ready for the workers.
     Adopted(S),
     /// The incumbent commits.
@@ -55,6 +60,7 @@ pub(super) enum Happening<S> {
 impl<W: World> Machine<W> {
     pub(super) fn phase(&self) -> Phase {
         match self {
+            Self::Meeting(instance, _) => instance.phase(),
             Self::Awaiting(instance) => instance.phase(),
             Self::Accepting(instance) => instance.phase(),
             Self::Serving(instance) => instance.phase(),
@@ -82,7 +88,8 @@ impl<W: World> Machine<W> {
                 self
             }
             Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => self.wind_down(&happening),
-            Happening::Adopted(_)
+            Happening::Welcomed
+            | Happening::Adopted(_)
             | Happening::Commit
             | Happening::Lost(_)
             | Happening::IncumbentDied(_)
@@ -99,6 +106,14 @@ impl<W: World> Machine<W> {
 
     fn hear_incumbent(self, happening: Happening<W::Sockets>, cause: &mut Option<Cause>) -> Self {
         match (self, happening) {
+            (Self::Meeting(instance, incumbent), Happening::Welcomed) => {
+                Self::Awaiting(instance.await_handoff(incumbent))
+            }
+            (Self::Meeting(instance, _), Happening::Lost(why) | Happening::IncumbentDied(why)) => {
+                let over = instance.fail(&why);
+                *cause = Some(why);
+                Self::Exited(over)
+            }
             (Self::Awaiting(instance), Happening::Adopted(sockets)) => match instance.adopt(sockets) {
                 Ok(next) => Self::Accepting(next),
                 Err(fallback) => {
@@ -211,6 +226,7 @@ impl<W: World> Machine<W> {
 
     fn terminate(self) -> Self {
         match self {
+            Self::Meeting(instance, _) => Self::Exited(instance.terminate()),
             Self::Awaiting(instance) => Self::Exited(instance.terminate()),
             Self::Accepting(instance) => Self::Draining(instance.terminate()),
             Self::Serving(instance) => Self::Draining(instance.terminate()),
@@ -229,6 +245,7 @@ impl<W: World> Machine<W> {
 
     fn interrupt(self) -> Self {
         match self {
+            Self::Meeting(instance, _) => Self::Exited(instance.interrupt()),
             Self::Awaiting(instance) => Self::Exited(instance.interrupt()),
             Self::Accepting(instance) => Self::Exited(instance.interrupt()),
             Self::Serving(instance) => Self::Exited(instance.interrupt()),

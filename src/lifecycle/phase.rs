@@ -50,18 +50,15 @@ impl Phase {
     }
 }
 
-/// The name of the state in the design: sub-phases share one.
+/// The name of the state in the design, which phases may share.
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Booting => "Booting",
-            Self::Awaiting => "AwaitingHandoff",
-            Self::Accepting => "AwaitingHandoff(accepting)",
+            Self::Awaiting | Self::Accepting => "AwaitingHandoff",
             Self::Serving => "Serving",
-            Self::Offered => "Handing",
-            Self::Committed { .. } => "Handing(committed)",
-            Self::Draining { guard: true } => "Draining(guard)",
-            Self::Draining { guard: false } => "Draining",
+            Self::Offered | Self::Committed { .. } => "Handing",
+            Self::Draining { .. } => "Draining",
             Self::Exited => "Exited",
         })
     }

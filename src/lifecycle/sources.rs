@@ -86,12 +86,18 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
 
     fn poll<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>, cx: &mut Context<'_>) -> Poll<Next> {
         match machine {
-            Machine::Awaiting(instance) => loop {
-                let Poll::Ready(event) = instance.state.incumbent.poll_next(cx) else { return Poll::Pending };
+            Machine::Meeting(instance, incumbent) => loop {
+                let Poll::Ready(event) = incumbent.poll_next(cx) else { return Poll::Pending };
                 if let TakerEvent::Welcomed { build, generation } = &event {
                     tracing::info!(target: "river::lifecycle", build, generation, "the instance in service answered");
                     instance.follows(*generation);
                 }
+                if let Some(happening) = self.hear(incumbent, event) {
+                    return Poll::Ready(happening);
+                }
+            },
+            Machine::Awaiting(instance) => loop {
+                let Poll::Ready(event) = instance.state.incumbent.poll_next(cx) else { return Poll::Pending };
                 if let Some(happening) = self.hear(&mut instance.state.incumbent, event) {
                     return Poll::Ready(happening);
                 }
@@ -156,7 +162,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
                     );
-                    None
+                    Some(Happening::Welcomed)
                 }
                 Err(cause) => Some(Happening::Lost(still_serving(cause, pid))),
             },

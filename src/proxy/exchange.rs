@@ -460,7 +460,7 @@ async fn send_response(
     }
     if keep_alive {
         Next::KeepAlive
-    } else if !sent_whole || (request.keep_alive && !ends_by_close) || !downstream.unread.is_empty() {
+    } else if !sent_whole || downstream.may_send_more(request.keep_alive) {
         Next::Linger
     } else {
         Next::Close

@@ -83,7 +83,7 @@ pub(super) async fn fixed(
     let patience = context.service.timeouts.send;
     match downstream.send(&scratch.to_downstream, patience, context.handle.now()).await {
         Ok(()) if client.keep_alive => Next::KeepAlive,
-        Ok(()) if asked_to_stay || expects => Next::Linger,
+        Ok(()) if expects || downstream.may_send_more(asked_to_stay) => Next::Linger,
         Ok(()) | Err(_) => Next::Close,
     }
 }

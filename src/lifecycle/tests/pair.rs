@@ -242,6 +242,7 @@ impl Pair {
 
 fn world(machine: &Machine<FakeWorld>) -> &FakeWorld {
     match machine {
+        Machine::Meeting(instance, _) => instance.world(),
         Machine::Awaiting(instance) => instance.world(),
         Machine::Accepting(instance) => instance.world(),
         Machine::Serving(instance) => instance.world(),

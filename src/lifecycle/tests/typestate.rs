@@ -28,6 +28,7 @@ fn happening(pick: u8) -> Happening<()> {
         18 => Happening::SuccessorDied,
         19 => Happening::GuardEnded,
         20 => Happening::DrainEnded,
+        21..=23 => Happening::Welcomed,
         _ => Happening::Idle,
     }
 }
@@ -35,6 +36,8 @@ fn happening(pick: u8) -> Happening<()> {
 /// The twin's event for a happening in a phase; `None` for what the driver does not let through there.
 fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event> {
     let event = match happening {
+        Happening::Welcomed => Event::Upgrade,
+        Happening::Lost(_) | Happening::IncumbentDied(_) if phase == Phase::Booting => Event::BootFailed,
         Happening::Signal(Signal::Terminate) => Event::Terminate,
         Happening::Signal(Signal::Interrupt) => Event::Interrupt,
         Happening::Signal(Signal::Quit) => Event::Quit { waiter },
@@ -59,6 +62,7 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event>
 
 fn world<'a>(machine: &'a mut Machine<FakeWorld>) -> &'a mut FakeWorld {
     match machine {
+        Machine::Meeting(instance, _) => &mut instance.core.world,
         Machine::Awaiting(instance) => &mut instance.core.world,
         Machine::Accepting(instance) => &mut instance.core.world,
         Machine::Serving(instance) => &mut instance.core.world,
@@ -72,7 +76,7 @@ fn world<'a>(machine: &'a mut Machine<FakeWorld>) -> &'a mut FakeWorld {
 fn boot(upgrade: bool) -> Machine<FakeWorld> {
     let booting: Instance<_, Booting> = Instance::new(FakeWorld::new(1, SharedFile::default()));
     if upgrade {
-        Machine::Awaiting(booting.await_handoff(FakePeer::default()))
+        Machine::Meeting(booting, FakePeer::default())
     } else {
         Machine::Serving(booting.cold_start(()).unwrap())
     }
@@ -82,7 +86,7 @@ proptest! {
     #[test]
     fn the_typestate_goes_where_the_twin_goes(
         upgrade in any::<bool>(),
-        picks in proptest::collection::vec((0_u8..24, any::<bool>()), 0..60),
+        picks in proptest::collection::vec((0_u8..26, any::<bool>()), 0..60),
     ) {
         let mut machine = boot(upgrade);
         let mut cause = None;
@@ -102,7 +106,7 @@ proptest! {
             match expected {
                 Phase::Serving | Phase::Offered | Phase::Committed { .. } => prop_assert!(named && world.holds_file),
                 Phase::Exited => prop_assert!(!world.holds_file && !world.holding),
-                Phase::Awaiting | Phase::Accepting => prop_assert!(!named),
+                Phase::Booting | Phase::Awaiting | Phase::Accepting => prop_assert!(!named),
                 _ => {}
             }
         }
@@ -127,9 +131,9 @@ fn a_commit_without_files_is_refused_and_drained() {
 
 #[test]
 fn an_adoption_without_workers_leaves_the_incumbent_alone() {
-    let mut machine = boot(true);
-    world(&mut machine).fail_start = true;
     let mut cause = None;
+    let mut machine = boot(true).turn(Happening::Welcomed, &mut cause, "");
+    world(&mut machine).fail_start = true;
     let machine = machine.turn(Happening::Adopted(()), &mut cause, "");
     let Machine::Exited(exited) = machine else { panic!("not exited") };
     assert_eq!(exited.exit(), Exit::Unavailable);
@@ -138,7 +142,7 @@ fn an_adoption_without_workers_leaves_the_incumbent_alone() {
 
 #[test]
 fn the_generation_counts_on() {
-    let Machine::Awaiting(mut waiting) = boot(true) else { panic!("not waiting") };
-    waiting.follows(41);
-    assert_eq!(waiting.generation(), 42);
+    let Machine::Meeting(mut meeting, incumbent) = boot(true) else { panic!("not meeting") };
+    meeting.follows(41);
+    assert_eq!(meeting.await_handoff(incumbent).generation(), 42);
 }
