@@ -13,6 +13,8 @@ pub enum Exit {
     Unavailable,
     /// A mistake in River itself.
     Software,
+    /// A file cannot be made: the pid file, the upgrade socket.
+    CannotCreate,
     /// The hand-over was refused or did not end in time; it can be tried again.
     TryAgain,
     /// The configuration is wrong.
@@ -21,8 +23,15 @@ pub enum Exit {
 
 impl Exit {
     /// Every way to end, by code.
-    pub const ALL: [Self; 6] =
-        [Self::Success, Self::Usage, Self::Unavailable, Self::Software, Self::Config, Self::TryAgain];
+    pub const ALL: [Self; 7] = [
+        Self::Success,
+        Self::Usage,
+        Self::Unavailable,
+        Self::Software,
+        Self::CannotCreate,
+        Self::TryAgain,
+        Self::Config,
+    ];
 
     /// The number that the parent process sees.
     pub fn code(self) -> u8 {
@@ -31,6 +40,7 @@ impl Exit {
             Self::Usage => 64,
             Self::Unavailable => 69,
             Self::Software => 70,
+            Self::CannotCreate => 73,
             Self::TryAgain => 75,
             Self::Config => 78,
         }

@@ -7,6 +7,7 @@ mod address;
 mod brackets;
 mod diagnostics;
 mod draft;
+mod fields;
 mod nearest;
 mod node;
 mod paths;
@@ -14,6 +15,7 @@ mod plan;
 mod scalar;
 mod settings;
 mod source;
+mod syntax;
 
 use std::path::Path;
 
