@@ -130,7 +130,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "services.*.listeners[].mode",
         "integer from 0o0 to 0o777",
-        "what the umask leaves",
+        "0o666",
         "The permissions of a Unix socket's path.",
         "0o660",
     ),
