@@ -118,6 +118,13 @@ fn check(address: SocketAddr) -> Result<SocketAddr, Mistake> {
         let message = "a multicast or broadcast address has no connections".to_owned();
         return Err(Mistake { message, help: None });
     }
+    if let IpAddr::V6(ip) = address.ip()
+        && let Some(ip) = ip.to_ipv4_mapped()
+    {
+        // River's IPv6 sockets are for IPv6 only, so such a one could not be bound.
+        let message = "this is an IPv4 address written as IPv6".to_owned();
+        return Err(Mistake { message, help: Some(format!("write \"{ip}:{}\"", address.port())) });
+    }
     Ok(address)
 }
 
@@ -180,6 +187,7 @@ mod tests {
             ("localhost:65536", ""),
             ("localhost:+80", ""),
             ("224.0.0.1:80", ""),
+            ("[::ffff:1.2.3.4]:80", "write \"1.2.3.4:80\""),
         ];
         for (text, help) in cases {
             let mistake = parse(text, 8080).unwrap_err();

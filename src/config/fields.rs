@@ -6,7 +6,7 @@ use ron::value::RawValue;
 
 use super::diagnostics::{Place, Report};
 use super::nearest::nearest;
-use super::node::{MapOf, Node, options};
+use super::node::{Kind, MapOf, Node, options};
 use super::settings;
 
 /// The fields of a structure, taken out one after the other.
@@ -19,7 +19,7 @@ pub(super) struct Fields<'s> {
 impl<'s> Fields<'s> {
     /// Takes a structure apart. `section` is its path in the table of settings, as in `services.*.limits`.
     pub(super) fn of(node: &Node<'s>, section: &'static str, report: &mut Report<'s>) -> Option<Self> {
-        if !node.text().starts_with('(') {
+        if node.kind() != Kind::Structure {
             return node.unexpected("a structure ( … )", report);
         }
         let mut left: Vec<(&'s str, Place, Node<'s>)> = Vec::new();

@@ -1,6 +1,6 @@
 //! RON text to a draft (as written) to a plan (only valid values).
 //!
-//! [`load`] reads a file. Its text is taken apart piece by piece ([`draft`]), so that each mistake has its place and
+//! [`load`] reads a file. Its text is taken apart piece by piece (a draft), so that each mistake has its place and
 //! none hides another; what comes out is checked against itself and the machine, and becomes a [`Plan`].
 
 mod address;

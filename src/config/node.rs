@@ -38,6 +38,36 @@ pub(super) struct Node<'s> {
     place: Place,
 }
 
+/// A kind of value; `Display` puts it in words for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Structure,
+    List,
+    Map,
+    String,
+    Character,
+    Number,
+    Bytes,
+    Boolean,
+    Name,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Structure => "a structure ( … )",
+            Self::List => "a list [ … ]",
+            Self::Map => "a map { … }",
+            Self::String => "a string",
+            Self::Character => "a character",
+            Self::Number => "a number",
+            Self::Bytes => "bytes",
+            Self::Boolean => "a boolean",
+            Self::Name => "a name",
+        })
+    }
+}
+
 /// How RON is read: `Some(...)` need not be written.
 pub(super) fn options() -> ron::Options {
     ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_NEWTYPES)
@@ -87,22 +117,22 @@ impl<'s> Node<'s> {
         Place { span: start..start + length, path: self.place.path.clone() }
     }
 
-    /// What kind of value it is, in words for a message.
-    pub(super) fn kind(&self) -> &'static str {
-        let first = self.text.chars().next().unwrap_or(' ');
-        match first {
-            '(' => "a structure ( … )",
-            '[' => "a list [ … ]",
-            '{' => "a map { … }",
-            '"' => "a string",
-            '\'' => "a character",
-            '0'..='9' | '+' | '-' | '.' => "a number",
-            'r' if self.text.starts_with("r\"") || self.text.starts_with("r#") => "a string",
-            'b' if self.text.starts_with("b\"") || self.text.starts_with("br") => "a byte string",
+    /// What kind of value it is, as far as its first characters tell.
+    pub(super) fn kind(&self) -> Kind {
+        match self.text.chars().next().unwrap_or(' ') {
+            '(' => Kind::Structure,
+            '[' => Kind::List,
+            '{' => Kind::Map,
+            '"' => Kind::String,
+            '\'' => Kind::Character,
+            '0'..='9' | '+' | '-' | '.' => Kind::Number,
+            'r' if self.text.starts_with("r\"") || self.text.starts_with("r#") => Kind::String,
+            'b' if ["b\"", "b'", "br\"", "br#"].iter().any(|start| self.text.starts_with(start)) => {
+                Kind::Bytes
+            }
             _ => match self.text {
-                "true" | "false" => "a boolean",
-                "None" => "None",
-                _ => "a name",
+                "true" | "false" => Kind::Boolean,
+                _ => Kind::Name,
             },
         }
     }
@@ -115,7 +145,7 @@ impl<'s> Node<'s> {
 
     /// Takes a list apart.
     pub(super) fn list(&self, report: &mut Report<'s>) -> Option<Vec<Self>> {
-        if !self.text.starts_with('[') {
+        if self.kind() != Kind::List {
             return self.unexpected("a list [ … ]", report);
         }
         let pieces: Vec<&'s RawValue> = self.parse(report)?;
@@ -126,7 +156,7 @@ impl<'s> Node<'s> {
 
     /// Takes a map apart into its keys, which are strings, and values; each may occur once only.
     pub(super) fn map(&self, report: &mut Report<'s>) -> Option<Vec<(Spanned<String>, Self)>> {
-        if !self.text.starts_with('{') {
+        if self.kind() != Kind::Map {
             return self.unexpected("a map { \"name\": … }", report);
         }
         let pairs = self.pairs(MapOf::Values, report)?;
@@ -135,7 +165,7 @@ impl<'s> Node<'s> {
         for (key, raw) in pairs {
             let mut key = Self { text: key, place: self.place.clone() };
             key.place.span = report.source.span_of(key.text);
-            if key.kind() == "a name" {
+            if key.kind() == Kind::Name {
                 let help = format!("write {:?}", key.text);
                 report.error(&key.place, "expected a string, found a name").help(help);
                 continue;
