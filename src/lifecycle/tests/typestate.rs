@@ -122,7 +122,8 @@ fn a_quit_that_finds_nobody_waiting_changes_nothing() {
 #[test]
 fn a_commit_without_files_is_refused_and_drained() {
     let mut cause = None;
-    let mut machine = boot(true).turn(Happening::Adopted(()), &mut cause, "");
+    let machine = boot(true).turn(Happening::Welcomed, &mut cause, "");
+    let mut machine = machine.turn(Happening::Adopted(()), &mut cause, "");
     world(&mut machine).fail_files = true;
     let machine = machine.turn(Happening::Commit, &mut cause, "");
     assert_eq!(machine.phase(), Phase::Draining { guard: false });
