@@ -368,3 +368,16 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
         assert!(desk.take_waiter().is_none());
     });
 }
+
+#[test]
+fn a_message_that_was_cut_off_fails_the_hand_over_once() {
+    let (a, b) = pair();
+    let peer = Peer::of(&b).unwrap();
+    let mut taker = Taker::new(Channel::new(b).unwrap(), peer, "new", Duration::from_secs(5)).unwrap();
+    crate::system::send(&a, &vec![b'x'; MAX_FRAME + 1], &[]).unwrap();
+    async_io::block_on(async {
+        let TakerEvent::Failed(Failure::Unreadable(why)) = taker.next().await else { panic!("not refused") };
+        assert!(why.contains("longer"), "{why}");
+        assert!(future::poll_once(taker.next()).await.is_none());
+    });
+}

@@ -77,10 +77,14 @@ impl Directory {
         let thread = std::thread::spawn(move || {
             let mut looks = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let text = std::fs::read_to_string(&path).expect("the pidfile is missing");
-                let pid: i32 = text.trim().parse().expect("the pidfile is not whole");
-                rustix::process::test_kill_process(Pid::from_raw(pid).unwrap())
-                    .expect("the pidfile names nobody");
+                let named = || -> i32 {
+                    let text = std::fs::read_to_string(&path).expect("the pidfile is missing");
+                    text.trim().parse().expect("the pidfile is not whole")
+                };
+                let pid = named();
+                // A process that was named when the file was read may have ended since, but not if it still is.
+                let lives = rustix::process::test_kill_process(Pid::from_raw(pid).unwrap()).is_ok();
+                assert!(lives || named() != pid, "the pidfile names pid {pid}, which has ended");
                 looks += 1;
                 std::thread::yield_now();
             }
@@ -155,6 +159,26 @@ impl Instance {
 
     pub(crate) fn until_serving(&self) {
         self.until_logged("to=Serving");
+    }
+
+    /// How many descriptors the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// The same, once no connection of the hand-over is left: what remains are sockets that listen or wait for nobody.
+    pub(crate) fn settled_descriptors(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = (self.descriptors(), Instant::now());
+        while last.1.elapsed() < Duration::from_millis(100) {
+            assert!(Instant::now() < deadline, "the descriptors never settle");
+            let now = self.descriptors();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            std::thread::yield_now();
+        }
+        last.0
     }
 
     /// Waits for a line in the log that has not been waited for yet.
