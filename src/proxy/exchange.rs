@@ -247,7 +247,7 @@ impl Attempt<'_> {
         let limits =
             HeadLimits { max_bytes: self.context.head_limits.max_bytes, max_fields: self.context.head_limits.max_fields };
         let mut stall = Stall::default();
-        poll_fn(|cx| {
+        let outcome = poll_fn(|cx| {
             if let Err(lost) = self.poll_upload(cx, server) {
                 return Poll::Ready(Err(lost));
             }
@@ -256,7 +256,12 @@ impl Attempt<'_> {
             }
             stall.poll(cx, self).map(Err)
         })
-        .await
+        .await;
+        if outcome.is_err() {
+            // It may hold the half of a head, and the next one is another server's.
+            self.head.clear();
+        }
+        outcome
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>, server: &Connection) -> Result<(), Lost> {
