@@ -102,7 +102,7 @@ pub(super) fn log(
         Blame::Downstream => {
             tracing::info!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
         }
-        Blame::Upstream => {
+        Blame::Upstream | Blame::River => {
             tracing::warn!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
         }
     }

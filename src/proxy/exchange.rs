@@ -94,7 +94,7 @@ pub(super) async fn run(
     let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
     let body = request_body(&head.framing, outgoing, context);
     let via = via.map(HeaderValue::as_bytes);
-    let rewriting = rewrite::RequestContext { client: downstream.client, via, server: upstreams.first_name() };
+    let rewriting = rewrite::RequestContext { client: downstream.client, via, host: upstreams.default_host() };
     rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
     let line = scratch.to_upstream.split(|&byte| byte == b'\r').next().unwrap_or_default();
     scratch.line.extend_from_slice(line.get(..LOGGED_LINE).unwrap_or(line));
@@ -253,6 +253,9 @@ impl Attempt<'_> {
             }
             if let Poll::Ready(outcome) = self.poll_head(cx, server, method, &limits) {
                 return Poll::Ready(outcome);
+            }
+            if self.downstream.stream.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Lost::ClientGone(client_gone())));
             }
             stall.poll(cx, self).map(Err)
         })
@@ -414,6 +417,9 @@ async fn send_response(
         if let Poll::Ready(outcome) = download.poll(cx, &mut ends) {
             return Poll::Ready(outcome.map_err(|error| download_failure(&error)));
         }
+        if downstream.stream.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(client_gone()));
+        }
         let waiting = download.waiting();
         if seen != Some((waiting, download.moves(), upload.pump.moves())) {
             seen = Some((waiting, download.moves(), upload.pump.moves()));
@@ -510,11 +516,16 @@ async fn fail(
 }
 
 fn connect_failure(error: &ConnectError) -> Failure {
-    let status = match error {
-        ConnectError::TimedOut { .. } => 504,
-        ConnectError::Refused { .. } | ConnectError::Exhausted => 502,
-    };
-    Failure::upstream(status, error.to_string())
+    match error {
+        error if error.is_own() => Failure::river(503, error.to_string()),
+        ConnectError::TimedOut { .. } => Failure::upstream(504, error.to_string()),
+        ConnectError::Refused { .. } | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
+    }
+}
+
+/// Nobody is left to read the response, so the server need not go on with it.
+fn client_gone() -> Failure {
+    Failure::downstream(499, "the client reset the connection before its response")
 }
 
 fn download_failure(error: &PumpError) -> Failure {
