@@ -58,7 +58,11 @@ fn malformed_heads_are_not_forwarded() {
         assert_eq!((response.status, response.closed), (502, false), "{head:?}");
         assert_eq!(response.text(), "502 Bad Gateway\n");
         let failed = |lines: &[log::Line]| {
-            lines.iter().filter(|line| line.text.contains("request failed")).nth(nth).map(|line| line.text.clone())
+            lines
+                .iter()
+                .filter(|line| line.text.contains("request failed"))
+                .nth(nth)
+                .map(|line| line.text.clone())
         };
         let line = river.log().wait_for("why it failed", PATIENCE, failed);
         assert_eq!(field(&line, "blame").as_deref(), Some("upstream"), "{head:?}: {line}");

@@ -120,7 +120,8 @@ fn targets_become_origin_form_and_host_follows_them() {
         ("OPTIONS", "/", "/", "a.example"),
         ("M-SEARCH", "//double//slash/../", "//double//slash/../", "a.example"),
     ] {
-        let request = forwarded(&river, &origin, &format!("{method} {target} HTTP/1.1\r\nhost: a.example\r\n\r\n"));
+        let request =
+            forwarded(&river, &origin, &format!("{method} {target} HTTP/1.1\r\nhost: a.example\r\n\r\n"));
         assert_eq!((request.method.as_str(), request.target.as_str()), (method, sent));
         assert_eq!(request.fields.get("host"), Some(host));
         assert_eq!(request.fields.get("x-forwarded-host"), Some(host));

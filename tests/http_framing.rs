@@ -82,7 +82,10 @@ const HEADS: &[(u16, &str)] = &[
     (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
     (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
-    (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    (
+        400,
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
     (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
     (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"),
     (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n"),
@@ -107,16 +110,22 @@ fn malformed_heads_are_refused_and_not_forwarded() {
         let mut conn = Conn::open(river.web());
         conn.send(format!("{head}{HIDDEN}"));
         conn.finish();
-        let response = conn
-            .try_read_response("GET")
-            .unwrap_or_else(|error| panic!("no response to {head:?}: {error}"));
+        let response =
+            conn.try_read_response("GET").unwrap_or_else(|error| panic!("no response to {head:?}: {error}"));
         assert_eq!((response.status, response.closed), (*status, true), "{head:?}");
         assert_eq!(response.fields.get("connection"), Some("close"));
         assert_eq!(response.fields.get("content-type"), Some("text/plain"));
-        assert!(response.text().starts_with(&format!("{status} ")) && response.body.len() < 50, "{response:?}");
+        assert!(
+            response.text().starts_with(&format!("{status} ")) && response.body.len() < 50,
+            "{response:?}"
+        );
         conn.expect_closed();
         let failed = |lines: &[log::Line]| {
-            lines.iter().filter(|line| line.text.contains("request failed")).nth(nth).map(|line| line.text.clone())
+            lines
+                .iter()
+                .filter(|line| line.text.contains("request failed"))
+                .nth(nth)
+                .map(|line| line.text.clone())
         };
         let line = river.log().wait_for("why it failed", PATIENCE, failed);
         assert_eq!(field(&line, "blame").as_deref(), Some("downstream"), "{line}");

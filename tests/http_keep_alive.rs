@@ -52,9 +52,7 @@ fn requests_behind_a_close_are_not_forwarded() {
     let origin = Origin::echo();
     let river = proxy(&origin);
     let mut conn = Conn::open(river.web());
-    conn.send(
-        "GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n",
-    );
+    conn.send("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(conn.read_response("GET").text(), "GET /a\n");
     conn.finish();
     conn.expect_closed();
@@ -119,7 +117,8 @@ fn an_old_client_needs_no_host() {
 
 #[test]
 fn an_old_client_gets_old_framing() {
-    let origin = Origin::with(|_, reply| reply.respond_chunked(200, &[], &[b"one ", b"two"], &[("x-sum", "7")]));
+    let origin =
+        Origin::with(|_, reply| reply.respond_chunked(200, &[], &[b"one ", b"two"], &[("x-sum", "7")]));
     let river = proxy(&origin);
     let mut conn = Conn::open(river.web());
     conn.send("GET /a HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
@@ -137,7 +136,11 @@ fn pipelined_requests_are_answered_in_order() {
         if request.target == "/0" {
             gate.pass();
         }
-        reply.respond(200, &[], format!("{} {}", request.target, String::from_utf8_lossy(&request.body)).as_bytes())
+        reply.respond(
+            200,
+            &[],
+            format!("{} {}", request.target, String::from_utf8_lossy(&request.body)).as_bytes(),
+        )
     });
     let river = proxy(&origin);
     let mut conn = Conn::open(river.web());

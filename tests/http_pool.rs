@@ -189,7 +189,8 @@ fn a_server_that_restarts_is_found_again() {
 #[test]
 fn a_connection_carries_no_more_requests_than_it_may() {
     let origin = Origin::echo();
-    let river = with_connectors(&format!("servers: [(addr: \"{}\")], pool: (max_requests: 3)", origin.address()), "");
+    let river =
+        with_connectors(&format!("servers: [(addr: \"{}\")], pool: (max_requests: 3)", origin.address()), "");
     let mut conn = Conn::open(river.web());
     for _ in 0..8 {
         assert_eq!(conn.get("/").status, 200);
@@ -202,8 +203,10 @@ fn a_connection_carries_no_more_requests_than_it_may() {
 #[test]
 fn idle_connections_are_closed_in_time() {
     let origin = Origin::echo();
-    let river =
-        with_connectors(&format!("servers: [(addr: \"{}\")], pool: (idle_timeout: \"100ms\")", origin.address()), "");
+    let river = with_connectors(
+        &format!("servers: [(addr: \"{}\")], pool: (idle_timeout: \"100ms\")", origin.address()),
+        "",
+    );
     let mut conn = Conn::open(river.web());
     assert_eq!(conn.get("/").status, 200);
     origin.wait_open_connections(SOON, |open| open == 0);
@@ -220,8 +223,10 @@ fn no_more_idle_connections_are_kept_than_may_be() {
         reply.respond(200, &[], b"")
     });
     for (most, kept) in [("2", 2), ("0", 0)] {
-        let river =
-            with_connectors(&format!("servers: [(addr: \"{}\")], pool: (max_idle: {most})", origin.address()), "");
+        let river = with_connectors(
+            &format!("servers: [(addr: \"{}\")], pool: (max_idle: {most})", origin.address()),
+            "",
+        );
         let before = origin.requests().len();
         let mut conns: Vec<Conn> = (0..6).map(|_| Conn::open(river.web())).collect();
         for conn in &mut conns {

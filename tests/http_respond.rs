@@ -93,7 +93,10 @@ fn what_is_wrong_is_refused_here_too() {
     for (text, status) in [
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n", 413),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n", 413),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n",
+            413,
+        ),
         ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nx\r\n", 400),
     ] {
         let mut conn = Conn::open(river.web());

@@ -13,8 +13,7 @@ fn proxy(origin: &Origin) -> Running {
     River::with_config(Config::proxy(origin).system("workers: 1")).serve()
 }
 
-const OFFER: &str =
-    "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: k\r\n\r\n";
+const OFFER: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: k\r\n\r\n";
 
 const ACCEPT: [(&str, &str); 3] =
     [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "v")];
