@@ -3,6 +3,8 @@
 //! Every `fixtures/config/bad/*.ron` has the errors it must bring beside it. `RIVER_BLESS=1 cargo test --test config`
 //! writes them anew; read the difference before it is committed.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;

@@ -37,10 +37,14 @@ fn held(address: std::net::SocketAddr) -> Conn {
     conn
 }
 
-fn finish_held(conn: &mut Conn) {
+/// The held response ends whole; the connection was not told to leave yet, so it may be used once more.
+fn finish_held(mut conn: Conn) {
     assert_eq!(conn.reader().chunk().unwrap(), b"last");
     assert_eq!(conn.reader().chunk().unwrap(), b"");
     conn.reader().trailers().unwrap();
+    let next = conn.get("/");
+    assert_eq!(next.text(), "plain");
+    assert!(next.closed);
 }
 
 /// A tunnel that echoes.
@@ -61,12 +65,12 @@ fn echo(conn: &mut Conn, bytes: &[u8]) {
 fn row_10_the_old_one_exits_with_its_last_connection() {
     let (origin, gate) = holding();
     let old = River::with_config(Config::proxy(&origin)).serve();
-    let mut conn = held(old.web());
+    let conn = held(old.web());
     let new = upgrade(&old);
     old.wait_state("Draining");
     assert!(old.alive());
     gate.open();
-    finish_held(&mut conn);
+    finish_held(conn);
     assert!(old.wait_exit(SOON).success());
     assert_eq!(get(new.web(), "/").text(), "plain");
 }
@@ -82,11 +86,11 @@ fn row_10_the_old_one_exits_at_once_without_connections() {
 fn row_10_sigterm_ends_an_instance_with_its_last_connection() {
     let (origin, gate) = holding();
     let river = River::with_config(Config::proxy(&origin)).serve();
-    let mut conn = held(river.web());
+    let conn = held(river.web());
     river.signal(Signal::TERM);
     river.wait_state("Draining");
     gate.open();
-    finish_held(&mut conn);
+    finish_held(conn);
     assert!(river.wait_exit(SOON).success());
 }
 
@@ -211,6 +215,7 @@ fn a_response_of_thirty_seconds_ends_whole_after_the_hand_over() {
     assert!(conn.reader().chunk().unwrap().is_empty());
     assert_eq!(conn.reader().trailers().unwrap().get("x-steps"), Some("all"));
     assert!(begin.elapsed() >= Duration::from_secs(29));
+    drop(conn);
     assert!(old.wait_exit(SOON).success());
 }
 
@@ -218,13 +223,13 @@ fn a_response_of_thirty_seconds_ends_whole_after_the_hand_over() {
 fn a_third_instance_starts_while_the_first_still_drains() {
     let (origin, gate) = holding();
     let first = River::with_config(Config::proxy(&origin)).serve();
-    let mut conn = held(first.web());
+    let conn = held(first.web());
     let second = upgrade(&first);
     let third = upgrade(&second);
     assert!(second.wait_exit(PATIENCE).success());
     assert_eq!(get(third.web(), "/").text(), "plain");
     assert!(first.alive());
     gate.open();
-    finish_held(&mut conn);
+    finish_held(conn);
     assert!(first.wait_exit(SOON).success());
 }

@@ -186,6 +186,7 @@ fn row_08_sigterm_and_sigquit_while_draining_do_not_cut_what_drains() {
     old.signal(Signal::QUIT);
     gate.open();
     assert!(conn.reader().chunk().unwrap().is_empty());
+    drop(conn);
     assert!(old.wait_exit(SOON).success());
 }
 

@@ -1,8 +1,10 @@
 //! Small types that every room may use.
 
 mod address;
+mod exit;
 mod listener;
 pub mod units;
 
 pub use address::Address;
+pub use exit::Exit;
 pub use listener::{Label, ListenerId};

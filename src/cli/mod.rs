@@ -3,11 +3,10 @@
 //! A flag beats its environment variable, which beats the configuration file; a difference is never an error.
 
 mod args;
-mod exit;
 mod parse;
 mod validate;
 
+pub use crate::base::Exit;
 pub use args::{FLAGS, Flag};
-pub use exit::Exit;
 pub use parse::{Request, UsageError, parse};
 pub use validate::{report, validate};

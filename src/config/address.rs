@@ -1,7 +1,11 @@
 //! Addresses as they are written: `10.0.0.1:80`, `[::1]:80`, `localhost:80`, `unix:/run/app.sock`.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use async_io::Timer;
+use futures_lite::FutureExt as _;
 
 /// Turns a host's name and a port into addresses; numeric addresses never ask it.
 pub type Resolve<'a> = &'a dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
@@ -10,10 +14,17 @@ pub type Resolve<'a> = &'a dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 ///
 /// # Errors
 ///
-/// When the name is unknown or nobody answers.
+/// When the name is unknown, or nobody answers within five seconds.
 pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    Ok((host, port).to_socket_addrs()?.collect())
+    let late = async {
+        Timer::after(PATIENCE).await;
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved within 5 seconds"))
+    };
+    smol::block_on(async_net::resolve((host, port)).or(late))
 }
+
+/// How long a name may take to be resolved.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An address as written, not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +129,13 @@ fn check(address: SocketAddr) -> Result<SocketAddr, Mistake> {
         let message = "a multicast or broadcast address has no connections".to_owned();
         return Err(Mistake { message, help: None });
     }
+    if let IpAddr::V6(ip) = address.ip()
+        && let Some(ip) = ip.to_ipv4_mapped()
+    {
+        // River's IPv6 sockets are for IPv6 only, so such a one could not be bound.
+        let message = "this is an IPv4 address written as IPv6".to_owned();
+        return Err(Mistake { message, help: Some(format!("write \"{ip}:{}\"", address.port())) });
+    }
     Ok(address)
 }
 
@@ -180,6 +198,7 @@ mod tests {
             ("localhost:65536", ""),
             ("localhost:+80", ""),
             ("224.0.0.1:80", ""),
+            ("[::ffff:1.2.3.4]:80", "write \"1.2.3.4:80\""),
         ];
         for (text, help) in cases {
             let mistake = parse(text, 8080).unwrap_err();

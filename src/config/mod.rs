@@ -1,12 +1,13 @@
 //! RON text to a draft (as written) to a plan (only valid values).
 //!
-//! [`load`] reads a file. Its text is taken apart piece by piece ([`draft`]), so that each mistake has its place and
+//! [`load`] reads a file. Its text is taken apart piece by piece (a draft), so that each mistake has its place and
 //! none hides another; what comes out is checked against itself and the machine, and becomes a [`Plan`].
 
 mod address;
 mod brackets;
 mod diagnostics;
 mod draft;
+mod fields;
 mod nearest;
 mod node;
 mod paths;
@@ -14,6 +15,7 @@ mod plan;
 mod scalar;
 mod settings;
 mod source;
+mod syntax;
 
 use std::path::Path;
 

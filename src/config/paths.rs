@@ -6,7 +6,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
 /// The longest path of a Unix socket, in bytes; the kernel's 108 include a closing zero (unix(7)).
-pub(super) const MAX_SOCKET_PATH: usize = 107;
+pub(super) const MAX_SOCKET: usize = 107;
+
+/// The longest path of a Unix socket that River makes. It is bound to `.NAME.PID` first and then renamed, so that it
+/// is never missing; the dots and a pid of seven digits have to fit as well.
+pub(super) const MAX_OWN_SOCKET: usize = MAX_SOCKET - 9;
 
 /// Makes `path` absolute from `directory` and resolves `.` and `..` in its text.
 ///
@@ -54,7 +58,7 @@ pub(super) fn check_socket(written: &str, path: &Path) -> Result<(), String> {
     if written.starts_with('@') {
         return Err("abstract sockets are not supported; a path is needed".to_owned());
     }
-    check_length(path)?;
+    check_length(path, MAX_OWN_SOCKET)?;
     check_place(written, path)?;
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
@@ -64,11 +68,21 @@ pub(super) fn check_socket(written: &str, path: &Path) -> Result<(), String> {
     }
 }
 
+/// Says what keeps a pid file from being written at `path`, beyond [`check_place`].
+pub(super) fn check_pid_file(written: &str, path: &Path) -> Result<(), String> {
+    check_place(written, path)?;
+    match fs::symlink_metadata(path) {
+        // A link is not followed: the file is replaced by renaming, which would replace the link.
+        Ok(metadata) if !metadata.is_file() => Err(format!("{written:?} exists and is no regular file")),
+        _ => Ok(()),
+    }
+}
+
 /// Says that a path is too long for a Unix socket.
-pub(super) fn check_length(path: &Path) -> Result<(), String> {
+pub(super) fn check_length(path: &Path, most: usize) -> Result<(), String> {
     match path.as_os_str().as_bytes().len() {
-        length if length > MAX_SOCKET_PATH => {
-            Err(format!("the socket's absolute path has {length} bytes; Linux takes {MAX_SOCKET_PATH}"))
+        length if length > most => {
+            Err(format!("the socket's absolute path has {length} bytes; at most {most} are possible"))
         }
         _ => Ok(()),
     }
@@ -95,7 +109,7 @@ mod tests {
     #[test]
     fn a_socket_path_takes_107_bytes() {
         let path = |length: usize| PathBuf::from(format!("/{}", "x".repeat(length - 1)));
-        assert_eq!(check_length(&path(107)), Ok(()));
-        assert!(check_length(&path(108)).is_err());
+        assert_eq!(check_length(&path(107), MAX_SOCKET), Ok(()));
+        assert!(check_length(&path(108), MAX_SOCKET).is_err());
     }
 }

@@ -6,7 +6,7 @@ use crate::base::units;
 
 use super::diagnostics::Report;
 use super::nearest::nearest;
-use super::node::{Node, Spanned};
+use super::node::{Kind, Node, Spanned, options};
 
 /// Longer than any duration that is meant: ten years.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -14,7 +14,7 @@ const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 impl<'s> Node<'s> {
     /// Reads a string.
     pub(super) fn string(&self, report: &mut Report<'s>) -> Option<Spanned<String>> {
-        if self.kind() != "a string" {
+        if self.kind() != Kind::String {
             return self.unexpected("a string", report);
         }
         self.parse(report).map(|text: String| self.spanned(text))
@@ -23,10 +23,10 @@ impl<'s> Node<'s> {
     /// Reads an integer within `range`, in any of RON's notations.
     pub(super) fn integer(&self, min: u64, max: u64, report: &mut Report<'s>) -> Option<Spanned<u64>> {
         let expected = format!("an integer from {min} to {max}");
-        if self.kind() != "a number" {
+        if self.kind() != Kind::Number {
             return self.unexpected(&expected, report);
         }
-        let number = super::node::options().from_str::<u64>(self.text()).ok();
+        let number = options().from_str::<u64>(self.text()).ok();
         match number.filter(|number| (min..=max).contains(number)) {
             Some(number) => Some(self.spanned(number)),
             None => {
@@ -38,7 +38,7 @@ impl<'s> Node<'s> {
 
     /// Reads a duration, which is never zero.
     pub(super) fn duration(&self, report: &mut Report<'s>) -> Option<Spanned<Duration>> {
-        if self.kind() == "a number" {
+        if self.kind() == Kind::Number {
             let text = self.text();
             let problem = report.error(self.place(), format!("the duration {text} has no unit"));
             if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -48,7 +48,7 @@ impl<'s> Node<'s> {
             }
             return None;
         }
-        if self.kind() != "a string" {
+        if self.kind() != Kind::String {
             return self.unexpected("a duration such as \"30s\"", report);
         }
         let text = self.string(report)?;
@@ -69,8 +69,8 @@ impl<'s> Node<'s> {
     /// Reads a size in bytes: an integer, or a string with a unit.
     pub(super) fn size(&self, min: u64, max: u64, report: &mut Report<'s>) -> Option<Spanned<u64>> {
         let bytes = match self.kind() {
-            "a number" => super::node::options().from_str::<u64>(self.text()).ok(),
-            "a string" => {
+            Kind::Number => options().from_str::<u64>(self.text()).ok(),
+            Kind::String => {
                 let text = self.string(report)?;
                 match units::parse_size(&text) {
                     Ok(bytes) => Some(bytes),
@@ -105,7 +105,7 @@ impl<'s> Node<'s> {
         later: &[&str],
         report: &mut Report<'s>,
     ) -> Option<Spanned<String>> {
-        if self.kind() != "a name" {
+        if self.kind() != Kind::Name {
             let expected = format!("one of: {}", known.join(", "));
             let message = format!("expected {expected}, found {}", self.kind());
             let problem = report.error(self.place(), message);

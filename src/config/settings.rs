@@ -27,11 +27,6 @@ impl Setting {
     pub fn split(&self) -> (&'static str, &'static str) {
         self.path.rsplit_once('.').unwrap_or(("", self.path))
     }
-
-    /// Whether it holds other settings and has no value of its own.
-    pub fn is_section(&self) -> bool {
-        SETTINGS.iter().any(|other| parent_is(other.split().0, self.path))
-    }
 }
 
 const fn setting(
@@ -130,7 +125,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "services.*.listeners[].mode",
         "integer from 0o0 to 0o777",
-        "what the umask leaves",
+        "0o666",
         "The permissions of a Unix socket's path.",
         "0o660",
     ),
@@ -380,14 +375,14 @@ pub(super) fn home(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether `parent` (as in `services.*.listeners[]`) is `section` or one of its entries.
-fn parent_is(parent: &str, section: &str) -> bool {
-    parent.strip_prefix(section).is_some_and(|rest| matches!(rest, "" | "[]" | ".*"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether `parent` (as in `services.*.listeners[]`) is `section` or one of its entries.
+    fn parent_is(parent: &str, section: &str) -> bool {
+        parent.strip_prefix(section).is_some_and(|rest| matches!(rest, "" | "[]" | ".*"))
+    }
 
     #[test]
     fn paths_are_unique_and_have_their_sections_before_them() {

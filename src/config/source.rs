@@ -22,7 +22,11 @@ impl Source {
     /// Takes a text as if it had been read from the file `name`, whose relative paths start from `directory`.
     pub fn from_text(name: &str, directory: &Path, text: &str) -> Self {
         // An editor's byte order mark says nothing about the settings.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+        let mut text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+        // RON wants the last line's comment to end, too.
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
         Self { name: name.to_owned(), directory: directory.to_owned(), text }
     }
 
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn pieces_know_where_they_stand() {
         let source = source("one two");
-        let piece = &source.text()[4..];
+        let piece = &source.text()[4..7];
         assert_eq!(source.span_of(piece), 4..7);
     }
 
@@ -150,11 +154,11 @@ mod tests {
         let source = source("a\nbb\nccc\nd");
         assert_eq!(source.lines_of([2..3, 6..7].iter()), (2, 2..8));
         assert_eq!(source.first_line(2..8), 2..4);
-        assert_eq!(source.lines_of([10..10].iter()), (4, 9..10));
+        assert_eq!(source.lines_of(std::iter::once(&(10..10))), (4, 9..10));
     }
 
     #[test]
     fn a_byte_order_mark_is_dropped() {
-        assert_eq!(source("\u{feff}()").text(), "()");
+        assert_eq!(source("\u{feff}()").text(), "()\n");
     }
 }

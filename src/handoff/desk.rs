@@ -115,6 +115,13 @@ impl Desk {
         self.socket.remove_if_ours()
     }
 
+    /// Closes the desk and tells the waiting instance why. The path stays.
+    pub fn close(mut self, why: &str) {
+        if let Some(waiter) = &mut self.waiter {
+            waiter.refuse(why);
+        }
+    }
+
     /// What happened next.
     pub async fn next(&mut self) -> DeskEvent {
         futures_lite::future::poll_fn(|cx| self.poll_next(cx)).await

@@ -199,7 +199,10 @@ impl Giver {
                     self.released = true;
                     self.pending.push_back(GiverEvent::Released);
                 }
-                Output::Failed(failure) => self.pending.push_back(GiverEvent::Failed(failure)),
+                Output::Failed(failure) => {
+                    self.batches.clear();
+                    self.pending.push_back(GiverEvent::Failed(failure));
+                }
             }
         }
         self.arm();
@@ -227,7 +230,7 @@ impl Giver {
 }
 
 /// An error and what caused it, on one line.
-pub(super) fn with_cause(error: &dyn std::error::Error) -> String {
+pub fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", with_cause(cause)),
         None => error.to_string(),

@@ -195,6 +195,16 @@ impl Successor {
         }
     }
 
+    /// Whether this instance has said that it serves, and the incumbent may still speak.
+    pub fn is_owner(&self) -> bool {
+        self.state == State::Owner
+    }
+
+    /// Whether nothing more is to be said.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
     fn say_no(&mut self, why: String, failure: Failure) -> Vec<Output> {
         match self.state {
             State::Over => return Vec::new(),

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_io::Timer;
+use async_io::{Async, Timer};
 
 use super::giver::with_cause;
 use super::successor::Output;
@@ -15,17 +15,22 @@ use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor
 use crate::base::{Label, ListenerId};
 use crate::system::Peer;
 
+/// A process's descriptors are closed a moment before its end is told; longer than this it is alive.
+const LAST_GASP: Duration = Duration::from_secs(1);
+
 /// The conversation with the instance in service.
 #[derive(Debug)]
 pub struct Taker {
     channel: Channel,
     pid: u32,
+    pidfd: Option<Async<OwnedFd>>,
     machine: Successor,
     step_timeout: Duration,
     deadline: Option<((&'static str, u32), Timer)>,
     fds: Vec<OwnedFd>,
     pending: VecDeque<TakerEvent>,
-    closed: bool,
+    /// Set when the connection has ended: how long to wait for the process's end, which may come a little later.
+    closed: Option<Timer>,
 }
 
 /// What the incumbent did.
@@ -50,6 +55,8 @@ pub enum TakerEvent {
     Drained,
     /// It took the service back: step down.
     StepDown(String),
+    /// Its process ended before this instance owned the service.
+    Died,
     /// The hand-over is over. Before `owned` the incumbent serves; after it this instance does.
     Failed(Failure),
 }
@@ -61,20 +68,23 @@ impl Taker {
     /// When `Hello` has no form on the wire.
     pub fn new(
         channel: Channel,
-        peer: &Peer,
+        peer: Peer,
         build: &str,
         step_timeout: Duration,
     ) -> Result<Self, super::MessageError> {
         let (machine, hello) = Successor::new(std::process::id(), build);
+        let (pid, pidfd) = peer.into_parts();
         let mut taker = Self {
             channel,
-            pid: peer.pid(),
+            pid,
+            // A pidfd is opened nonblocking already. Without it a death looks like a closed connection.
+            pidfd: Async::new_nonblocking(pidfd).ok(),
             machine,
             step_timeout,
             deadline: None,
             fds: Vec::new(),
             pending: VecDeque::new(),
-            closed: false,
+            closed: None,
         };
         taker.channel.push(&hello, Vec::new())?;
         taker.arm();
@@ -129,8 +139,8 @@ impl Taker {
             if let Some(event) = self.pending.pop_front() {
                 return Poll::Ready(event);
             }
-            if self.closed {
-                return Poll::Pending;
+            if self.closed.is_some() {
+                return self.poll_end(cx);
             }
             let outputs = match self.channel.poll_next(cx) {
                 Poll::Ready(Ok(incoming)) => {
@@ -140,13 +150,11 @@ impl Taker {
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
                 }
-                Poll::Ready(Err(ChannelError::Io(error))) => {
-                    self.closed = true;
-                    self.machine.unreadable(with_cause(&error))
-                }
+                Poll::Ready(Err(ChannelError::Io(error))) => self.machine.unreadable(with_cause(&error)),
                 Poll::Ready(Err(_)) => {
-                    self.closed = true;
-                    self.machine.closed()
+                    self.closed = Some(Timer::after(LAST_GASP));
+                    self.deadline = None;
+                    continue;
                 }
                 Poll::Pending => match &mut self.deadline {
                     Some((_, timer)) => match Pin::new(timer).poll(cx) {
@@ -158,6 +166,24 @@ impl Taker {
             };
             self.perform(outputs);
         }
+    }
+
+    /// Tells the end of the incumbent's process from the end of its connection alone.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<TakerEvent> {
+        if self.machine.is_over() {
+            return Poll::Pending;
+        }
+        let died = self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_readable(cx).is_ready());
+        let late = self.closed.as_mut().is_none_or(|timer| Pin::new(timer).poll(cx).is_ready());
+        if died && !self.machine.is_owner() {
+            let _ = self.machine.closed();
+            return Poll::Ready(TakerEvent::Died);
+        }
+        if died || late || self.machine.is_owner() {
+            let _ = self.machine.closed();
+            return Poll::Ready(TakerEvent::Failed(Failure::Closed));
+        }
+        Poll::Pending
     }
 
     fn perform(&mut self, outputs: Vec<Output>) {

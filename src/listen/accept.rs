@@ -17,7 +17,7 @@ const LEAST_REST: Duration = Duration::from_millis(10);
 const MOST_REST: Duration = Duration::from_secs(1);
 
 /// Accepts until it is dropped. A full service, and a want of descriptors, leave connections in the kernel's queue.
-pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Acceptor) {
+pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Rc<Acceptor>) {
     let timer = worker.handle.timer();
     let mut rest = LEAST_REST;
     loop {
@@ -43,7 +43,11 @@ pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Acceptor) {
 ///
 /// The place is taken first: otherwise each of several workers, all of which wait since there was room, would accept
 /// one for the same place.
-async fn next(worker: &Worker, door: &Door, acceptor: &Acceptor) -> io::Result<(OwnedFd, Option<SocketAddr>, Place)> {
+async fn next(
+    worker: &Worker,
+    door: &Door,
+    acceptor: &Acceptor,
+) -> io::Result<(OwnedFd, Option<SocketAddr>, Place)> {
     loop {
         poll_fn(|cx| acceptor.poll_ready(cx)).await?;
         match worker.take_place(door.service) {

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use smol::channel::Sender;
-
-use super::load::Place;
+use super::load::{Place, Sweep};
 use crate::base::ListenerId;
 
 /// A listening socket and the service it feeds, by the service's place in the configuration.
@@ -33,16 +31,16 @@ pub(super) enum Command {
     /// The service has room for connections again.
     Freed { service: usize },
     /// Accept no more. What is queued is accepted first, so that no connection waits for a worker that was woken for
-    /// it and left.
-    StopAccepting { done: Sender<()> },
+    /// it and left. The sockets of `unwanted` are let go of.
+    StopAccepting { unwanted: Arc<[ListenerId]>, sweep: Sweep },
     /// Accept again from every listener that is still held.
     ResumeAccepting,
-    /// Give these listeners up, or all of them.
-    Close { listeners: Option<Vec<ListenerId>>, done: Sender<()> },
+    /// Give all listeners up; what is queued is accepted first.
+    CloseListeners { sweep: Sweep },
     /// Tell connections to leave, or no longer.
     Drain(bool),
     /// Close every connection.
-    CloseAll { done: Sender<()> },
+    CloseConnections,
     /// End.
     Stop,
 }

@@ -1,11 +1,13 @@
 //! All workers of the process, as the control thread sees them.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_lite::Stream as _;
 use smol::channel::{Receiver, Sender};
 
 use super::ListenerSpec;
@@ -19,8 +21,8 @@ use crate::system::{Listening, Origin};
 
 /// All workers of the process. Before [`start`](Self::start) there are none.
 ///
-/// Every method sends a command to each worker and returns; the futures that some return end when all workers have
-/// done it. Commands are obeyed in the order in which they were given.
+/// The methods send a command to each worker and return without waiting for it, but for [`stop`](Self::stop).
+/// Commands are obeyed in the order in which they were given.
 #[derive(Debug)]
 pub struct Fleet {
     size: NonZeroUsize,
@@ -28,7 +30,7 @@ pub struct Fleet {
     /// The service of each listener, by its place in `services`.
     feeds: HashMap<ListenerId, usize>,
     load: Arc<Load>,
-    idle: Receiver<()>,
+    idle: Pin<Box<Receiver<()>>>,
     mailboxes: Arc<[Sender<Command>]>,
     threads: Vec<Thread>,
 }
@@ -44,6 +46,7 @@ impl Fleet {
         let (news, idle) = smol::channel::bounded(1);
         let limits = services.iter().map(|service| service.limits.max_connections);
         let load = Arc::new(Load::new(size.get(), limits, news));
+        let idle = Box::pin(idle);
         Self { size, services, feeds, load, idle, mailboxes: Arc::new([]), threads: Vec::new() }
     }
 
@@ -67,7 +70,8 @@ impl Fleet {
                 commands,
                 mailboxes: Arc::clone(&self.mailboxes),
             };
-            match runtime::spawn(&format!("river-worker-{number}"), move |handle| worker::run(handle, outset)) {
+            match runtime::spawn(&format!("river-worker-{number}"), move |handle| worker::run(handle, outset))
+            {
                 Ok(thread) => self.threads.push(thread),
                 Err(error) => {
                     self.stop();
@@ -78,9 +82,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Stops accepting; what is queued at that moment is accepted first. The sockets are kept.
-    pub fn stop_accepting(&self) -> impl Future<Output = ()> + use<> {
-        self.ask(|done| Command::StopAccepting { done })
+    /// Stops accepting; what is queued at that moment is accepted first. The sockets are kept, but those of `unwanted`.
+    pub fn stop_accepting(&self, unwanted: &[ListenerId]) {
+        let unwanted: Arc<[_]> = unwanted.into();
+        self.tell(|| Command::StopAccepting {
+            unwanted: Arc::clone(&unwanted),
+            sweep: self.load.begin_sweep(),
+        });
     }
 
     /// Accepts again from the listeners that are kept.
@@ -88,14 +96,9 @@ impl Fleet {
         self.tell(|| Command::ResumeAccepting);
     }
 
-    /// Gives up `listeners`: accepts what is queued, then lets go of the sockets.
-    pub fn close_listeners(&self, listeners: Vec<ListenerId>) -> impl Future<Output = ()> + use<> {
-        self.ask(move |done| Command::Close { listeners: Some(listeners.clone()), done })
-    }
-
-    /// Gives up all listeners.
-    pub fn close_all_listeners(&self) -> impl Future<Output = ()> + use<> {
-        self.ask(|done| Command::Close { listeners: None, done })
+    /// Gives up all listeners that are still held: accepts what is queued, then lets go of the sockets.
+    pub fn close_listeners(&self) {
+        self.tell(|| Command::CloseListeners { sweep: self.load.begin_sweep() });
     }
 
     /// Tells connections to leave with their next response, or no longer.
@@ -108,20 +111,22 @@ impl Fleet {
         self.load.connections()
     }
 
-    /// Ends when there is no connection.
-    pub fn idle(&self) -> impl Future<Output = ()> + use<> {
-        let (load, idle) = (Arc::clone(&self.load), self.idle.clone());
-        async move {
-            while load.connections() > 0 {
-                // The load holds the sender, so this is news.
-                let _ = idle.recv().await;
+    /// Ready when no worker has an accept queue left to sweep and there is no connection.
+    pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.load.is_idle() {
+            // News may be old, so the counts are looked at again after each.
+            if self.idle.as_mut().poll_next(cx).is_pending() {
+                return Poll::Pending;
             }
         }
+        Poll::Ready(())
     }
 
-    /// Closes every connection.
-    pub fn close_connections(&self) -> impl Future<Output = ()> + use<> {
-        self.ask(|done| Command::CloseAll { done })
+    /// Closes every connection. How many there were is returned at once; the closing may take a moment longer.
+    pub fn close_connections(&self) -> usize {
+        let connections = self.connections();
+        self.tell(|| Command::CloseConnections);
+        connections
     }
 
     /// Ends the workers and waits for them. Connections that are left are closed.
@@ -157,17 +162,6 @@ impl Fleet {
         for mailbox in &*self.mailboxes {
             // A worker that is gone has nothing left to do.
             let _ = mailbox.try_send(command());
-        }
-    }
-
-    /// Sends a command whose `done` each worker drops when it has obeyed.
-    fn ask<F: Fn(Sender<()>) -> Command>(&self, command: F) -> impl Future<Output = ()> + use<F> {
-        let (done, all_done) = smol::channel::bounded(1);
-        self.tell(|| command(done.clone()));
-        drop(done);
-        async move {
-            // Nothing is sent; the end of the last sender is the answer.
-            let _ = all_done.recv().await;
         }
     }
 }

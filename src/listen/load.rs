@@ -15,7 +15,9 @@ pub(super) struct Load {
     workers: Vec<AtomicUsize>,
     /// Connections of each service and the most it may have.
     services: Vec<(AtomicUsize, usize)>,
-    /// Told whenever a worker's last connection has ended.
+    /// Workers that have yet to accept what is queued on listeners they give up.
+    sweeps: AtomicUsize,
+    /// Told whenever the last sweep or a worker's last connection has ended.
     idle: Sender<()>,
 }
 
@@ -29,6 +31,12 @@ pub(super) struct Place {
     mailboxes: Arc<[Sender<Command>]>,
 }
 
+/// A worker's duty to accept what is queued; done when it is dropped.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    load: Arc<Load>,
+}
+
 /// A worker passes a connection on if another has so many fewer. One would send every other connection across.
 const SLACK: usize = 2;
 
@@ -38,13 +46,26 @@ impl Load {
         Self {
             workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             services: limits.map(|limit| (AtomicUsize::new(0), limit)).collect(),
+            sweeps: AtomicUsize::new(0),
             idle,
         }
     }
 
     /// All connections.
     pub(super) fn connections(&self) -> usize {
-        self.workers.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.workers.iter().map(|count| count.load(Ordering::SeqCst)).sum()
+    }
+
+    /// There is no connection, and none will come out of a queue that is being given up.
+    pub(super) fn is_idle(&self) -> bool {
+        // In this order: what a sweep brings is counted before the sweep ends.
+        self.sweeps.load(Ordering::SeqCst) == 0 && self.connections() == 0
+    }
+
+    /// Counts one worker's sweep in.
+    pub(super) fn begin_sweep(self: &Arc<Self>) -> Sweep {
+        self.sweeps.fetch_add(1, Ordering::SeqCst);
+        Sweep { load: Arc::clone(self) }
     }
 
     /// The service may have another connection.
@@ -54,13 +75,19 @@ impl Load {
 
     /// The worker that is to serve a connection which `accepted_by` has accepted.
     pub(super) fn choose(&self, accepted_by: usize) -> usize {
-        let count = |worker: usize| self.workers.get(worker).map_or(usize::MAX, |count| count.load(Ordering::Relaxed));
+        let count = |worker: usize| {
+            self.workers.get(worker).map_or(usize::MAX, |count| count.load(Ordering::Relaxed))
+        };
         let fewest = (0..self.workers.len()).min_by_key(|&worker| count(worker)).unwrap_or(accepted_by);
         if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
     }
 
     /// Counts a connection to a service in, if it may have another.
-    pub(super) fn enter(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Option<Place> {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        service: usize,
+        mailboxes: &Arc<[Sender<Command>]>,
+    ) -> Option<Place> {
         let (count, limit) = self.services.get(service)?;
         let another = |count: usize| (count < *limit).then_some(count + 1);
         count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
@@ -68,7 +95,11 @@ impl Load {
     }
 
     /// Counts a connection to a service in, although that may exceed its limit.
-    pub(super) fn enter_anyway(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
+    pub(super) fn enter_anyway(
+        self: &Arc<Self>,
+        service: usize,
+        mailboxes: &Arc<[Sender<Command>]>,
+    ) -> Place {
         if let Some((count, _)) = self.services.get(service) {
             count.fetch_add(1, Ordering::SeqCst);
         }
@@ -110,6 +141,15 @@ impl Drop for Place {
         if let Some(count) = self.worker.and_then(|worker| self.load.workers.get(worker))
             && count.fetch_sub(1, Ordering::SeqCst) == 1
         {
+            // A full channel already holds the same news.
+            let _ = self.load.idle.try_send(());
+        }
+    }
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        if self.load.sweeps.fetch_sub(1, Ordering::SeqCst) == 1 {
             // A full channel already holds the same news.
             let _ = self.load.idle.try_send(());
         }

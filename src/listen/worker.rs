@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -13,9 +14,8 @@ use smol::channel::{Receiver, Sender};
 use super::accept::{accept, sweep};
 use super::command::{Arrival, Command, Door};
 use super::load::{Load, Place};
-use crate::base::ListenerId;
 use crate::proxy::{self, Service, ServiceContext};
-use crate::runtime::{Handle, Task};
+use crate::runtime::{Acceptor, Handle, Task};
 
 /// What the fleet gives a worker to begin with.
 pub(super) struct Outset {
@@ -44,6 +44,8 @@ pub(super) struct Worker {
 /// A listener and, while it is accepted from, its accept loop.
 struct Accepting {
     door: Door,
+    /// Made when it is first accepted from. A socket can be watched once only.
+    acceptor: Option<Rc<Acceptor>>,
     task: Option<Task<()>>,
 }
 
@@ -57,29 +59,27 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
         .collect();
     let (connections, freed) = (RefCell::default(), RefCell::default());
     let worker = Rc::new(Worker { handle, load, number, mailboxes, services, draining, connections, freed });
-    let mut doors: Vec<_> = doors.into_iter().map(|door| Accepting { door, task: None }).collect();
+    let mut doors: Vec<_> =
+        doors.into_iter().map(|door| Accepting { door, acceptor: None, task: None }).collect();
     worker.open(&mut doors);
     // The fleet holds every sender, so an error means that it is gone.
     while let Ok(command) = commands.recv().await {
         match command {
             Command::Serve(Arrival { fd, peer, place }) => worker.serve(fd, peer, place),
             Command::Freed { service } => worker.announce_room(service),
-            Command::StopAccepting { done } => {
-                worker.shut(doors.iter_mut());
-                drop(done);
+            Command::StopAccepting { unwanted, sweep } => {
+                worker.shut(&mut doors);
+                doors.retain(|door| !unwanted.contains(&door.door.id));
+                drop(sweep);
             }
             Command::ResumeAccepting => worker.open(&mut doors),
-            Command::Close { listeners, done } => {
-                let given_up = |id: &ListenerId| listeners.as_ref().is_none_or(|listed| listed.contains(id));
-                worker.shut(doors.iter_mut().filter(|door| given_up(&door.door.id)));
-                doors.retain(|door| !given_up(&door.door.id));
-                drop(done);
+            Command::CloseListeners { sweep } => {
+                worker.shut(&mut doors);
+                doors.clear();
+                drop(sweep);
             }
-            Command::Drain(draining) => worker.draining.set(draining),
-            Command::CloseAll { done } => {
-                worker.connections.borrow_mut().clear();
-                drop(done);
-            }
+            Command::Drain(draining) => worker.drain(draining),
+            Command::CloseConnections => worker.connections.borrow_mut().clear(),
             Command::Stop => break,
         }
     }
@@ -125,6 +125,14 @@ impl Worker {
         }
     }
 
+    /// Tells connections to leave, or no longer.
+    fn drain(&self, draining: bool) {
+        self.draining.set(draining);
+        if draining {
+            self.services.iter().for_each(|service| service.close_idle_upstreams());
+        }
+    }
+
     fn announce_room(&self, service: usize) {
         self.freed.borrow_mut().remove(&service);
     }
@@ -150,13 +158,13 @@ impl Worker {
 
     /// Begins to accept from what is not accepted from yet.
     fn open(self: &Rc<Self>, doors: &mut [Accepting]) {
-        for Accepting { door, task } in doors {
-            if task.is_some() {
-                continue;
-            }
-            match self.handle.acceptor(Arc::clone(&door.fd)) {
+        for accepting in doors.iter_mut().filter(|accepting| accepting.task.is_none()) {
+            let door = &accepting.door;
+            match self.watch(door, accepting.acceptor.take()) {
                 Ok(acceptor) => {
-                    *task = Some(self.handle.spawn(accept(Rc::clone(self), door.clone(), acceptor)));
+                    let acceptor = accepting.acceptor.insert(acceptor);
+                    let task = accept(Rc::clone(self), door.clone(), Rc::clone(acceptor));
+                    accepting.task = Some(self.handle.spawn(task));
                 }
                 Err(error) => {
                     tracing::error!(target: "river::listen", listener = %door.id, %error, "cannot accept from a listener");
@@ -165,17 +173,19 @@ impl Worker {
         }
     }
 
+    fn watch(&self, door: &Door, acceptor: Option<Rc<Acceptor>>) -> io::Result<Rc<Acceptor>> {
+        match acceptor {
+            None => self.handle.acceptor(Arc::clone(&door.fd)).map(Rc::new),
+            Some(paused) => paused.resume().map(|()| paused),
+        }
+    }
+
     /// Ends accept loops and accepts what is queued then.
-    fn shut<'a>(self: &Rc<Self>, doors: impl Iterator<Item = &'a mut Accepting>) {
-        for Accepting { door, task } in doors {
-            if task.take().is_none() {
-                continue;
-            }
-            match self.handle.acceptor(Arc::clone(&door.fd)) {
-                Ok(acceptor) => sweep(self, door, &acceptor),
-                Err(error) => {
-                    tracing::error!(target: "river::listen", listener = %door.id, %error, "cannot accept what is queued");
-                }
+    fn shut(self: &Rc<Self>, doors: &mut [Accepting]) {
+        for accepting in doors {
+            if let (Some(task), Some(acceptor)) = (accepting.task.take(), &accepting.acceptor) {
+                drop(task);
+                sweep(self, &accepting.door, acceptor);
             }
         }
     }

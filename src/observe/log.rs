@@ -73,7 +73,8 @@ fn write(queued: &Receiver<Line>, dropped: &AtomicU64) {
         let _ = out.write_all(&text);
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(out, "river: {lost} log lines were dropped: standard error is not read fast enough");
+            let _ =
+                writeln!(out, "river: {lost} log lines were dropped: standard error is not read fast enough");
         }
     }
 }

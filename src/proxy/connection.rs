@@ -31,12 +31,13 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
     let mut stream = stream;
     let mut timer = handle.timer();
     let mut until = handle.now() + timeouts.head;
+    let mut pipelines = false;
     loop {
         // Idle: no buffer is held.
         if let Awaited::Nothing = Downstream::await_request(&stream, &timer, until).await {
             return;
         }
-        let mut downstream = Downstream { stream, unread: handle.buffers().take(), timer, client };
+        let mut downstream = Downstream { stream, unread: handle.buffers().take(), timer, client, pipelines };
         loop {
             let mut scratch = context.scratches.take();
             let next = one_request(&context, &mut downstream, &mut scratch).await;
@@ -48,7 +49,7 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
                     break;
                 }
                 // The next request is already here.
-                Next::KeepAlive => {}
+                Next::KeepAlive => downstream.pipelines = true,
                 Next::Close => return,
                 Next::Linger => return downstream.linger(handle.now()).await,
                 Next::Reset => {
@@ -58,7 +59,7 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
                 }
             }
         }
-        (stream, timer) = (downstream.stream, downstream.timer);
+        (stream, timer, pipelines) = (downstream.stream, downstream.timer, downstream.pipelines);
     }
 }
 
@@ -75,7 +76,9 @@ async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scra
             Handler::Proxy { via, .. } => {
                 exchange::run(context, downstream, scratch, length, began, via.as_ref()).await
             }
-            Handler::Respond(answer) => respond::fixed(context, downstream, scratch, length, began, answer).await,
+            Handler::Respond(answer) => {
+                respond::fixed(context, downstream, scratch, length, began, answer).await
+            }
         },
         HeadRead::Gone => Next::Close,
         HeadRead::Nothing => Next::StillIdle,

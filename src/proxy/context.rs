@@ -34,6 +34,14 @@ impl ServiceContext {
         Rc::new(Self { service, handle, head_limits, upstreams, scratches: Scratches::default(), draining })
     }
 
+    /// Closes idle connections to servers. While the worker drains, few requests are left to want one, and a server
+    /// that drains too should not have to wait for them.
+    pub fn close_idle_upstreams(&self) {
+        if let Some(upstreams) = &self.upstreams {
+            upstreams.close_idle();
+        }
+    }
+
     /// Connections are told to leave with their next response.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.get()

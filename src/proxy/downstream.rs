@@ -20,6 +20,8 @@ pub(super) struct Downstream {
     pub(super) timer: Timer,
     /// None for a client on a Unix socket.
     pub(super) client: Option<IpAddr>,
+    /// The client has sent a request before it had the response to the last, and may do so again.
+    pub(super) pipelines: bool,
 }
 
 /// How waiting for a request ended.
@@ -80,7 +82,8 @@ impl Downstream {
                     }
                 }
                 // One byte above the limit lets the parser see that the limit is passed.
-                if self.unread.space_mut().is_empty() && !self.unread.grow(context.head_limits.max_bytes + 1) {
+                if self.unread.space_mut().is_empty() && !self.unread.grow(context.head_limits.max_bytes + 1)
+                {
                     return Poll::Ready(HeadRead::Refuse(Failure::downstream(431, "the head is too large")));
                 }
                 match self.stream.poll_read(cx, self.unread.space_mut()) {
@@ -127,6 +130,13 @@ impl Downstream {
     /// Requests that are already here are answered first, for a client does not expect them to be lost.
     pub(super) fn is_leaving(&self, context: &ServiceContext) -> bool {
         context.is_draining() && self.unread.is_empty() && self.stream.is_quiet()
+    }
+
+    /// The client may be sending another request while it is told that the connection ends. Closing at once would reset
+    /// the connection then, and might take the response with it. `expects_to_stay` is whether its last request left the
+    /// connection open; a client that does not pipeline sends nothing before it has read that it is not.
+    pub(super) fn may_send_more(&self, expects_to_stay: bool) -> bool {
+        !self.unread.is_empty() || (expects_to_stay && self.pipelines)
     }
 
     /// Closes the connection after a response that the client may still be reading.

@@ -94,7 +94,8 @@ pub(super) async fn run(
     let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
     let body = request_body(&head.framing, outgoing, context);
     let via = via.map(HeaderValue::as_bytes);
-    let rewriting = rewrite::RequestContext { client: downstream.client, via, host: upstreams.default_host() };
+    let rewriting =
+        rewrite::RequestContext { client: downstream.client, via, host: upstreams.default_host() };
     rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
     let line = scratch.to_upstream.split(|&byte| byte == b'\r').next().unwrap_or_default();
     scratch.line.extend_from_slice(line.get(..LOGGED_LINE).unwrap_or(line));
@@ -108,7 +109,8 @@ pub(super) async fn run(
 
     let mut received = context.handle.buffers().take();
     let (server, length) =
-        match respond_to(context, upstreams, downstream, scratch, &mut upload, &mut received, &request).await {
+        match respond_to(context, upstreams, downstream, scratch, &mut upload, &mut received, &request).await
+        {
             Ok(found) => found,
             Err((_, Lost::ClientGone(failure))) => {
                 log(context, downstream, &scratch.line, "", &failure);
@@ -126,8 +128,12 @@ pub(super) async fn run(
         rewrite::response(out, received.unread(), &scratch.response, &rewriting);
         received.consume(length);
         scratch.to_upstream.clear();
-        let ends =
-            tunnel::Ends { server: &server.stream, received, to_upstream: &mut scratch.to_upstream, to_downstream: out };
+        let ends = tunnel::Ends {
+            server: &server.stream,
+            received,
+            to_upstream: &mut scratch.to_upstream,
+            to_downstream: out,
+        };
         tunnel::run(context, downstream, ends).await;
         return Next::Close;
     }
@@ -192,7 +198,8 @@ async fn respond_to(
                 if asked && scratch.response.upgrade {
                     return Ok((server, length));
                 }
-                let failure = Failure::upstream(502, "the server switched protocols without having been asked to");
+                let failure =
+                    Failure::upstream(502, "the server switched protocols without having been asked to");
                 return Err((upstreams.name(&server).to_owned(), Lost::Failed(failure)));
             }
             Ok(length) if scratch.response.status < 200 => {
@@ -244,8 +251,10 @@ async fn forward_interim(
 impl Attempt<'_> {
     /// Sends what is to be sent and reads until the next head is whole; its length among what is `received`.
     async fn response_head(&mut self, server: &Connection, method: Method) -> Result<usize, Lost> {
-        let limits =
-            HeadLimits { max_bytes: self.context.head_limits.max_bytes, max_fields: self.context.head_limits.max_fields };
+        let limits = HeadLimits {
+            max_bytes: self.context.head_limits.max_bytes,
+            max_fields: self.context.head_limits.max_fields,
+        };
         let mut stall = Stall::default();
         let outcome = poll_fn(|cx| {
             if let Err(lost) = self.poll_upload(cx, server) {
@@ -352,13 +361,22 @@ impl Stall {
         let now = (upload.state, upload.pump.waiting(), upload.pump.moves());
         let (patience, failure): (_, fn() -> Failure) = match now {
             (UploadState::Running, Waiting::Source, _) => (timeouts.body, || {
-                Failure::downstream(408, "the client sent nothing of its body within the body or request time-out")
+                Failure::downstream(
+                    408,
+                    "the client sent nothing of its body within the body or request time-out",
+                )
             }),
             (UploadState::Running, Waiting::Sink, _) => (timeouts.upstream_write, || {
-                Failure::upstream(504, "the server took nothing of the request within the upstream_write or request time-out")
+                Failure::upstream(
+                    504,
+                    "the server took nothing of the request within the upstream_write or request time-out",
+                )
             }),
             (UploadState::Done | UploadState::Broken, ..) => (timeouts.upstream_read, || {
-                Failure::upstream(504, "the server sent no response within the upstream_read or request time-out")
+                Failure::upstream(
+                    504,
+                    "the server sent no response within the upstream_read or request time-out",
+                )
             }),
         };
         let timer: &Timer = &attempt.downstream.timer;
@@ -395,8 +413,7 @@ async fn send_response(
     let (incoming, outgoing, framing) = response_body(&head.framing, request.version, context);
     let ends_by_close = framing == Framing::UntilClose;
     let leaving = downstream.is_leaving(context);
-    let keep_alive =
-        request.keep_alive && upload.state == UploadState::Done && !ends_by_close && !leaving;
+    let keep_alive = request.keep_alive && upload.state == UploadState::Done && !ends_by_close && !leaving;
     let reusable = head.keep_alive && !matches!(incoming, Incoming::UntilClose);
     let out = &mut scratch.to_downstream;
     out.clear();
@@ -431,12 +448,14 @@ async fn send_response(
         }
         downstream.timer.poll_expired(cx).map(|()| {
             Err(match waiting {
-                Waiting::Source => {
-                    Failure::upstream(504, "the server sent nothing of its body within the upstream_read time-out")
-                }
-                Waiting::Sink => {
-                    Failure::downstream(499, "the client took nothing of the response within the send time-out")
-                }
+                Waiting::Source => Failure::upstream(
+                    504,
+                    "the server sent nothing of its body within the upstream_read time-out",
+                ),
+                Waiting::Sink => Failure::downstream(
+                    499,
+                    "the client took nothing of the response within the send time-out",
+                ),
             })
         })
     })
@@ -447,12 +466,12 @@ async fn send_response(
         return if ends_by_close && failure.blame == Blame::Upstream { Next::Reset } else { Next::Close };
     }
     let sent_whole = upload.state == UploadState::Done;
-    if reusable && sent_whole && received.is_empty() {
+    if reusable && sent_whole && received.is_empty() && !context.is_draining() {
         upstreams.release(server);
     }
     if keep_alive {
         Next::KeepAlive
-    } else if !sent_whole || (request.keep_alive && !ends_by_close) || !downstream.unread.is_empty() {
+    } else if !sent_whole || downstream.may_send_more(request.keep_alive) {
         Next::Linger
     } else {
         Next::Close
@@ -460,7 +479,11 @@ async fn send_response(
 }
 
 /// How a response's body comes, how it goes on, and what its head says of that.
-fn response_body(framing: &Framing, client: Version, context: &ServiceContext) -> (Incoming, Outgoing, Framing) {
+fn response_body(
+    framing: &Framing,
+    client: Version,
+    context: &ServiceContext,
+) -> (Incoming, Outgoing, Framing) {
     let (identity, chunked) = (Outgoing::Identity, Outgoing::Chunked);
     match (*framing, client) {
         (Framing::None, _) => (Incoming::Length(0), identity, Framing::None),
@@ -534,8 +557,12 @@ fn download_failure(error: &PumpError) -> Failure {
             Failure::upstream(502, format!("the server's connection failed in its response: {error}"))
         }
         PumpError::Truncated => Failure::upstream(502, "the server closed before the end of its response"),
-        PumpError::Malformed(why) => Failure::upstream(502, format!("the server's response is malformed: {why}")),
+        PumpError::Malformed(why) => {
+            Failure::upstream(502, format!("the server's response is malformed: {why}"))
+        }
         PumpError::TooLarge => Failure::upstream(502, "the server's response is too large"),
-        PumpError::Sink(error) => Failure::downstream(499, format!("the client's connection failed: {error}")),
+        PumpError::Sink(error) => {
+            Failure::downstream(499, format!("the client's connection failed: {error}"))
+        }
     }
 }

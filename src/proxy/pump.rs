@@ -148,7 +148,9 @@ impl Pump {
             }
             self.waiting = Waiting::Source;
             if ends.unread.space_mut().is_empty() && !ends.unread.grow(LARGEST_PIECE) {
-                return Poll::Ready(Err(PumpError::Malformed("a chunk's line or the trailer section is too long")));
+                return Poll::Ready(Err(PumpError::Malformed(
+                    "a chunk's line or the trailer section is too long",
+                )));
             }
             match ends.source.poll_read(cx, ends.unread.space_mut()) {
                 Poll::Ready(Ok(0)) => self.source_ended(ends)?,
@@ -223,7 +225,8 @@ impl Pump {
                     }
                     Chunk::Data(range) => {
                         let data = ends.unread.unread().get(range).unwrap_or_default();
-                        let left = self.allowance.checked_sub(data.len() as u64).ok_or(PumpError::TooLarge)?;
+                        let left =
+                            self.allowance.checked_sub(data.len() as u64).ok_or(PumpError::TooLarge)?;
                         self.allowance = left;
                         write_data(self.outgoing, data, ends.out);
                         ends.unread.consume(consumed);
@@ -305,7 +308,9 @@ mod tests {
 
     #[test]
     fn chunk_sizes_are_written_in_hex() {
-        for (number, text) in [(0, "0"), (1, "1"), (15, "f"), (16, "10"), (255, "ff"), (4096, "1000"), (65535, "ffff")] {
+        for (number, text) in
+            [(0, "0"), (1, "1"), (15, "f"), (16, "10"), (255, "ff"), (4096, "1000"), (65535, "ffff")]
+        {
             let mut out = Vec::new();
             write_hex(number, &mut out);
             assert_eq!(out, text.as_bytes());

@@ -41,8 +41,11 @@ pub(super) async fn fixed(
     answer: &Respond,
 ) -> Next {
     let request = &scratch.request;
-    let mut client =
-        Client { version: request.version, head: request.method == Method::Head, keep_alive: request.keep_alive };
+    let mut client = Client {
+        version: request.version,
+        head: request.method == Method::Head,
+        keep_alive: request.keep_alive,
+    };
     // Who waits to be told to go on is told the answer instead, and the body is never sent (RFC 9110 §10.1.1).
     let expects = request.expect_continue;
     let body = request_body(&request.framing, Outgoing::Identity, context);
@@ -80,7 +83,7 @@ pub(super) async fn fixed(
     let patience = context.service.timeouts.send;
     match downstream.send(&scratch.to_downstream, patience, context.handle.now()).await {
         Ok(()) if client.keep_alive => Next::KeepAlive,
-        Ok(()) if asked_to_stay || expects => Next::Linger,
+        Ok(()) if expects || downstream.may_send_more(asked_to_stay) => Next::Linger,
         Ok(()) | Err(_) => Next::Close,
     }
 }
@@ -147,7 +150,9 @@ async fn discard(
 /// What is wrong with a request's body, as the client is told.
 pub(super) fn body_failure(error: &PumpError) -> Failure {
     match error {
-        PumpError::Source(error) => Failure::downstream(400, format!("the client's connection failed: {error}")),
+        PumpError::Source(error) => {
+            Failure::downstream(400, format!("the client's connection failed: {error}"))
+        }
         PumpError::Truncated => Failure::downstream(400, "the client closed before the end of its body"),
         PumpError::Malformed(why) => Failure::downstream(400, *why),
         PumpError::TooLarge => Failure::downstream(413, "the body is larger than limits.max_body"),

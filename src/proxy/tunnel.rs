@@ -31,12 +31,17 @@ pub(super) async fn run(context: &ServiceContext, downstream: &mut Downstream, e
     let mut down = Half::new();
     let mut seen = u64::MAX;
     let outcome = poll_fn(|cx| {
-        let upward = pump::Ends { source: stream, unread: &mut *unread, sink: Some(server), out: &mut *to_upstream };
+        let upward =
+            pump::Ends { source: stream, unread: &mut *unread, sink: Some(server), out: &mut *to_upstream };
         if let Err(error) = up.poll(cx, upward, server) {
             return Poll::Ready(Err(failure(&error, true)));
         }
-        let downward =
-            pump::Ends { source: server, unread: &mut received, sink: Some(stream), out: &mut *to_downstream };
+        let downward = pump::Ends {
+            source: server,
+            unread: &mut received,
+            sink: Some(stream),
+            out: &mut *to_downstream,
+        };
         if let Err(error) = down.poll(cx, downward, stream) {
             return Poll::Ready(Err(failure(&error, false)));
         }

@@ -16,8 +16,8 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use super::reactor::Reactor;
 use super::source::Source;
 
-/// How many connections are accepted for one report of epoll. What is left is reported at the next turn, unless
-/// another worker that is less busy has taken it.
+/// How many connections are accepted for one report of epoll. What is left is reported at the next turn,
+/// unless another worker that is less busy has taken it.
 const BATCH: u32 = 8;
 
 /// A connection: its socket, non-blocking and close-on-exec, and the peer's address if it is a TCP socket.
@@ -25,17 +25,18 @@ pub type Accepted = (OwnedFd, Option<SocketAddr>);
 
 /// One worker's share in a listening socket.
 ///
-/// The socket is registered level-triggered with `EPOLLEXCLUSIVE`: of the workers that sleep, a new connection
-/// wakes one. Level-triggered means that nothing is missed: as long as the queue is not empty, every wait of a
-/// worker that was told of it reports it again. So that this cannot make a worker spin, the reactor takes the
-/// socket out of epoll when it is reported a second time and nobody has accepted meanwhile, and
-/// [`poll_accept`](Self::poll_accept) puts it back before it waits.
+/// The socket is registered level-triggered with `EPOLLEXCLUSIVE`: of the workers that sleep, a new
+/// connection wakes one. Level-triggered means that nothing is missed: as long as the queue is not empty,
+/// every wait of a worker that was told of it reports it again. So that this cannot make a worker spin, the
+/// reactor takes the socket out of epoll when it is reported a second time and nobody has accepted meanwhile,
+/// and [`poll_accept`](Self::poll_accept) puts it back before it waits.
 ///
 /// # The hazard of leaving
 ///
 /// A worker that was woken for a connection is the only one that was. If it then stops accepting, by
-/// [`pause`](Self::pause) or by dropping this, that connection waits in the queue until the next one wakes somebody.
-/// So after `pause`, and before dropping, call [`try_accept`](Self::try_accept) until it returns `None`.
+/// [`pause`](Self::pause) or by dropping this, that connection waits in the queue until the next one wakes
+/// somebody. So after `pause`, and before dropping, call [`try_accept`](Self::try_accept) until it returns
+/// `None`.
 pub struct Acceptor {
     fd: Arc<OwnedFd>,
     source: Rc<Source>,
@@ -59,8 +60,8 @@ impl Acceptor {
     /// # Errors
     ///
     /// A [`Resource`](AcceptErrorKind::Resource) error if the process or the system has no room for another
-    /// connection: pause, and try again later. A [`Fatal`](AcceptErrorKind::Fatal) one if the socket cannot be accepted from. The connection stays in the queue. See
-    /// [`accept_error_kind`].
+    /// connection: pause, and try again later. A [`Fatal`](AcceptErrorKind::Fatal) one if the socket cannot
+    /// be accepted from. The connection stays in the queue. See [`accept_error_kind`].
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         loop {
             ready!(self.poll_ready(cx))?;
@@ -127,8 +128,8 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// What `accept(2)` reports, [`Transient`](AcceptErrorKind::Transient) errors included: the caller that sweeps the
-    /// queue goes on after one.
+    /// What `accept(2)` reports, [`Transient`](AcceptErrorKind::Transient) errors included: the caller that
+    /// sweeps the queue goes on after one.
     pub fn try_accept(&self) -> io::Result<Option<Accepted>> {
         match acceptfrom_with(&self.fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((fd, peer)) => Ok(Some((fd, peer.and_then(|peer| peer.try_into().ok())))),
@@ -137,8 +138,8 @@ impl Acceptor {
         }
     }
 
-    /// Stops being told of connections: the socket leaves this worker's epoll, and others that share it are woken
-    /// instead. See [the hazard of leaving](Self#the-hazard-of-leaving).
+    /// Stops being told of connections: the socket leaves this worker's epoll, and others that share it are
+    /// woken instead. See [the hazard of leaving](Self#the-hazard-of-leaving).
     ///
     /// # Errors
     ///
@@ -202,8 +203,8 @@ pub fn accept_error_kind(error: &io::Error) -> AcceptErrorKind {
     let Some(error) = Errno::from_io_error(error) else { return AcceptErrorKind::Fatal };
     match error {
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => AcceptErrorKind::Resource,
-        // Ended while it was queued; interrupted; forbidden by a firewall; and what accept(2) says to treat like
-        // EAGAIN, for Linux passes on the errors of the network that the new socket has met.
+        // Ended while it was queued; interrupted; forbidden by a firewall; and what accept(2) says to treat
+        // like EAGAIN, for Linux passes on the errors of the network that the new socket has met.
         Errno::CONNABORTED
         | Errno::INTR
         | Errno::AGAIN

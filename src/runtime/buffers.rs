@@ -82,8 +82,8 @@ impl Shelves {
 
 /// Bytes on their way: read into the end of it, taken from the start of it.
 ///
-/// All of it is initialised once and then reused, so that nothing is zeroed before a read. What an earlier user
-/// left in it is never visible through [`unread`](Self::unread), only as the content of
+/// All of it is initialised once and then reused, so that nothing is zeroed before a read. What an earlier
+/// user left in it is never visible through [`unread`](Self::unread), only as the content of
 /// [`space_mut`](Self::space_mut), which is to be overwritten.
 pub struct Buffer {
     bytes: Vec<u8>,
@@ -112,9 +112,9 @@ impl Buffer {
 
     /// Where to read into. Empty only if the buffer is full; see [`grow`](Self::grow).
     ///
-    /// The unread bytes are moved to the front if there is no space behind them, or if there is little and moving
-    /// them costs less than it gains. So their place in memory may change, and offsets are to be counted from the
-    /// start of [`unread`](Self::unread).
+    /// The unread bytes are moved to the front if there is no space behind them, or if there is little and
+    /// moving them costs less than it gains. So their place in memory may change, and offsets are to be
+    /// counted from the start of [`unread`](Self::unread).
     pub fn space_mut(&mut self) -> &mut [u8] {
         let behind = self.bytes.len() - self.end;
         let scarce = behind < self.bytes.len() / 4 && self.len() <= self.start;

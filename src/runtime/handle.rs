@@ -56,19 +56,21 @@ impl Handle {
 
     /// Starts a task on this worker.
     ///
-    /// Dropping the [`Task`] cancels it; [`Task::detach`] lets it run. It ends with the worker at the latest: its future is
-    /// dropped then. If it panics, that is logged, the other tasks go on, and whoever awaits it panics too.
+    /// Dropping the [`Task`] cancels it; [`Task::detach`] lets it run. It ends with the worker at the latest:
+    /// its future is dropped then. If it panics, that is logged, the other tasks go on, and whoever awaits it
+    /// panics too.
     pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
         self.worker.tasks.spawn(future)
     }
 
-    /// The time, as read once after each wait of the worker. It goes behind by what the tasks of one turn take.
+    /// The time, as read once after each wait of the worker. It goes behind by what the tasks of one turn
+    /// take.
     pub fn now(&self) -> Instant {
         self.worker.timers.now()
     }
 
-    /// The time that is `after` from [`now`](Self::now), for use as a deadline. One that cannot be represented is
-    /// put a hundred years from now.
+    /// The time that is `after` from [`now`](Self::now), for use as a deadline. One that cannot be
+    /// represented is put a hundred years from now.
     pub fn deadline(&self, after: Duration) -> Instant {
         let now = self.now();
         now.checked_add(after).or_else(|| now.checked_add(FAR)).unwrap_or(now)
@@ -83,7 +85,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// What `getsockopt(2)` and `epoll_ctl(2)` report: no socket, or no memory or watch left. It is closed then.
+    /// What `getsockopt(2)` and `epoll_ctl(2)` report: no socket, or no memory or watch left. It is closed
+    /// then.
     pub fn stream(&self, fd: OwnedFd) -> io::Result<Stream> {
         Stream::adopt(&self.worker.reactor, fd)
     }
@@ -93,14 +96,14 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// What `socket(2)` and `connect(2)` report. `WouldBlock` means that a Unix socket's backlog is full: nothing
-    /// reports when it no longer is, so the caller decides whether to try again.
+    /// What `socket(2)` and `connect(2)` report. `WouldBlock` means that a Unix socket's backlog is full:
+    /// nothing reports when it no longer is, so the caller decides whether to try again.
     pub async fn connect(&self, address: &Address) -> io::Result<Stream> {
         connect(&self.worker.reactor, address).await
     }
 
-    /// Takes a share in a listening socket, which must be non-blocking. One worker can have one [`Acceptor`] of
-    /// a socket.
+    /// Takes a share in a listening socket, which must be non-blocking. One worker can have one [`Acceptor`]
+    /// of a socket.
     ///
     /// # Errors
     ///

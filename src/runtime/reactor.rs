@@ -71,8 +71,8 @@ impl Reactor {
         Ok(epoll)
     }
 
-    /// Registers a stream socket for good. With `ready`, both directions are taken to be ready until an attempt
-    /// shows otherwise; without, neither is until epoll says so.
+    /// Registers a stream socket for good. With `ready`, both directions are taken to be ready until an
+    /// attempt shows otherwise; without, neither is until epoll says so.
     ///
     /// Nothing that happened before is lost: epoll reports the state at the time of registration as an edge.
     pub(super) fn register_stream(&self, fd: impl AsFd, ready: bool) -> io::Result<Rc<Source>> {
@@ -86,8 +86,8 @@ impl Reactor {
         self.add(&source, fd, LISTENER)
     }
 
-    /// Forgets the source. Its descriptor stays in epoll until it is closed or [`unwatch`](Self::unwatch)ed; if
-    /// that reports anything, the token is no longer known and the event is ignored.
+    /// Forgets the source. Its descriptor stays in epoll until it is closed or [`unwatch`](Self::unwatch)ed;
+    /// if that reports anything, the token is no longer known and the event is ignored.
     pub(super) fn forget(&self, source: &Source) {
         source.forget_wakers();
         let mut sources = self.sources.borrow_mut();
@@ -100,8 +100,8 @@ impl Reactor {
         }
     }
 
-    /// Takes the descriptor out of epoll. Needed before it is given to someone else: a registration belongs to the
-    /// open socket and not to the descriptor, and lives as long as any process holds the socket.
+    /// Takes the descriptor out of epoll. Needed before it is given to someone else: a registration belongs
+    /// to the open socket and not to the descriptor, and lives as long as any process holds the socket.
     pub(super) fn unwatch(&self, fd: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
@@ -127,8 +127,8 @@ impl Reactor {
     /// Waits for events, at most for `timeout` (`None`: until one comes), and keeps them for
     /// [`dispatch`](Self::dispatch). A signal ends the wait with no events.
     ///
-    /// The timeout is rounded up to a millisecond, so that a timer is due when the wait for it is over and the
-    /// worker does not spin towards it.
+    /// The timeout is rounded up to a millisecond, so that a timer is due when the wait for it is over and
+    /// the worker does not spin towards it.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(|timeout| {
             let timeout = timeout.min(LONGEST_WAIT);
@@ -152,9 +152,9 @@ impl Reactor {
             let source = self.sources.borrow().get(slot(token)).filter(|found| found.token == token).cloned();
             if let Some(source) = source {
                 if source.listener.is_some() && source.readable.get() {
-                    // Reported before and nobody has accepted since: the worker has more to do than it can, or
-                    // the accepting task waits for something else. Level-triggered, it would be reported over
-                    // and over; the next accept that finds the queue empty arms it again.
+                    // Reported before and nobody has accepted since: the worker has more to do than it can,
+                    // or the accepting task waits for something else. Level-triggered, it would be reported
+                    // over and over; the next accept that finds the queue empty arms it again.
                     if let Err(error) = self.disarm(&source) {
                         tracing::error!(%error, "cannot take a listener out of epoll");
                     }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
 
-/// What ends or half-ends a stream: after one of these, a short read no longer means that nothing is left, because
-/// the end itself, or the error, is still to be read.
+/// What ends or half-ends a stream: after one of these, a short read no longer means that nothing is left,
+/// because the end itself, or the error, is still to be read.
 const CLOSED: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 
 /// What lets both directions fail at once.
@@ -16,14 +16,14 @@ const FAILED: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
 
 /// The readiness of one descriptor, and who waits for it.
 ///
-/// A flag that is set means "an attempt is worth its system call", not "it will succeed". It is cleared by the
-/// attempt that found the end of what there was, and set again by the edge that epoll reports.
+/// A flag that is set means "an attempt is worth its system call", not "it will succeed". It is cleared by
+/// the attempt that found the end of what there was, and set again by the edge that epoll reports.
 #[derive(Debug)]
 pub(super) struct Source {
     /// What epoll reports with each event; the generation in it makes it unique over the reactor's life.
     pub(super) token: u64,
-    /// The listening socket, if this is one: it is registered level-triggered and must be taken out of epoll if
-    /// nobody accepts from it.
+    /// The listening socket, if this is one: it is registered level-triggered and must be taken out of epoll
+    /// if nobody accepts from it.
     pub(super) listener: Option<Arc<OwnedFd>>,
     /// Whether epoll watches the listening socket. Streams are always watched.
     pub(super) armed: Cell<bool>,

@@ -26,17 +26,18 @@ const SLICES: usize = 1024;
 ///
 /// # Fairness
 ///
-/// A task whose streams are always ready would never give up the thread. After 64 reads, writes and accepts that
-/// succeeded within one poll of a task, the next one is [`Pending`](Poll::Pending), with the task already woken:
-/// other tasks run and epoll is asked before it goes on.
+/// A task whose streams are always ready would never give up the thread. After 64 reads, writes and accepts
+/// that succeeded within one poll of a task, the next one is [`Pending`](Poll::Pending), with the task
+/// already woken: other tasks run and epoll is asked before it goes on.
 ///
 /// # When a read is attempted
 ///
-/// epoll reports changes only, so a stream remembers what it was told. An attempt that finds the socket's queue
-/// empty (`EAGAIN`) makes it wait for the next report. On TCP so does a read that fills less than the space it was given,
-/// which saves the attempt that would fail; but not once the peer has closed or the socket failed, because the end
-/// is still to be read then, and not once the peer has sent urgent data, at whose mark reads stop short. On Unix
-/// sockets a read also stops short at every message that carries descriptors, so there only `EAGAIN` counts.
+/// epoll reports changes only, so a stream remembers what it was told. An attempt that finds the socket's
+/// queue empty (`EAGAIN`) makes it wait for the next report. On TCP so does a read that fills less than the
+/// space it was given, which saves the attempt that would fail; but not once the peer has closed or the
+/// socket failed, because the end is still to be read then, and not once the peer has sent urgent data, at
+/// whose mark reads stop short. On Unix sockets a read also stops short at every message that carries
+/// descriptors, so there only `EAGAIN` counts.
 pub struct Stream {
     link: Link,
     fd: OwnedFd,
@@ -58,8 +59,8 @@ impl Stream {
         Self::register(reactor, fd, kind, true)
     }
 
-    /// Reads what is there, into the start of `buf`; 0 means that the peer has closed its direction, or that `buf`
-    /// is empty.
+    /// Reads what is there, into the start of `buf`; 0 means that the peer has closed its direction, or that
+    /// `buf` is empty.
     ///
     /// # Errors
     ///
@@ -86,12 +87,12 @@ impl Stream {
         }
     }
 
-    /// Resolves, without a system call, once a read is worth one: bytes, the end or an error have been reported
-    /// and not been read, or may be there. Until then it keeps the waker, so that a pool can leave it with an idle
-    /// connection.
+    /// Resolves, without a system call, once a read is worth one: bytes, the end or an error have been
+    /// reported and not been read, or may be there. Until then it keeps the waker, so that a pool can leave
+    /// it with an idle connection.
     ///
-    /// It may resolve without cause: for a new stream, after a read that filled its buffer, and on a Unix socket
-    /// after any read until [`is_stale`](Self::is_stale) or a read found it empty.
+    /// It may resolve without cause: for a new stream, after a read that filled its buffer, and on a Unix
+    /// socket after any read until [`is_stale`](Self::is_stale) or a read found it empty.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.link.source.poll_readable(cx)
     }
@@ -118,8 +119,8 @@ impl Stream {
         self.poll_send(cx, buf.len(), || rustix::net::send(&self.fd, buf, SendFlags::NOSIGNAL))
     }
 
-    /// Like [`poll_write`](Self::poll_write), from several slices with one system call. Of more than 1024 slices, the first
-    /// 1024 are looked at.
+    /// Like [`poll_write`](Self::poll_write), from several slices with one system call. Of more than 1024
+    /// slices, the first 1024 are looked at.
     ///
     /// # Errors
     ///
@@ -158,11 +159,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error. An idle
-    /// connection to an upstream server that is stale must not be used again.
+    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error. An
+    /// idle connection to an upstream server that is stale must not be used again.
     ///
-    /// What epoll has not reported yet, it cannot know. It makes a system call (a `recv` that takes nothing out)
-    /// only where the last read did not show whether the queue is empty; see [`poll_readable`](Self::poll_readable).
+    /// What epoll has not reported yet, it cannot know. It makes a system call (a `recv` that takes nothing
+    /// out) only where the last read did not show whether the queue is empty; see
+    /// [`poll_readable`](Self::poll_readable).
     pub fn is_stale(&self) -> bool {
         let source = &self.link.source;
         if source.closed.get() {
@@ -184,8 +186,8 @@ impl Stream {
         !self.is_stale()
     }
 
-    /// Whether the peer has closed its direction, or the socket has failed, as far as epoll has reported. Bytes may
-    /// still be there to read.
+    /// Whether the peer has closed its direction, or the socket has failed, as far as epoll has reported.
+    /// Bytes may still be there to read.
     pub fn is_closed(&self) -> bool {
         self.link.source.closed.get()
     }
@@ -213,8 +215,8 @@ impl Stream {
         Ok(rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO))?)
     }
 
-    /// Gives the socket up, open and no longer known to this worker's epoll, so that it can be passed to another
-    /// process or worker. Bytes that have not been read go with it.
+    /// Gives the socket up, open and no longer known to this worker's epoll, so that it can be passed to
+    /// another process or worker. Bytes that have not been read go with it.
     ///
     /// # Errors
     ///
@@ -342,10 +344,10 @@ pub(super) enum Kind {
 
 /// A stream's place in the reactor.
 ///
-/// Apart from the descriptor so that [`Stream::into_fd`] can take that out. Dropping a stream forgets its source and closes
-/// the descriptor, which takes it out of epoll without a system call of its own: nothing else can hold the
-/// socket, because only `into_fd` gives it away. Should a child process hold it between fork and exec, what epoll
-/// reports meanwhile carries a token that is no longer known.
+/// Apart from the descriptor so that [`Stream::into_fd`] can take that out. Dropping a stream forgets its
+/// source and closes the descriptor, which takes it out of epoll without a system call of its own: nothing
+/// else can hold the socket, because only `into_fd` gives it away. Should a child process hold it between
+/// fork and exec, what epoll reports meanwhile carries a token that is no longer known.
 struct Link {
     source: Rc<Source>,
     reactor: Rc<Reactor>,

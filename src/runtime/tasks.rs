@@ -16,8 +16,9 @@ const ROUNDS: usize = 100;
 
 /// The executor of one worker and the tasks that live on it.
 ///
-/// The executor is a static one, which spares each task some bookkeeping, and is leaked: a few hundred bytes for
-/// each worker that ever ran. A static executor forgets its tasks when the thread ends, so this remembers them.
+/// The executor is a static one, which spares each task some bookkeeping, and is leaked: a few hundred bytes
+/// for each worker that ever ran. A static executor forgets its tasks when the thread ends, so this remembers
+/// them.
 pub(super) struct Tasks {
     executor: &'static StaticLocalExecutor,
     /// Wakes each task that has been run and has not ended.

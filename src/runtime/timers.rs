@@ -17,8 +17,8 @@ const SPARE: usize = 64;
 
 /// A deadline that one task makes once and then moves.
 ///
-/// Moving it later, or clearing it, costs a store: its entry in the worker's heap stays where it is and is looked
-/// at again when it comes up. Moving it earlier than that entry adds another one.
+/// Moving it later, or clearing it, costs a store: its entry in the worker's heap stays where it is and is
+/// looked at again when it comes up. Moving it earlier than that entry adds another one.
 ///
 /// Timers follow the worker's clock ([`Handle::now`](super::Handle::now)) and fire up to a millisecond late.
 pub struct Timer {
@@ -81,8 +81,8 @@ impl fmt::Debug for Timer {
 
 /// Awaits `future` until `deadline` at the latest, on a timer that the caller keeps for such uses.
 ///
-/// The future is looked at first: if it is ready and the deadline has passed, its output counts. The timer has no
-/// deadline afterwards.
+/// The future is looked at first: if it is ready and the deadline has passed, its output counts. The timer
+/// has no deadline afterwards.
 ///
 /// # Errors
 ///

@@ -62,8 +62,8 @@ impl Worker {
 
     /// Blocks in epoll until something happens, the next timer is due, or another thread calls.
     fn sleep(&self, sleeper: &Waker) -> io::Result<()> {
-        // As long as this future exists, the executor calls `sleeper` if a task becomes runnable. It is dropped
-        // before the events are dispatched, so that the tasks they wake cost no wake-up.
+        // As long as this future exists, the executor calls `sleeper` if a task becomes runnable. It is
+        // dropped before the events are dispatched, so that the tasks they wake cost no wake-up.
         let mut tick = pin!(self.tasks.executor().tick());
         self.reactor.refill_budget();
         let ran = tick.as_mut().poll(&mut Context::from_waker(sleeper)).is_ready();

@@ -34,13 +34,14 @@ impl Unpark {
 
     /// Forgets past wake-ups. Call it before looking at what they may have been about.
     ///
-    /// An exchange and not a store: what the waking thread did before it called `wake` must be visible after this.
+    /// An exchange and not a store: what the waking thread did before it called `wake` must be visible after
+    /// this.
     pub(super) fn start_looking(&self) {
         self.state.swap(RUNNING, Ordering::SeqCst);
     }
 
-    /// Announces the sleep; false if somebody has called since [`start_looking`](Self::start_looking), in which
-    /// case the worker must look again instead.
+    /// Announces the sleep; false if somebody has called since [`start_looking`](Self::start_looking), in
+    /// which case the worker must look again instead.
     pub(super) fn fall_asleep(&self) -> bool {
         self.state.compare_exchange(RUNNING, SLEEPING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }

@@ -17,8 +17,8 @@ use super::unpark::Unpark;
 ///
 /// # Errors
 ///
-/// What `epoll_create1(2)`, `eventfd(2)` and the start of a thread report: no descriptors, no memory, too many
-/// threads; `InvalidInput` for a name with a NUL in it. No thread is left behind.
+/// What `epoll_create1(2)`, `eventfd(2)` and the start of a thread report: no descriptors, no memory, too
+/// many threads; `InvalidInput` for a name with a NUL in it. No thread is left behind.
 pub fn spawn<F>(name: &str, main: impl FnOnce(Handle) -> F + Send + 'static) -> io::Result<Thread>
 where
     F: Future<Output = ()>,
@@ -34,8 +34,8 @@ where
     Ok(Thread { name: name.to_owned(), thread })
 }
 
-/// Runs a worker on this thread until `main` resolves, and drops the tasks that are still there. For tests and small
-/// programs.
+/// Runs a worker on this thread until `main` resolves, and drops the tasks that are still there. For tests
+/// and small programs.
 ///
 /// # Panics
 ///
@@ -65,7 +65,7 @@ impl Thread {
         self.thread.is_finished()
     }
 
-    /// Blocks until the worker has ended.
+    /// Blocks until the worker has ended. A task calls it through `smol::unblock`.
     ///
     /// # Errors
     ///

@@ -87,7 +87,7 @@ fn reached_at(actual: &Address, expected: &Address) -> Option<Address> {
     match (actual, expected) {
         (Address::Tcp(actual), Address::Tcp(expected)) => (actual.ip() == expected.ip()
             && (expected.port() == 0 || expected.port() == actual.port()))
-        .then(|| Address::Tcp(*actual)),
+        .then_some(Address::Tcp(*actual)),
         (Address::Unix(actual), Address::Unix(expected)) => {
             is_name_of(actual, expected).then(|| Address::Unix(expected.clone()))
         }

@@ -44,7 +44,8 @@ impl RoundRobin {
     fn choose_in_turn(&self, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.turns.len();
         let start = self.next.get();
-        let chosen = (0..count).map(|step| (start.wrapping_add(step)) % count).find(|&index| usable(index))?;
+        let chosen =
+            (0..count).map(|step| (start.wrapping_add(step)) % count).find(|&index| usable(index))?;
         self.next.set((chosen + 1) % count);
         Some(chosen)
     }

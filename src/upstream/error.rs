@@ -37,7 +37,9 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { server, source } => write!(f, "cannot connect to {server}: {source}"),
-            Self::TimedOut { server } => write!(f, "connecting to {server} took longer than the connect time-out"),
+            Self::TimedOut { server } => {
+                write!(f, "connecting to {server} took longer than the connect time-out")
+            }
             Self::Exhausted => f.write_str("no server of the group is left to try"),
         }
     }

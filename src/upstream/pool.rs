@@ -39,7 +39,14 @@ impl Pool {
     /// Keeps a connection, unless the pool is full or the server has already closed it or said something unasked.
     ///
     /// `sweeper` is woken when something happens to the connection while it is idle.
-    pub(super) fn put(&self, stream: Stream, requests: u64, settings: &PoolSettings, now: Instant, sweeper: &Waker) {
+    pub(super) fn put(
+        &self,
+        stream: Stream,
+        requests: u64,
+        settings: &PoolSettings,
+        now: Instant,
+        sweeper: &Waker,
+    ) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= settings.max_idle {
             return;
@@ -48,6 +55,11 @@ impl Pool {
             return;
         }
         idle.push_back(Idle { stream, requests, since: now });
+    }
+
+    /// Closes all.
+    pub(super) fn clear(&self) {
+        self.idle.borrow_mut().clear();
     }
 
     /// Closes what is stale and tells when the oldest of the rest will be.

@@ -46,7 +46,14 @@ impl Upstreams {
     pub fn new(handle: Handle, group: Group, worker: usize) -> Rc<Self> {
         let turn = RoundRobin::new(&group.servers, worker % group.servers.len().max(1));
         let pools = group.servers.iter().map(|_| Pool::default()).collect();
-        let this = Rc::new(Self { handle: handle.clone(), group, turn, pools, sweeper: RefCell::default(), sweeping: Cell::new(false) });
+        let this = Rc::new(Self {
+            handle: handle.clone(),
+            group,
+            turn,
+            pools,
+            sweeper: RefCell::default(),
+            sweeping: Cell::new(false),
+        });
         handle.spawn(sweep(Rc::downgrade(&this), handle.timer())).detach();
         this
     }
@@ -99,6 +106,11 @@ impl Upstreams {
         }
     }
 
+    /// Closes the idle connections.
+    pub fn close_idle(&self) {
+        self.pools.iter().for_each(Pool::clear);
+    }
+
     /// The server of a connection, as the configuration names it.
     pub fn name(&self, connection: &Connection) -> &str {
         self.group.servers.get(connection.server).map_or("", |server| &server.name)
@@ -108,7 +120,9 @@ impl Upstreams {
     /// socket's path is no host.
     pub fn default_host(&self) -> &str {
         match self.group.servers.first() {
-            Some(Server { name, addresses, .. }) if !matches!(addresses.first(), Some(Address::Unix(_))) => name,
+            Some(Server { name, addresses, .. }) if !matches!(addresses.first(), Some(Address::Unix(_))) => {
+                name
+            }
             _ => "localhost",
         }
     }

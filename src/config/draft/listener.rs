@@ -1,5 +1,7 @@
 //! One listener, as written.
 
+use crate::config::node::Kind;
+
 use super::{Fields, Node, Report, Spanned};
 
 /// One listener of a service.
@@ -22,7 +24,7 @@ impl Listener {
 }
 
 fn read_mode<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Spanned<u64>> {
-    if node.kind() == "a string" {
+    if node.kind() == Kind::String {
         let digits = node.text().trim_matches(['"', ' ']).trim_start_matches("0o");
         let problem = report.error(node.place(), "expected an integer in octal, found a string");
         if digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit)) && !digits.is_empty() {

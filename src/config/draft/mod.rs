@@ -10,7 +10,8 @@ mod service;
 mod system;
 
 use super::diagnostics::Report;
-use super::node::{Fields, Node, Spanned};
+use super::fields::Fields;
+use super::node::{Node, Spanned};
 
 pub(super) use connectors::Connectors;
 pub(super) use listener::Listener;

@@ -17,6 +17,9 @@ use super::System;
 /// A port for examples of what to write.
 const EXAMPLE_PORT: u16 = 8080;
 
+/// The mode of a Unix socket's path where the file gives none.
+const DEFAULT_MODE: u32 = 0o666;
+
 /// A listener with the place of its address.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
@@ -50,7 +53,7 @@ pub(super) fn plan(
                 _ => ListenerId::fixed(&address),
             };
             taken.insert(&address, listeners.len());
-            let mode = listener.mode.as_ref().and_then(|mode| u32::try_from(mode.value).ok());
+            let mode = mode(listener, &address);
             let spec = ListenerSpec { id, service: Arc::clone(&name), address, mode };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
@@ -89,6 +92,15 @@ fn bind_address(bind: &Spanned<String>, resolve: Resolve<'_>, report: &mut Repor
             }
             None
         }
+    }
+}
+
+/// The mode of a Unix socket's path. Who may connect is decided by its directory where nothing is said.
+fn mode(listener: &draft::Listener, address: &Address) -> Option<u32> {
+    let given = listener.mode.as_ref().and_then(|mode| u32::try_from(mode.value).ok());
+    match address {
+        Address::Unix(_) => Some(given.unwrap_or(DEFAULT_MODE)),
+        Address::Tcp(_) => None,
     }
 }
 

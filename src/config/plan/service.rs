@@ -167,7 +167,7 @@ fn server_addresses(addr: &Spanned<String>, resolve: Resolve<'_>, report: &mut R
         Ok(Written::Unix(written)) => {
             let path = paths::absolute(report.source.directory(), Path::new(written));
             // The server makes its socket when it likes; only what can never work is refused.
-            match paths::check_length(&path) {
+            match paths::check_length(&path, paths::MAX_SOCKET) {
                 Ok(()) if written.starts_with('@') => {
                     "abstract sockets are not supported; a path is needed".to_owned()
                 }

@@ -16,7 +16,8 @@ pub(super) fn plan(draft: &draft::System, overrides: &Overrides, report: &mut Re
     let workers =
         draft.workers.as_ref().and_then(|n| usize::try_from(n.value).ok()).and_then(NonZeroUsize::new);
     let defaults = Handoff::default();
-    let pid_file = path("system.pid_file", &draft.pid_file, &overrides.pid_file, paths::check_place, report);
+    let pid_file =
+        path("system.pid_file", &draft.pid_file, &overrides.pid_file, paths::check_pid_file, report);
     let upgrade_socket = path(
         "system.upgrade_socket",
         &draft.upgrade_socket,

@@ -72,7 +72,7 @@ fn reasons() {
 fn framing() {
     const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
     const FIVE: &str = "Content-Length: 5\r\n";
-    let cases: &[(Method, &str, &str, Option<(Framing, bool)>)] = &[
+    let cases = [
         (Method::Get, "1.1 200", "", Some((Framing::UntilClose, false))),
         (Method::Get, "1.0 200", "Connection: keep-alive\r\n", Some((Framing::UntilClose, false))),
         (Method::Get, "1.1 200", FIVE, Some((Framing::Length(5), true))),
@@ -118,9 +118,9 @@ fn framing() {
     ];
     for (method, line, fields, expected) in cases {
         let text = format!("HTTP/{line} Reason\r\n{fields}\r\n");
-        let outcome = response(text.as_bytes(), *method);
+        let outcome = response(text.as_bytes(), method);
         let actual = outcome.as_ref().ok().map(|head| (head.framing, head.keep_alive));
-        assert_eq!(actual, *expected, "{method:?} {text:?}");
+        assert_eq!(actual, expected, "{method:?} {text:?}");
         assert!(actual.is_some() || status(&outcome) == 502);
     }
 }

@@ -199,6 +199,8 @@ fn a_socket_given_up_keeps_its_bytes_and_wakes_this_worker_no_more() {
         far.write_all(b"unread").unwrap();
         stream.readable().await;
         let fd = stream.into_fd().unwrap();
+        // The kernel would not have it twice.
+        let fd = handle.stream(fd).unwrap().into_fd().unwrap();
         let before = handle.waits();
         let other = smol::unblock(move || {
             run(async move |handle| {

@@ -1,5 +1,6 @@
 //! Tasks and workers: fairness, panics, and the end.
 
+use std::cell::Cell;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 
@@ -44,6 +45,35 @@ fn a_task_that_is_always_ready_leaves_room_for_others() {
         timer.set(handle.now() + Duration::from_millis(2));
         timer.expired().await;
         assert!(!firehose.is_finished());
+    });
+}
+
+#[test]
+fn many_tasks_that_are_always_ready_do_not_keep_the_worker_from_epoll() {
+    run(async |handle| {
+        let operations = Rc::new(Cell::new(0));
+        let firehoses: Vec<_> = (0..20)
+            .map(|_| {
+                let (stream, far) = unix(&handle);
+                let operations = Rc::clone(&operations);
+                handle.spawn(async move {
+                    let mut buf = [0; 8];
+                    loop {
+                        stream.write_all(&buf).await.unwrap();
+                        (&far).read_exact(&mut buf).unwrap();
+                        operations.set(operations.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..50 {
+            let before = operations.get();
+            turn(&handle).await;
+            let count = operations.get() - before;
+            assert!(count <= 64, "{count} operations in one turn");
+        }
+        assert!(operations.get() > 1000, "it was no stress");
+        drop(firehoses);
     });
 }
 

@@ -2,18 +2,20 @@
 
 use std::process::ExitCode;
 
-/// How the process ends.
+/// How the process ends. The codes stand in river(1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exit {
-    /// It did what it was asked to do.
+    /// It did what it was asked to do; also the end by SIGINT.
     Success,
     /// The command line or the environment says something that cannot be followed.
     Usage,
     /// Something outside is not there: an address is in use, nobody hands over, another instance is in service.
     Unavailable,
-    /// A mistake in River itself.
+    /// A mistake in River itself, or the other instance did what it must not do.
     Software,
-    /// The hand-over was refused or did not end in time; it can be tried again.
+    /// A file cannot be made: the pidfile, the upgrade socket.
+    CannotCreate,
+    /// The hand-over did not come about; the incumbent serves on, and trying again may help.
     TryAgain,
     /// The configuration is wrong.
     Config,
@@ -21,8 +23,15 @@ pub enum Exit {
 
 impl Exit {
     /// Every way to end, by code.
-    pub const ALL: [Self; 6] =
-        [Self::Success, Self::Usage, Self::Unavailable, Self::Software, Self::Config, Self::TryAgain];
+    pub const ALL: [Self; 7] = [
+        Self::Success,
+        Self::Usage,
+        Self::Unavailable,
+        Self::Software,
+        Self::CannotCreate,
+        Self::TryAgain,
+        Self::Config,
+    ];
 
     /// The number that the parent process sees.
     pub fn code(self) -> u8 {
@@ -31,6 +40,7 @@ impl Exit {
             Self::Usage => 64,
             Self::Unavailable => 69,
             Self::Software => 70,
+            Self::CannotCreate => 73,
             Self::TryAgain => 75,
             Self::Config => 78,
         }

@@ -1,0 +1,64 @@
+//! Text that is no RON, explained.
+
+use super::brackets::{self, Brackets};
+use super::diagnostics::{Place, Report};
+
+/// What to write into a file that says nothing.
+pub(super) const START: &str = "start with: (services: {\"web\": (listeners: [(bind: \"127.0.0.1:8080\")], \
+                     respond: (status: 200, body: \"hello\\n\"))})";
+
+/// Reports why a text is no RON, at the place that is to blame for it.
+pub(super) fn report(error: &ron::error::SpannedError, report: &mut Report<'_>) {
+    let source = report.source;
+    let text = source.text();
+    let start = source.offset(error.span.start.line, error.span.start.col);
+    let end = source.offset(error.span.end.line, error.span.end.col);
+    // The parser stands before what it did not expect, and after what it could not read.
+    let next = text.get(end..).and_then(|rest| rest.chars().next());
+    let span = match &error.code {
+        ron::Error::InvalidEscape(_) | ron::Error::InvalidIntegerDigit { .. } => start..end,
+        _ => end..end + next.filter(|c| *c != '\n').map_or(0, char::len_utf8),
+    };
+    let place = |span| Place { span, path: String::new() };
+    let one = |at: usize| place(at..at + 1);
+    let message = sentence(&error.code);
+    let problem = match brackets::check(text) {
+        Brackets::Nothing => {
+            report.error(&place(end..end), "the file configures nothing").help(START);
+            return;
+        }
+        Brackets::UnclosedString(at) => report.error(&one(at), "not valid RON: the string is not closed"),
+        Brackets::UnclosedComment(at) => report.error(&one(at), "not valid RON: the comment is not closed"),
+        Brackets::Unclosed(at) if error.code == ron::Error::Eof => {
+            report.error(&one(at), "not valid RON: the bracket is not closed")
+        }
+        Brackets::Mismatch(opening, closing) if closing == end => report
+            .error(&one(closing), "not valid RON: the bracket does not close the one that is open")
+            .related(&one(opening), "this one is open"),
+        _ if error.code == ron::Error::ExpectedComma => report
+            .error(&place(span), message)
+            .help("look for a comma, bracket or quote that is missing just before"),
+        _ => report.error(&place(span), message),
+    };
+    problem.note("nothing after this place has been read");
+}
+
+/// Says in words what the parser stumbled over.
+pub(super) fn sentence(error: &ron::Error) -> String {
+    let text = match error {
+        ron::Error::Eof => "the text ends too early".to_owned(),
+        ron::Error::ExpectedComma => "expected a comma or the closing bracket".to_owned(),
+        ron::Error::ExpectedMapColon => "expected a colon after the name".to_owned(),
+        ron::Error::ExpectedStructLikeEnd => "expected the closing \")\"".to_owned(),
+        ron::Error::ExpectedStringEnd => "the string is not closed".to_owned(),
+        ron::Error::UnclosedBlockComment => "the comment is not closed".to_owned(),
+        ron::Error::TrailingCharacters => "something follows after the end".to_owned(),
+        ron::Error::ExceededRecursionLimit => "brackets are nested too deeply".to_owned(),
+        other => {
+            let text = other.to_string();
+            let mut chars = text.chars();
+            chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+        }
+    };
+    format!("not valid RON: {text}")
+}

@@ -1,0 +1,48 @@
+//! What the lifecycle asks of the workers.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use crate::base::ListenerId;
+use crate::system::Listening;
+
+/// The workers, their listeners and connections. None of the calls waits, but for [`stop`](Self::stop).
+pub trait DataPath {
+    /// Starts workers that accept on all listeners at once.
+    ///
+    /// # Errors
+    /// When threads or pollers are not to be had; no worker runs then.
+    fn start(&mut self, listeners: Vec<Listening>) -> io::Result<()>;
+
+    /// Stops accepting. Listeners that are kept are deregistered, their queues swept once, and held for
+    /// [`resume_accepting`](Self::resume_accepting). Unwanted ones are accepted on until their queue is empty and
+    /// closed then; the data path must hold the last reference to them.
+    fn stop_accepting(&mut self, unwanted: &[ListenerId]);
+
+    /// Accepts again on the listeners that are held.
+    fn resume_accepting(&mut self);
+
+    /// Closes the listeners that are held, once the sweep of [`stop_accepting`](Self::stop_accepting) is done.
+    fn close_listeners(&mut self);
+
+    /// Tells clients to leave: responses say `Connection: close`.
+    fn drain(&mut self);
+
+    /// Stops telling them.
+    fn undrain(&mut self);
+
+    /// How many connections there are, also those of the queue being swept.
+    fn connections(&self) -> usize;
+
+    /// Ready when [`drain`](Self::drain) was asked for, every worker has swept, and no connection is left.
+    ///
+    /// Each end of a last connection is told once; being ready too often is harmless, for the caller looks at [`connections`](Self::connections). It must wake the task
+    /// within a few milliseconds of the last connection's end.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Closes the connections that are left and returns how many they were.
+    fn close_all(&mut self) -> usize;
+
+    /// Ends the workers and joins their threads.
+    fn stop(self);
+}

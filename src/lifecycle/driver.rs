@@ -1,0 +1,136 @@
+//! The one function that runs the machine.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_lite::Stream;
+
+use super::adoption::Adoption;
+use super::machine::Machine;
+use super::office::Office;
+use super::sources::Sources;
+use super::{Booting, Cause, DataPath, Exit, Fallback, Instance, Settings};
+use crate::handoff::{ConnectError, Taker, connect, with_cause};
+use crate::system::{Listening, PidFile, Signal};
+
+/// Runs an instance from its start to its end. `signals` are [`Signals`](crate::system::Signals) but in tests.
+///
+/// Dropping the future half-way leaves pidfile, upgrade socket and socket paths behind; nothing else depends on it.
+///
+/// # Errors
+/// The cause of an end that nobody asked for, with the exit code that goes with it. It is for the caller to print.
+pub async fn run<D: DataPath>(
+    settings: Settings,
+    signals: impl Stream<Item = io::Result<Signal>> + Unpin,
+    data_path: D,
+) -> Result<(), Cause> {
+    let settings = Arc::new(settings);
+    let advice = advice(&settings);
+    let mut adoption = Adoption::new(settings.listeners.clone());
+    let booting = Instance::new(Office::new(settings.clone(), data_path));
+    let mut cause = None;
+    let mut machine = boot(booting, &settings, &mut adoption, &mut cause);
+    let mut sources = Sources::new(&settings, signals, adoption);
+    loop {
+        if let Machine::Exited(exited) = machine {
+            let exit = exited.exit();
+            exited.into_world().close();
+            return match exit {
+                Exit::Success => Ok(()),
+                _ => Err(cause.unwrap_or_else(|| Cause::new(exit, "the instance ended"))),
+            };
+        }
+        let happening = sources.next(&mut machine).await;
+        machine = machine.turn(happening, &mut cause, &advice);
+    }
+}
+
+fn boot<D: DataPath>(
+    booting: Instance<Office<D>, Booting>,
+    settings: &Settings,
+    adoption: &mut Adoption,
+    cause: &mut Option<Cause>,
+) -> Machine<Office<D>> {
+    let prepared = check_files(settings).and_then(|()| {
+        if settings.upgrade {
+            return meet_incumbent(settings).map(|taker| Start::Upgrade(Box::new(taker)));
+        }
+        check_alone(settings)?;
+        adoption.bind_all_but(&[])?;
+        adoption.listen().map(Start::Cold)
+    });
+    let started = match prepared {
+        Ok(Start::Upgrade(taker)) => return Machine::Meeting(booting, *taker),
+        Ok(Start::Cold(sockets)) => booting.cold_start(sockets),
+        Err(cause) => Err(Fallback { instance: booting.fail(&cause), cause }),
+    };
+    match started {
+        Ok(serving) => Machine::Serving(serving),
+        Err(fallback) => {
+            *cause = Some(fallback.cause);
+            Machine::Exited(fallback.instance)
+        }
+    }
+}
+
+/// What an instance starts with.
+enum Start {
+    Cold(Vec<Listening>),
+    Upgrade(Box<Taker>),
+}
+
+/// Finds out early what would fail late.
+fn check_files(settings: &Settings) -> Result<(), Cause> {
+    let Some(path) = &settings.pid_file else { return Ok(()) };
+    PidFile::check(path).map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))
+}
+
+/// A cold start beside an instance in service would take its files; it has to take over instead.
+fn check_alone(settings: &Settings) -> Result<(), Cause> {
+    let Some(path) = &settings.upgrade_socket else { return Ok(()) };
+    match connect(path) {
+        Err(ConnectError::Nobody(..)) => Ok(()),
+        Ok((_, peer)) => Err(Cause::new(
+            Exit::Unavailable,
+            format!(
+                "another instance (pid {}) is in service at {}; to take over from it, use --upgrade",
+                peer.pid(),
+                path.display()
+            ),
+        )),
+        Err(error) => Err(Cause::new(Exit::Unavailable, with_cause(&error))),
+    }
+}
+
+fn meet_incumbent(settings: &Settings) -> Result<Taker, Cause> {
+    let Some(path) = &settings.upgrade_socket else {
+        return Err(Cause::new(
+            Exit::Config,
+            "--upgrade needs system.upgrade_socket, the path where the instance in service is found",
+        ));
+    };
+    let (channel, peer) = connect(path).map_err(|error| {
+        let what_to_do = match error {
+            ConnectError::Nobody(..) => format!("; to start cold: {}", settings.command),
+            _ => String::new(),
+        };
+        Cause::new(Exit::Unavailable, format!("{}{what_to_do}", with_cause(&error)))
+    })?;
+    Taker::new(channel, peer, &settings.build, settings.handoff.ready_timeout)
+        .map_err(|error| Cause::new(Exit::Software, with_cause(&error)))
+}
+
+/// What to tell an operator whose SIGQUIT finds nobody waiting.
+fn advice(settings: &Settings) -> String {
+    match settings.upgrade_socket {
+        Some(_) => format!(
+            "no instance waits to take over, so this one goes on serving; to start one: {} --upgrade; then: kill -QUIT {}",
+            settings.command,
+            std::process::id()
+        ),
+        None => {
+            "system.upgrade_socket is not set, so there is nobody to hand over to; this instance goes on serving"
+                .to_owned()
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The workers of the `listen` room as the lifecycle's data path.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::DataPath;
+use crate::base::ListenerId;
+use crate::listen::Fleet;
+use crate::system::Listening;
+
+impl DataPath for Fleet {
+    fn start(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
+        Self::start(self, listeners)
+    }
+
+    fn stop_accepting(&mut self, unwanted: &[ListenerId]) {
+        Self::stop_accepting(self, unwanted);
+    }
+
+    fn resume_accepting(&mut self) {
+        Self::resume_accepting(self);
+    }
+
+    fn close_listeners(&mut self) {
+        Self::close_listeners(self);
+    }
+
+    fn drain(&mut self) {
+        Self::drain(self, true);
+    }
+
+    fn undrain(&mut self) {
+        Self::drain(self, false);
+    }
+
+    fn connections(&self) -> usize {
+        Self::connections(self)
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_idle(self, cx)
+    }
+
+    fn close_all(&mut self) -> usize {
+        self.close_connections()
+    }
+
+    fn stop(mut self) {
+        Self::stop(&mut self);
+    }
+}

@@ -1,0 +1,123 @@
+//! Handing: the instance serves on while its successor gets ready and takes over.
+
+use super::instance::Hands;
+use super::twin::Event;
+use super::{Draining, Exit, Exited, Instance, Phase, Serving, World};
+use crate::base::ListenerId;
+
+/// The listeners are offered.
+#[derive(Debug)]
+pub struct Handing<W: World> {
+    pub(super) successor: W::Successor,
+    pub(super) predecessor: Option<W::Incumbent>,
+    pub(super) former: Option<W::Successor>,
+}
+
+/// The successor may take over at any moment; until it says that it did, this instance accepts.
+#[derive(Debug)]
+pub struct Committed<W: World> {
+    pub(super) successor: W::Successor,
+    pub(super) predecessor: Option<W::Incumbent>,
+}
+
+impl<W: World> Instance<W, Handing<W>> {
+    /// The successor accepts on everything: lets it take over.
+    pub fn commit(mut self) -> Instance<W, Committed<W>> {
+        let hands = Hands::default().successor(&mut self.state.successor);
+        self.core.go(Event::SuccessorReady, "the successor is ready", hands);
+        self.becomes(|state| Committed { successor: state.successor, predecessor: state.predecessor })
+    }
+
+    /// Serves on, because the successor refused, failed or took too long.
+    pub fn roll_back(mut self, why: &str) -> Instance<W, Serving<W>> {
+        self.core.go(Event::SuccessorFailed, why, Hands::default());
+        self.core.world.free_desk();
+        self.becomes(|state| Serving { predecessor: state.predecessor, former: state.former })
+    }
+
+    /// Makes sure of pidfile and socket, now that an earlier successor that failed will touch nothing any more.
+    pub fn former_gone(mut self) -> Self {
+        self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
+        self.state.former = None;
+        self
+    }
+
+    /// Forgets a predecessor that has ended or will say no more.
+    pub fn forget_predecessor(&mut self) {
+        self.state.predecessor = None;
+    }
+
+    /// Calls the hand-over off and drains, because the predecessor took the service back.
+    pub fn step_down(mut self, why: &str) -> Instance<W, Draining<W>> {
+        self.core.go(Event::StepDown, why, Hands::default().successor(&mut self.state.successor));
+        self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
+    }
+
+    /// Calls the hand-over off, drains and ends, by SIGTERM.
+    pub fn terminate(mut self) -> Instance<W, Draining<W>> {
+        let state = &mut self.state;
+        let hands = Hands::default().successor(&mut state.successor).incumbent(state.predecessor.as_mut());
+        self.core.go(Event::Terminate, "SIGTERM: the incumbent ends", hands);
+        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+    }
+
+    /// Calls the hand-over off and ends at once, by SIGINT.
+    pub fn interrupt(mut self) -> Instance<W, Exited> {
+        let state = &mut self.state;
+        let hands = Hands::default().successor(&mut state.successor).incumbent(state.predecessor.as_mut());
+        self.core.go(Event::Interrupt, "SIGINT: the incumbent ends", hands);
+        self.becomes(|_| Exited { exit: Exit::Success })
+    }
+}
+
+/// Where a committed hand-over that failed leads.
+#[derive(Debug)]
+pub enum RolledBack<W: World> {
+    /// The instance is in service as before.
+    Serving(Instance<W, Serving<W>>),
+    /// It had been asked to end meanwhile.
+    Draining(Instance<W, Draining<W>>),
+}
+
+impl<W: World> Instance<W, Committed<W>> {
+    /// The successor serves: accepts no more, and drains. `unwanted` are listeners that nobody will serve.
+    pub fn pass(mut self, unwanted: &[ListenerId]) -> Instance<W, Draining<W>> {
+        let state = &mut self.state;
+        let hands = Hands::default().unwanted(unwanted).incumbent(state.predecessor.as_mut());
+        self.core.go(Event::SuccessorOwned, "the successor serves", hands);
+        self.becomes(|state| Draining { successor: Some(state.successor), exit: Exit::Success })
+    }
+
+    /// Serves on with pidfile and socket restored, because the successor failed; or drains, if it was asked to end.
+    pub fn roll_back(mut self, why: &str) -> RolledBack<W> {
+        let ending = self.core.phase == Phase::Committed { ending: true };
+        let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
+        self.core.go(Event::SuccessorFailed, why, hands);
+        self.core.world.free_desk();
+        if ending {
+            return RolledBack::Draining(self.becomes(|_| Draining { successor: None, exit: Exit::Success }));
+        }
+        RolledBack::Serving(
+            self.becomes(|state| Serving { predecessor: state.predecessor, former: Some(state.successor) }),
+        )
+    }
+
+    /// SIGTERM: the hand-over is completed, and if it fails the instance drains all the same.
+    pub fn terminate(mut self) -> Self {
+        self.core.go(Event::Terminate, "SIGTERM", Hands::default());
+        self
+    }
+
+    /// The predecessor took the service back: completes the hand-over, and drains all the same if it fails.
+    pub fn step_down(mut self, why: &str) -> Self {
+        self.core.go(Event::StepDown, why, Hands::default());
+        self
+    }
+
+    /// Ends at once, by SIGINT. The successor, which was let to, takes over.
+    pub fn interrupt(mut self) -> Instance<W, Exited> {
+        let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
+        self.core.go(Event::Interrupt, "SIGINT", hands);
+        self.becomes(|_| Exited { exit: Exit::Success })
+    }
+}

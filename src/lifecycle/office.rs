@@ -1,0 +1,231 @@
+//! The real world: data path, pidfile, upgrade socket and the paths of Unix listeners.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::{Cause, DataPath, Exit, Settings, World};
+use crate::base::{Address, ListenerId};
+use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use crate::system::{Listening, Origin, OwnedPath, PidFile};
+
+/// Everything that transitions act on.
+#[derive(Debug)]
+pub(super) struct Office<D> {
+    settings: Arc<Settings>,
+    data_path: D,
+    /// What could be offered to a successor; emptied when the listeners are closed.
+    listeners: Vec<Listening>,
+    /// The paths of Unix listeners that this process removes at its end.
+    paths: Vec<(ListenerId, Origin, OwnedPath)>,
+    pid_file: Option<PidFile>,
+    desk: Option<Desk>,
+}
+
+impl<D: DataPath> Office<D> {
+    pub(super) fn new(settings: Arc<Settings>, data_path: D) -> Self {
+        Self { settings, data_path, listeners: Vec::new(), paths: Vec::new(), pid_file: None, desk: None }
+    }
+
+    pub(super) fn poll_desk(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
+        self.desk.as_mut().map_or(Poll::Pending, |desk| desk.poll_next(cx))
+    }
+
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.data_path.poll_idle(cx)
+    }
+
+    /// Ends the workers.
+    pub(super) fn close(self) {
+        self.data_path.stop();
+    }
+
+    fn open_desk(&mut self, generation: u64, replace_live: bool) -> Result<(), Cause> {
+        let Some(path) = &self.settings.upgrade_socket else { return Ok(()) };
+        let failed = |error| Cause::new(Exit::CannotCreate, with_cause(&error));
+        if let Some(desk) = &mut self.desk {
+            return desk.reclaim(path).map_err(failed);
+        }
+        let identity = Identity { build: self.settings.build.clone(), generation };
+        let inventory = self.listeners.iter().map(|one| one.id.clone()).collect();
+        let timeout = self.settings.handoff.ready_timeout;
+        self.desk = Some(Desk::open(path, replace_live, identity, inventory, timeout).map_err(failed)?);
+        Ok(())
+    }
+
+    fn write_pid_file(&mut self) -> Result<(), Cause> {
+        let Some(path) = &self.settings.pid_file else { return Ok(()) };
+        if self.pid_file.as_ref().is_none_or(|file| !file.is_ours()) {
+            let file =
+                PidFile::write(path).map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))?;
+            self.pid_file = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Takes over the paths of inherited Unix listeners, which their last owner has forgotten.
+    fn claim_paths(&mut self) {
+        for one in &self.listeners {
+            let Address::Unix(path) = &one.address else { continue };
+            if self.paths.iter().any(|(id, ..)| *id == one.id) {
+                continue;
+            }
+            match OwnedPath::claim(path) {
+                Ok(owned) => self.paths.push((one.id.clone(), one.origin, owned)),
+                Err(error) => {
+                    let listener = &one.id;
+                    tracing::warn!(target: "river::lifecycle", %error, %listener, "the socket's path is lost");
+                }
+            }
+        }
+    }
+}
+
+impl<D: DataPath> World for Office<D> {
+    type Sockets = Vec<Listening>;
+    type Successor = Giver;
+    type Incumbent = Taker;
+
+    fn start_workers(&mut self, sockets: Vec<Listening>) -> Result<(), Cause> {
+        for one in &sockets {
+            if let Some(path) = one.fresh_path() {
+                self.paths.push((one.id.clone(), Origin::Fresh, path.clone()));
+            }
+        }
+        self.listeners = sockets.clone();
+        self.data_path.start(sockets).map_err(|error| {
+            self.listeners.clear();
+            Cause::new(Exit::Unavailable, format!("cannot start the workers: {error}"))
+        })
+    }
+
+    fn stop_accepting(&mut self, unwanted: &[ListenerId]) {
+        // The data path has to hold the last reference, so that its close is the end of the socket.
+        self.listeners.retain(|one| !unwanted.contains(&one.id));
+        self.data_path.stop_accepting(unwanted);
+        self.paths.retain(|(id, _, path)| {
+            let keep = !unwanted.contains(id);
+            if !keep {
+                let _ = path.remove_if_ours();
+            }
+            keep
+        });
+    }
+
+    fn resume_accepting(&mut self) {
+        self.data_path.resume_accepting();
+    }
+
+    fn close_listeners(&mut self) {
+        self.listeners.clear();
+        self.data_path.close_listeners();
+    }
+
+    fn drain(&mut self) {
+        self.data_path.drain();
+    }
+
+    fn undrain(&mut self) {
+        self.data_path.undrain();
+    }
+
+    fn close_connections(&mut self) -> usize {
+        self.data_path.close_all()
+    }
+
+    fn connections(&self) -> usize {
+        self.data_path.connections()
+    }
+
+    fn take_files(&mut self, generation: u64, replace_live: bool) -> Result<(), Cause> {
+        self.open_desk(generation, replace_live)?;
+        self.write_pid_file()?;
+        self.claim_paths();
+        Ok(())
+    }
+
+    fn restore_files(&mut self, generation: u64) {
+        for result in [self.open_desk(generation, true), self.write_pid_file()] {
+            if let Err(cause) = result {
+                tracing::error!(target: "river::lifecycle", %cause, "cannot restore; the service goes on without it");
+            }
+        }
+        self.claim_paths();
+    }
+
+    fn forget_files(&mut self) {
+        self.pid_file = None;
+        self.desk = None;
+        self.paths.clear();
+    }
+
+    fn yield_files(&mut self) {
+        self.pid_file = None;
+        if let Some(desk) = self.desk.take() {
+            desk.close("this instance steps down");
+        }
+        self.paths.retain(|(_, origin, _)| *origin == Origin::Fresh);
+    }
+
+    fn close_desk(&mut self) {
+        if let Some(desk) = self.desk.take() {
+            let _ = desk.remove_if_ours();
+            desk.close("this instance ends and hands nothing over");
+        }
+    }
+
+    fn remove_files(&mut self) {
+        let mut results: Vec<std::io::Result<bool>> = Vec::new();
+        results.extend(self.desk.take().map(|desk| desk.remove_if_ours()));
+        results.extend(self.pid_file.take().map(|file| file.remove_if_ours()));
+        results.extend(self.paths.drain(..).map(|(_, _, path)| path.remove_if_ours()));
+        for error in results.into_iter().filter_map(Result::err) {
+            tracing::warn!(target: "river::lifecycle", %error, "cannot remove a file");
+        }
+    }
+
+    fn has_waiter(&self) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.waiter().is_some())
+    }
+
+    fn take_waiter(&mut self) -> Option<Giver> {
+        self.desk.as_mut()?.take_waiter()
+    }
+
+    fn free_desk(&mut self) {
+        if let Some(desk) = &mut self.desk {
+            desk.free();
+        }
+    }
+
+    fn offer(&mut self, successor: &mut Giver) {
+        successor.offer(&self.listeners);
+    }
+
+    fn commit(&mut self, successor: &mut Giver) {
+        successor.commit();
+    }
+
+    fn refuse_successor(&mut self, successor: &mut Giver, why: &str) {
+        successor.refuse(why);
+    }
+
+    fn say_drained(&mut self, successor: &mut Giver) {
+        successor.drained();
+    }
+
+    fn say_ready(&mut self, incumbent: &mut Taker) {
+        incumbent.ready();
+    }
+
+    fn say_owned(&mut self, incumbent: &mut Taker) {
+        incumbent.owned();
+    }
+
+    fn refuse_incumbent(&mut self, incumbent: &mut Taker, why: &str) {
+        incumbent.refuse(why);
+    }
+
+    fn say_released(&mut self, predecessor: &mut Taker) {
+        predecessor.released();
+    }
+}

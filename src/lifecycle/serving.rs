@@ -1,0 +1,61 @@
+//! Serving: the instance is in service.
+
+use super::instance::Hands;
+use super::twin::Event;
+use super::{Draining, Exit, Exited, Handing, Instance, World};
+
+/// In service: pidfile, upgrade socket and listeners are this instance's.
+#[derive(Debug)]
+pub struct Serving<W: World> {
+    /// Who handed over to this instance, until it has drained.
+    pub(super) predecessor: Option<W::Incumbent>,
+    /// A successor whose hand-over failed, until it has closed its connection.
+    pub(super) former: Option<W::Successor>,
+}
+
+impl<W: World> Instance<W, Serving<W>> {
+    /// SIGQUIT: offers the listeners to the waiting successor, and serves on meanwhile.
+    ///
+    /// # Errors
+    /// When nobody waits; the instance serves on.
+    pub fn hand_over(mut self) -> Result<Instance<W, Handing<W>>, Self> {
+        let Some(mut successor) = self.core.world.take_waiter() else {
+            self.core.go(Event::Quit { waiter: false }, "SIGQUIT", Hands::default());
+            return Err(self);
+        };
+        self.core.go(Event::Quit { waiter: true }, "SIGQUIT", Hands::default().successor(&mut successor));
+        Ok(self.becomes(|state| Handing { successor, predecessor: state.predecessor, former: state.former }))
+    }
+
+    /// Drains, because the predecessor took the service back.
+    pub fn step_down(mut self, why: &str) -> Instance<W, Draining<W>> {
+        self.core.go(Event::StepDown, why, Hands::default());
+        self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
+    }
+
+    /// Forgets a predecessor that has ended or will say no more.
+    pub fn forget_predecessor(&mut self) {
+        self.state.predecessor = None;
+    }
+
+    /// Makes sure of pidfile and socket, now that a successor that failed will touch nothing any more.
+    pub fn former_gone(mut self) -> Self {
+        self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
+        self.state.former = None;
+        self
+    }
+
+    /// Drains and ends, by SIGTERM.
+    pub fn terminate(mut self) -> Instance<W, Draining<W>> {
+        let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
+        self.core.go(Event::Terminate, "SIGTERM", hands);
+        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+    }
+
+    /// Ends at once, by SIGINT.
+    pub fn interrupt(mut self) -> Instance<W, Exited> {
+        let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
+        self.core.go(Event::Interrupt, "SIGINT", hands);
+        self.becomes(|_| Exited { exit: Exit::Success })
+    }
+}

@@ -1,0 +1,42 @@
+//! What the lifecycle has to know of configuration and command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::listen::ListenerSpec;
+
+/// The lifecycle's settings. Paths are absolute.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether to wait for another instance to hand over.
+    pub upgrade: bool,
+    /// The listeners of all services.
+    pub listeners: Vec<ListenerSpec>,
+    /// Where the pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// Where a successor finds this instance, and this instance its incumbent.
+    pub upgrade_socket: Option<PathBuf>,
+    /// The hand-over's times.
+    pub handoff: HandoffSettings,
+    /// How long connections may last while draining; then they are closed.
+    pub drain_timeout: Duration,
+    /// The command that starts this configuration cold, to be told to the operator.
+    pub command: String,
+    /// The name and version of this build, to be told to the other instance.
+    pub build: String,
+}
+
+/// How long the steps of a hand-over may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandoffSettings {
+    /// From `Offer` to `Ready`, and for every other step.
+    pub ready_timeout: Duration,
+    /// How long the incumbent can take the listeners back after its successor owns them.
+    pub guard: Duration,
+}
+
+impl Default for HandoffSettings {
+    fn default() -> Self {
+        Self { ready_timeout: Duration::from_secs(30), guard: Duration::from_secs(10) }
+    }
+}

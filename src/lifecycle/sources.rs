@@ -1,0 +1,261 @@
+//! What the driver waits for: signals, the other instances, the clock and the workers, in one place.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_io::Timer;
+use futures_lite::{Stream, future};
+
+use super::adoption::Adoption;
+use super::machine::{Happening, Machine};
+use super::office::Office;
+use super::{Cause, DataPath, Exit, Phase, Settings, World};
+use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
+use crate::system::{Listening, Signal};
+
+/// Everything that can wake the driver, but for what the states own.
+#[derive(Debug)]
+pub(super) struct Sources<S> {
+    signals: Option<S>,
+    adoption: Adoption,
+    command: String,
+    drain_timeout: Duration,
+    guard_period: Duration,
+    drain: Option<Timer>,
+    guard: Option<Timer>,
+}
+
+type Next = Happening<Vec<Listening>>;
+
+impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
+    pub(super) fn new(settings: &Settings, signals: S, adoption: Adoption) -> Self {
+        Self {
+            signals: Some(signals),
+            adoption,
+            command: settings.command.clone(),
+            drain_timeout: settings.drain_timeout,
+            guard_period: settings.handoff.guard,
+            drain: None,
+            guard: None,
+        }
+    }
+
+    /// The next happening. Signals come first, so that no flood of other things delays them.
+    pub(super) async fn next<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>) -> Next {
+        self.arm(machine.phase());
+        future::poll_fn(|cx| {
+            if let Poll::Ready(signal) = self.poll_signal(cx) {
+                return Poll::Ready(signal);
+            }
+            self.poll(machine, cx)
+        })
+        .await
+    }
+
+    /// Timers run while the phase they belong to lasts.
+    fn arm(&mut self, phase: Phase) {
+        match phase {
+            Phase::Draining { guard } => {
+                self.drain.get_or_insert_with(|| Timer::after(self.drain_timeout));
+                if guard {
+                    self.guard.get_or_insert_with(|| Timer::after(self.guard_period));
+                } else {
+                    self.guard = None;
+                }
+            }
+            _ => (self.drain, self.guard) = (None, None),
+        }
+    }
+
+    fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(signals) = &mut self.signals else { return Poll::Pending };
+        match Pin::new(signals).poll_next(cx) {
+            Poll::Ready(Some(Ok(signal))) => Poll::Ready(Happening::Signal(signal)),
+            Poll::Ready(other) => {
+                // The service goes on; it can be ended by SIGKILL only.
+                tracing::error!(target: "river::lifecycle", ?other, "signals can no longer be taken");
+                self.signals = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>, cx: &mut Context<'_>) -> Poll<Next> {
+        match machine {
+            Machine::Meeting(instance, incumbent) => loop {
+                let Poll::Ready(event) = incumbent.poll_next(cx) else { return Poll::Pending };
+                if let TakerEvent::Welcomed { build, generation } = &event {
+                    tracing::info!(target: "river::lifecycle", build, generation, "the instance in service answered");
+                    instance.follows(*generation);
+                }
+                if let Some(happening) = self.hear(incumbent, event) {
+                    return Poll::Ready(happening);
+                }
+            },
+            Machine::Awaiting(instance) => loop {
+                let Poll::Ready(event) = instance.state.incumbent.poll_next(cx) else { return Poll::Pending };
+                if let Some(happening) = self.hear(&mut instance.state.incumbent, event) {
+                    return Poll::Ready(happening);
+                }
+            },
+            Machine::Accepting(instance) => loop {
+                let Poll::Ready(event) = instance.state.incumbent.poll_next(cx) else { return Poll::Pending };
+                if let Some(happening) = self.hear(&mut instance.state.incumbent, event) {
+                    return Poll::Ready(happening);
+                }
+            },
+            Machine::Serving(instance) => {
+                poll_desk(&mut instance.core.world, cx);
+                poll_former(&mut instance.state.former, cx)
+                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                    .map_or(Poll::Pending, Poll::Ready)
+            }
+            Machine::Handing(instance) => {
+                poll_desk(&mut instance.core.world, cx);
+                poll_successor(&mut instance.state.successor, cx)
+                    .or_else(|| poll_former(&mut instance.state.former, cx))
+                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                    .map_or(Poll::Pending, Poll::Ready)
+            }
+            Machine::Committed(instance) => {
+                poll_desk(&mut instance.core.world, cx);
+                poll_successor(&mut instance.state.successor, cx)
+                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                    .map_or(Poll::Pending, Poll::Ready)
+            }
+            Machine::Draining(instance) => {
+                let successor = instance.state.successor.as_mut();
+                // First what saves the service, then what ends the process.
+                if let Some(happening) = successor.and_then(|successor| poll_successor(successor, cx)) {
+                    return Poll::Ready(happening);
+                }
+                while instance.core.world.poll_idle(cx).is_ready() {
+                    if instance.core.world.connections() == 0 {
+                        return Poll::Ready(Happening::Idle);
+                    }
+                }
+                if is_over(&mut self.guard, cx) {
+                    self.guard = None;
+                    return Poll::Ready(Happening::GuardEnded);
+                }
+                if is_over(&mut self.drain, cx) {
+                    return Poll::Ready(Happening::DrainEnded);
+                }
+                Poll::Pending
+            }
+            Machine::Exited(_) => Poll::Pending,
+        }
+    }
+
+    /// What the incumbent's words come to; `None` when the conversation goes on.
+    fn hear(&mut self, taker: &mut Taker, event: TakerEvent) -> Option<Next> {
+        let pid = taker.pid();
+        match event {
+            TakerEvent::Welcomed { .. } => None,
+            TakerEvent::Inventory(ids) => match self.adoption.bind_all_but(&ids) {
+                Ok(()) => {
+                    tracing::info!(
+                        target: "river::lifecycle",
+                        "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
+                    );
+                    Some(Happening::Welcomed)
+                }
+                Err(cause) => Some(Happening::Lost(still_serving(cause, pid))),
+            },
+            TakerEvent::Offered(batch) => match self.adoption.inherit(batch) {
+                Ok(unwanted) => {
+                    taker.adopted(unwanted);
+                    None
+                }
+                Err(cause) => Some(Happening::Lost(still_serving(cause, pid))),
+            },
+            TakerEvent::Prepare => match self.adoption.listen() {
+                Ok(sockets) => Some(Happening::Adopted(sockets)),
+                Err(cause) => Some(Happening::Lost(still_serving(cause, pid))),
+            },
+            TakerEvent::Commit => Some(Happening::Commit),
+            TakerEvent::Died => Some(Happening::IncumbentDied(Cause::new(
+                Exit::Unavailable,
+                format!(
+                    "pid {pid} ended before it handed over; nobody serves now; to start cold: {}",
+                    self.command
+                ),
+            ))),
+            TakerEvent::Failed(failure) => {
+                let exit = match failure {
+                    Failure::Refused(_) | Failure::TimedOut(_) | Failure::Closed => Exit::TryAgain,
+                    Failure::Gave(_) | Failure::Unexpected { .. } | Failure::Unreadable(_) => Exit::Software,
+                };
+                let cause = Cause::new(exit, format!("the hand-over failed: {failure}"));
+                Some(Happening::Lost(still_serving(cause, pid)))
+            }
+            TakerEvent::StepDown(why) => Some(Happening::StepDown(why)),
+            TakerEvent::Drained => Some(Happening::PredecessorGone),
+        }
+    }
+}
+
+fn still_serving(cause: Cause, pid: u32) -> Cause {
+    Cause::new(cause.exit, format!("{}; pid {pid} is still serving", cause.why))
+}
+
+fn is_over(timer: &mut Option<Timer>, cx: &mut Context<'_>) -> bool {
+    timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready())
+}
+
+fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
+    while let Poll::Ready(event) = office.poll_desk(cx) {
+        match event {
+            DeskEvent::Waiting(pid) => tracing::info!(
+                target: "river::lifecycle",
+                successor = pid,
+                "pid {pid} waits to take over; to start it: kill -QUIT {}",
+                std::process::id()
+            ),
+            DeskEvent::Left(pid, failure) => tracing::warn!(
+                target: "river::lifecycle",
+                successor = pid,
+                why = %failure,
+                "pid {pid} waits no longer; this instance serves on"
+            ),
+        }
+    }
+}
+
+fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
+    loop {
+        let Poll::Ready(event) = successor.poll_next(cx) else { return None };
+        return Some(match event {
+            GiverEvent::Ready => Happening::Ready,
+            GiverEvent::Owned(unwanted) => Happening::Owned(unwanted),
+            GiverEvent::Released => Happening::Released,
+            GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
+            GiverEvent::Died => Happening::SuccessorDied,
+            GiverEvent::Greeted | GiverEvent::Gone => continue,
+        });
+    }
+}
+
+fn poll_former(former: &mut Option<Giver>, cx: &mut Context<'_>) -> Option<Next> {
+    let former = former.as_mut()?;
+    loop {
+        match former.poll_next(cx) {
+            Poll::Ready(GiverEvent::Gone) => return Some(Happening::FormerGone),
+            Poll::Ready(_) => {}
+            Poll::Pending => return None,
+        }
+    }
+}
+
+fn poll_predecessor(predecessor: &mut Option<Taker>, cx: &mut Context<'_>) -> Option<Next> {
+    let predecessor = predecessor.as_mut()?;
+    match predecessor.poll_next(cx) {
+        Poll::Ready(TakerEvent::StepDown(why)) => Some(Happening::StepDown(why)),
+        Poll::Ready(_) => Some(Happening::PredecessorGone),
+        Poll::Pending => None,
+    }
+}

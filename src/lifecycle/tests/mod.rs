@@ -1,0 +1,7 @@
+//! Tests of the machine: its table, its typestate on fakes, pairs of instances, and the driver on real sockets.
+
+mod driver;
+mod fakes;
+mod pair;
+mod table;
+mod typestate;

@@ -1,0 +1,79 @@
+//! What a transition does to the world, as a trait, so that the typestate runs on the real one and on fakes.
+
+use std::fmt::Debug;
+
+use super::Cause;
+use crate::base::ListenerId;
+
+/// The effects of transitions. Each method is one [`Action`](super::Action) or a question.
+///
+/// None of them waits.
+pub trait World {
+    /// Listeners that are checked and listen, not yet accepted on.
+    type Sockets: Debug;
+    /// The conversation with a successor.
+    type Successor: Debug;
+    /// The conversation with an incumbent or predecessor.
+    type Incumbent: Debug;
+
+    /// Starts the workers on all listeners.
+    ///
+    /// # Errors
+    /// When they cannot be started; none runs then.
+    fn start_workers(&mut self, sockets: Self::Sockets) -> Result<(), Cause>;
+    /// Stops accepting, sweeps the queues, and drains and closes the unwanted listeners.
+    fn stop_accepting(&mut self, unwanted: &[ListenerId]);
+    /// Accepts again on the listeners that are held.
+    fn resume_accepting(&mut self);
+    /// Closes the listeners that are held.
+    fn close_listeners(&mut self);
+    /// Tells clients to leave with their next response.
+    fn drain(&mut self);
+    /// Stops telling them.
+    fn undrain(&mut self);
+    /// Closes the connections that are left and returns how many they were.
+    fn close_connections(&mut self) -> usize;
+    /// How many connections there are.
+    fn connections(&self) -> usize;
+
+    /// Takes pidfile, upgrade socket and listener paths.
+    ///
+    /// # Errors
+    /// When one cannot be taken.
+    fn take_files(&mut self, generation: u64, replace_live: bool) -> Result<(), Cause>;
+    /// Takes again those that are not this process's any more; logs what fails, for the service goes on.
+    fn restore_files(&mut self, generation: u64);
+    /// Leaves them to the successor.
+    fn forget_files(&mut self);
+    /// Leaves to the incumbent what is the incumbent's.
+    fn yield_files(&mut self);
+    /// Dismisses a waiter and removes the upgrade socket if it is still ours.
+    fn close_desk(&mut self);
+    /// Removes what is still ours.
+    fn remove_files(&mut self);
+
+    /// Whether a successor waits.
+    fn has_waiter(&self) -> bool;
+    /// The waiting successor, to hand over to it.
+    fn take_waiter(&mut self) -> Option<Self::Successor>;
+    /// The successor that was taken failed: another may wait.
+    fn free_desk(&mut self);
+
+    /// Offers all listeners.
+    fn offer(&mut self, successor: &mut Self::Successor);
+    /// Lets the successor take over.
+    fn commit(&mut self, successor: &mut Self::Successor);
+    /// Calls the hand-over off.
+    fn refuse_successor(&mut self, successor: &mut Self::Successor, why: &str);
+    /// Tells the successor that nothing is left of this instance.
+    fn say_drained(&mut self, successor: &mut Self::Successor);
+
+    /// Tells the incumbent that this instance accepts on everything.
+    fn say_ready(&mut self, incumbent: &mut Self::Incumbent);
+    /// Tells the incumbent that this instance serves.
+    fn say_owned(&mut self, incumbent: &mut Self::Incumbent);
+    /// Tells the incumbent that this instance wants nothing of it.
+    fn refuse_incumbent(&mut self, incumbent: &mut Self::Incumbent, why: &str);
+    /// Tells the predecessor that this instance ends on purpose.
+    fn say_released(&mut self, predecessor: &mut Self::Incumbent);
+}
