@@ -1,10 +1,14 @@
 //! One worker's accept loop on one listener.
 
+use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::command::Door;
+use super::load::Place;
 use super::worker::Worker;
 use crate::runtime::{AcceptErrorKind, Acceptor, accept_error_kind};
 
@@ -17,16 +21,10 @@ pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Rc<Acceptor
     let timer = worker.handle.timer();
     let mut rest = LEAST_REST;
     loop {
-        let outcome = if worker.load.has_room(door.service) {
-            acceptor.accept().await.map(Some)
-        } else {
-            wait_for_room(&worker, &door, &acceptor).await.map(|()| None)
-        };
-        match outcome {
-            Ok(None) => {}
-            Ok(Some((fd, peer))) => {
+        match next(&worker, &door, &acceptor).await {
+            Ok((fd, peer, place)) => {
                 rest = LEAST_REST;
-                worker.place(fd, peer, door.service);
+                worker.place(fd, peer, place);
             }
             Err(error) => {
                 report(&door, &error, rest);
@@ -36,6 +34,28 @@ pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Rc<Acceptor
                 timer.expired().await;
                 rest = (rest * 2).min(MOST_REST);
                 let _ = acceptor.resume();
+            }
+        }
+    }
+}
+
+/// The next connection, for which there is a place.
+///
+/// The place is taken first: otherwise each of several workers, all of which wait since there was room, would accept
+/// one for the same place.
+async fn next(
+    worker: &Worker,
+    door: &Door,
+    acceptor: &Acceptor,
+) -> io::Result<(OwnedFd, Option<SocketAddr>, Place)> {
+    loop {
+        poll_fn(|cx| acceptor.poll_ready(cx)).await?;
+        match worker.take_place(door.service) {
+            None => wait_for_room(worker, door, acceptor).await?,
+            Some(place) => {
+                if let Some((fd, peer)) = acceptor.attempt()? {
+                    return Ok((fd, peer, place));
+                }
             }
         }
     }
@@ -55,7 +75,7 @@ pub(super) fn sweep(worker: &Rc<Worker>, door: &Door, acceptor: &Acceptor) {
     }
     loop {
         match acceptor.try_accept() {
-            Ok(Some((fd, peer))) => worker.place(fd, peer, door.service),
+            Ok(Some((fd, peer))) => worker.place(fd, peer, worker.make_place(door.service)),
             Ok(None) => return,
             Err(error) if accept_error_kind(&error) == AcceptErrorKind::Transient => {}
             Err(error) => {

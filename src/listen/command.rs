@@ -20,7 +20,6 @@ pub(super) struct Door {
 pub(super) struct Arrival {
     pub(super) fd: OwnedFd,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) service: usize,
     pub(super) place: Place,
 }
 

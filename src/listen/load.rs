@@ -25,7 +25,8 @@ pub(super) struct Load {
 #[derive(Debug)]
 pub(super) struct Place {
     load: Arc<Load>,
-    worker: usize,
+    /// The worker that serves the connection, once there is one.
+    worker: Option<usize>,
     service: usize,
     mailboxes: Arc<[Sender<Command>]>,
 }
@@ -81,20 +82,48 @@ impl Load {
         if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
     }
 
-    /// Counts a connection in.
+    /// Counts a connection to a service in, if it may have another.
     pub(super) fn enter(
         self: &Arc<Self>,
-        worker: usize,
+        service: usize,
+        mailboxes: &Arc<[Sender<Command>]>,
+    ) -> Option<Place> {
+        let (count, limit) = self.services.get(service)?;
+        let another = |count: usize| (count < *limit).then_some(count + 1);
+        count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
+        Some(self.counted(service, mailboxes))
+    }
+
+    /// Counts a connection to a service in, although that may exceed its limit.
+    pub(super) fn enter_anyway(
+        self: &Arc<Self>,
         service: usize,
         mailboxes: &Arc<[Sender<Command>]>,
     ) -> Place {
-        if let Some(count) = self.workers.get(worker) {
-            count.fetch_add(1, Ordering::SeqCst);
-        }
         if let Some((count, _)) = self.services.get(service) {
             count.fetch_add(1, Ordering::SeqCst);
         }
-        Place { load: Arc::clone(self), worker, service, mailboxes: Arc::clone(mailboxes) }
+        self.counted(service, mailboxes)
+    }
+
+    fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
+        Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
+    }
+}
+
+impl Place {
+    /// The service that the connection is to.
+    pub(super) fn service(&self) -> usize {
+        self.service
+    }
+
+    /// Counts the connection to the worker that is to serve it. Done once.
+    pub(super) fn assign(&mut self, worker: usize) {
+        debug_assert!(self.worker.is_none());
+        if let Some(count) = self.load.workers.get(worker) {
+            count.fetch_add(1, Ordering::SeqCst);
+            self.worker = Some(worker);
+        }
     }
 }
 
@@ -109,7 +138,7 @@ impl Drop for Place {
                 let _ = mailbox.try_send(Command::Freed { service: self.service });
             }
         }
-        if let Some(count) = self.load.workers.get(self.worker)
+        if let Some(count) = self.worker.and_then(|worker| self.load.workers.get(worker))
             && count.fetch_sub(1, Ordering::SeqCst) == 1
         {
             // A full channel already holds the same news.
@@ -136,7 +165,12 @@ mod tests {
         let (idle, _news) = smol::channel::bounded(1);
         let load = Arc::new(Load::new(4, [1000].into_iter(), idle));
         let mailboxes: Arc<[_]> = Arc::new([]);
-        let places: Vec<_> = (0..400).map(|_| load.enter(load.choose(0), 0, &mailboxes)).collect();
+        let enter = || {
+            let mut place = load.enter(0, &mailboxes).unwrap();
+            place.assign(load.choose(0));
+            place
+        };
+        let places: Vec<_> = (0..400).map(|_| enter()).collect();
         for count in &load.workers {
             let count = count.load(Ordering::Relaxed);
             assert!((98..=104).contains(&count), "{load:?}");
@@ -151,13 +185,17 @@ mod tests {
         let load = Arc::new(Load::new(1, [2].into_iter(), idle));
         let (mailbox, commands) = smol::channel::unbounded();
         let mailboxes: Arc<[_]> = Arc::new([mailbox]);
-        let first = load.enter(0, 0, &mailboxes);
-        assert!(load.has_room(0));
-        let second = load.enter(0, 0, &mailboxes);
+        let [mut first, mut second] = [(); 2].map(|()| load.enter(0, &mailboxes).unwrap());
+        first.assign(0);
+        second.assign(0);
+        assert!(!load.has_room(0) && load.enter(0, &mailboxes).is_none());
+        let beyond = load.enter_anyway(0, &mailboxes);
+        drop(beyond);
+        assert!(matches!(commands.try_recv(), Ok(Command::Freed { service: 0 })));
         assert!(!load.has_room(0));
         drop(first);
         assert!(matches!(commands.try_recv(), Ok(Command::Freed { service: 0 })));
-        assert!(news.try_recv().is_err());
+        assert!(load.has_room(0) && news.try_recv().is_err());
         drop(second);
         assert!(commands.try_recv().is_err());
         assert!(news.try_recv().is_ok());

@@ -65,7 +65,7 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
     // The fleet holds every sender, so an error means that it is gone.
     while let Ok(command) = commands.recv().await {
         match command {
-            Command::Serve(Arrival { fd, peer, service, place }) => worker.serve(fd, peer, service, place),
+            Command::Serve(Arrival { fd, peer, place }) => worker.serve(fd, peer, place),
             Command::Freed { service } => worker.announce_room(service),
             Command::StopAccepting { unwanted, sweep } => {
                 worker.shut(&mut doors);
@@ -88,18 +88,28 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
 }
 
 impl Worker {
+    /// A place for another connection to a service, if it may have one.
+    pub(super) fn take_place(&self, service: usize) -> Option<Place> {
+        self.load.enter(service, &self.mailboxes)
+    }
+
+    /// A place for another connection to a service, whatever its limit.
+    pub(super) fn make_place(&self, service: usize) -> Place {
+        self.load.enter_anyway(service, &self.mailboxes)
+    }
+
     /// Serves a connection here or has the worker do it that has the fewest.
-    pub(super) fn place(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, service: usize) {
+    pub(super) fn place(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, mut place: Place) {
         let chosen = self.load.choose(self.number);
-        let place = self.load.enter(chosen, service, &self.mailboxes);
+        place.assign(chosen);
         if chosen != self.number
             && let Some(mailbox) = self.mailboxes.get(chosen)
         {
             // It fails only while the process ends, which ends the connection too.
-            let _ = mailbox.try_send(Command::Serve(Arrival { fd, peer, service, place }));
+            let _ = mailbox.try_send(Command::Serve(Arrival { fd, peer, place }));
             return;
         }
-        self.serve(fd, peer, service, place);
+        self.serve(fd, peer, place);
     }
 
     /// Waits until the service may have room again.
@@ -127,8 +137,8 @@ impl Worker {
         self.freed.borrow_mut().remove(&service);
     }
 
-    fn serve(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, service: usize, place: Place) {
-        let Some(context) = self.services.get(service) else { return };
+    fn serve(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, place: Place) {
+        let Some(context) = self.services.get(place.service()) else { return };
         let stream = match self.handle.stream(fd) {
             Ok(stream) => stream,
             Err(error) => {

@@ -66,7 +66,12 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
 async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scratch: &mut Scratch) -> Next {
     let began = context.handle.now();
     let until = began + context.service.timeouts.head;
-    match downstream.read_head(context, &mut scratch.request, until).await {
+    let read = downstream.read_head(context, &mut scratch.request, until).await;
+    if !matches!(read, HeadRead::Whole(_)) {
+        // It may hold the half of a head, and goes to another connection.
+        scratch.request.clear();
+    }
+    match read {
         HeadRead::Whole(length) => match &context.service.handler {
             Handler::Proxy { via, .. } => {
                 exchange::run(context, downstream, scratch, length, began, via.as_ref()).await
@@ -100,7 +105,7 @@ pub(super) fn log(
         Blame::Downstream => {
             tracing::info!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
         }
-        Blame::Upstream => {
+        Blame::Upstream | Blame::River => {
             tracing::warn!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
         }
     }

@@ -93,7 +93,11 @@ impl Downstream {
                 }
             }
             if self.unread.is_empty() {
-                return Poll::Ready(HeadRead::Nothing);
+                // Where a read is still worth its call, it was only put off until the task has given way.
+                return match self.stream.poll_readable(cx) {
+                    Poll::Ready(()) => Poll::Pending,
+                    Poll::Pending => Poll::Ready(HeadRead::Nothing),
+                };
             }
             self.timer.poll_expired(cx).map(|()| {
                 HeadRead::Refuse(Failure::downstream(408, "the head took longer than the head time-out"))

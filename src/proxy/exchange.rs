@@ -95,7 +95,7 @@ pub(super) async fn run(
     let body = request_body(&head.framing, outgoing, context);
     let via = via.map(HeaderValue::as_bytes);
     let rewriting =
-        rewrite::RequestContext { client: downstream.client, via, server: upstreams.first_name() };
+        rewrite::RequestContext { client: downstream.client, via, host: upstreams.default_host() };
     rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
     let line = scratch.to_upstream.split(|&byte| byte == b'\r').next().unwrap_or_default();
     scratch.line.extend_from_slice(line.get(..LOGGED_LINE).unwrap_or(line));
@@ -256,16 +256,24 @@ impl Attempt<'_> {
             max_fields: self.context.head_limits.max_fields,
         };
         let mut stall = Stall::default();
-        poll_fn(|cx| {
+        let outcome = poll_fn(|cx| {
             if let Err(lost) = self.poll_upload(cx, server) {
                 return Poll::Ready(Err(lost));
             }
             if let Poll::Ready(outcome) = self.poll_head(cx, server, method, &limits) {
                 return Poll::Ready(outcome);
             }
+            if self.downstream.stream.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Lost::ClientGone(client_gone())));
+            }
             stall.poll(cx, self).map(Err)
         })
-        .await
+        .await;
+        if outcome.is_err() {
+            // It may hold the half of a head, and the next one is another server's.
+            self.head.clear();
+        }
+        outcome
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>, server: &Connection) -> Result<(), Lost> {
@@ -426,6 +434,9 @@ async fn send_response(
         if let Poll::Ready(outcome) = download.poll(cx, &mut ends) {
             return Poll::Ready(outcome.map_err(|error| download_failure(&error)));
         }
+        if downstream.stream.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(client_gone()));
+        }
         let waiting = download.waiting();
         if seen != Some((waiting, download.moves(), upload.pump.moves())) {
             seen = Some((waiting, download.moves(), upload.pump.moves()));
@@ -528,11 +539,16 @@ async fn fail(
 }
 
 fn connect_failure(error: &ConnectError) -> Failure {
-    let status = match error {
-        ConnectError::TimedOut { .. } => 504,
-        ConnectError::Refused { .. } | ConnectError::Exhausted => 502,
-    };
-    Failure::upstream(status, error.to_string())
+    match error {
+        error if error.is_own() => Failure::river(503, error.to_string()),
+        ConnectError::TimedOut { .. } => Failure::upstream(504, error.to_string()),
+        ConnectError::Refused { .. } | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
+    }
+}
+
+/// Nobody is left to read the response, so the server need not go on with it.
+fn client_gone() -> Failure {
+    Failure::downstream(499, "the client reset the connection before its response")
 }
 
 fn download_failure(error: &PumpError) -> Failure {

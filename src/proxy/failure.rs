@@ -20,6 +20,8 @@ pub(super) enum Blame {
     Downstream,
     /// The server behind River.
     Upstream,
+    /// River itself, or the machine it runs on.
+    River,
 }
 
 impl Failure {
@@ -29,6 +31,10 @@ impl Failure {
 
     pub(super) fn upstream(status: u16, why: impl Into<String>) -> Self {
         Self { status, blame: Blame::Upstream, why: why.into() }
+    }
+
+    pub(super) fn river(status: u16, why: impl Into<String>) -> Self {
+        Self { status, blame: Blame::River, why: why.into() }
     }
 }
 
@@ -49,6 +55,7 @@ impl fmt::Display for Blame {
         f.write_str(match self {
             Self::Downstream => "downstream",
             Self::Upstream => "upstream",
+            Self::River => "river",
         })
     }
 }

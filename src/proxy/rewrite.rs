@@ -11,8 +11,8 @@ pub(super) struct RequestContext<'a> {
     pub(super) client: Option<IpAddr>,
     /// The pseudonym for `Via`, where one is wanted.
     pub(super) via: Option<&'a [u8]>,
-    /// The server's name, for a request that came without `Host` (HTTP/1.0).
-    pub(super) server: &'a str,
+    /// The host, for a request that came without one (HTTP/1.0).
+    pub(super) host: &'a str,
 }
 
 /// How a response's body goes to the client, and what becomes of the connection.
@@ -39,7 +39,7 @@ pub(super) fn request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, context
         Target::Absolute { authority, .. } => authority.of(buf),
         Target::Origin | Target::Asterisk => head.host.of(buf),
     };
-    let host = if host.is_empty() { context.server.as_bytes() } else { host };
+    let host = if host.is_empty() { context.host.as_bytes() } else { host };
     field(out, b"Host", host);
     for sent in head.fields.iter().filter(|sent| !sent.drop) {
         match sent.known {
@@ -71,6 +71,10 @@ pub(super) fn request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, context
     }
     if head.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    // River passes trailers on to whoever it can send chunks to.
+    if head.te_trailers && head.version == Version::Http11 {
+        out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
     }
     if head.upgrade {
         upgrade(out, buf, &head.fields);

@@ -63,35 +63,55 @@ impl Acceptor {
     /// connection: pause, and try again later. A [`Fatal`](AcceptErrorKind::Fatal) one if the socket cannot
     /// be accepted from. The connection stays in the queue. See [`accept_error_kind`].
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
-        ready!(self.reactor.poll_budget(cx));
         loop {
-            if self.paused.get() {
-                self.source.register_reader(cx);
-                return Poll::Pending;
+            ready!(self.poll_ready(cx))?;
+            if let Some(accepted) = self.attempt()? {
+                return Poll::Ready(Ok(accepted));
             }
-            if !self.source.readable.get() {
-                // Does nothing unless the reactor has taken the socket out of epoll. If the queue is not
-                // empty, it is reported at the next turn.
-                self.reactor.arm(&self.source)?;
+        }
+    }
+
+    /// Resolves once an [`attempt`](Self::attempt) is worth its system call. While [`pause`](Self::pause)d, it waits for
+    /// [`resume`](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_ctl(2)` reports: no memory or watch left.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.reactor.poll_budget(cx));
+        if self.paused.get() {
+            self.source.register_reader(cx);
+            return Poll::Pending;
+        }
+        if !self.source.readable.get() {
+            // Does nothing unless the reactor has taken the socket out of epoll. If the queue is not empty, it is
+            // reported at the next turn.
+            self.reactor.arm(&self.source)?;
+        }
+        self.source.poll_readable(cx).map(Ok)
+    }
+
+    /// Accepts a connection, if one is there and has not ended meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_accept`](Self::poll_accept).
+    pub fn attempt(&self) -> io::Result<Option<Accepted>> {
+        let result = self.try_accept();
+        let left = self.left.get().saturating_sub(1);
+        if left == 0 || matches!(result, Ok(None)) {
+            self.source.readable.set(false);
+            self.left.set(BATCH);
+        } else {
+            self.left.set(left);
+        }
+        match result {
+            Ok(accepted) => {
+                self.reactor.spend();
+                Ok(accepted)
             }
-            ready!(self.source.poll_readable(cx));
-            let result = self.try_accept();
-            let left = self.left.get().saturating_sub(1);
-            if left == 0 || matches!(result, Ok(None)) {
-                self.source.readable.set(false);
-                self.left.set(BATCH);
-            } else {
-                self.left.set(left);
-            }
-            match result {
-                Ok(None) => {}
-                Ok(Some(accepted)) => {
-                    self.reactor.spend();
-                    return Poll::Ready(Ok(accepted));
-                }
-                Err(error) if accept_error_kind(&error) == AcceptErrorKind::Transient => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            Err(error) if accept_error_kind(&error) == AcceptErrorKind::Transient => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

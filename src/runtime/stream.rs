@@ -97,6 +97,18 @@ impl Stream {
         self.link.source.poll_readable(cx)
     }
 
+    /// Resolves once the connection is gone in both directions, as after a reset, whatever is left to read. An end
+    /// in order of the peer's direction alone is no such thing.
+    ///
+    /// It shares the waker of [`poll_readable`](Self::poll_readable), so the task that reads may also ask this.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.link.source.failed.get() {
+            return Poll::Ready(());
+        }
+        self.link.source.register_reader(cx);
+        Poll::Pending
+    }
+
     /// Sends a part of `buf` from its start, and returns how many bytes that was: at least 1, unless `buf` is
     /// empty.
     ///

@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use crate::runtime::{AcceptErrorKind, accept_error_kind};
+
 /// Why a request got no connection to any server of its group.
 #[derive(Debug)]
 pub enum ConnectError {
@@ -19,6 +21,16 @@ pub enum ConnectError {
     },
     /// Every server of the group has been tried for this request.
     Exhausted,
+}
+
+impl ConnectError {
+    /// Whether the want is on this side: no descriptor, memory or local port for another connection. It says nothing
+    /// of the server.
+    pub fn is_own(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        source.kind() == io::ErrorKind::AddrNotAvailable
+            || accept_error_kind(source) == AcceptErrorKind::Resource
+    }
 }
 
 impl fmt::Display for ConnectError {

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::balance::RoundRobin;
 use super::pool::Pool;
 use super::{ConnectError, Group, Server};
+use crate::base::Address;
 use crate::runtime::{Handle, Stream, Timer};
 
 /// The servers of a group, as one worker sees them: whose turn it is, and the idle connections to each.
@@ -115,9 +116,15 @@ impl Upstreams {
         self.group.servers.get(connection.server).map_or("", |server| &server.name)
     }
 
-    /// The first server's name, for a request that names no host.
-    pub fn first_name(&self) -> &str {
-        self.group.servers.first().map_or("", |server| &server.name)
+    /// What a request that names no host is said to be for: the first server, as the configuration names it. A Unix
+    /// socket's path is no host.
+    pub fn default_host(&self) -> &str {
+        match self.group.servers.first() {
+            Some(Server { name, addresses, .. }) if !matches!(addresses.first(), Some(Address::Unix(_))) => {
+                name
+            }
+            _ => "localhost",
+        }
     }
 
     fn take_idle(&self, server: usize) -> Option<Connection> {
