@@ -47,7 +47,7 @@ fn curl_speaks_http_1_0() {
     let origin = Origin::with(|_, reply| reply.respond_chunked(200, &[], &[b"one ", b"two\n"], &[]));
     let river = proxy(&origin);
     let url = format!("http://{}/", river.web());
-    let said = curl(&["--http1.0", "-i", "-H", "host:", &url]);
+    let said = curl(&["--http1.0", "-i", &url]);
     assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
     assert!(said.contains("Connection: close\r\n") && said.ends_with("\r\n\r\none two\n"), "{said}");
 }
@@ -100,7 +100,10 @@ fn curl_reads_heads_and_large_bodies() {
     let river = proxy(&origin);
     let url = format!("http://{}/", river.web());
     let said = curl(&["--head", &url]);
-    assert!(said.contains("Content-Length: 20000000\r\n") && said.contains("x-large: yes\r\n"), "{said}");
+    assert!(
+        said.to_lowercase().contains("content-length: 20000000\r\n") && said.contains("x-large: yes\r\n"),
+        "{said}"
+    );
     let said = curl(&["-o", "/dev/null", "-w", "%{size_download}", &url]);
     assert_eq!(said, "20000000");
 }
