@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
-use super::{Handler, ServiceContext, exchange, respond};
+use super::{Handler, ServiceContext, exchange, respond, rewrite};
 use crate::runtime::Stream;
 
 /// What becomes of a client's connection after an exchange.
@@ -28,16 +28,21 @@ pub(super) enum Next {
 pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<IpAddr>) {
     let handle = &context.handle;
     let timeouts = &context.service.timeouts;
-    let mut stream = stream;
-    let mut timer = handle.timer();
+    let mut downstream = Downstream {
+        stream,
+        unread: handle.buffers().take(),
+        timer: handle.timer(),
+        client,
+        forwarded: rewrite::forwarded(client),
+        pipelines: false,
+    };
     let mut until = handle.now() + timeouts.head;
-    let mut pipelines = false;
     loop {
-        // Idle: no buffer is held.
-        if let Awaited::Nothing = Downstream::await_request(&stream, &timer, until).await {
+        downstream.unread.shed();
+        if let Awaited::Nothing = downstream.await_request(until).await {
             return;
         }
-        let mut downstream = Downstream { stream, unread: handle.buffers().take(), timer, client, pipelines };
+        downstream.unread.supply();
         loop {
             let mut scratch = context.scratches.take();
             let next = one_request(&context, &mut downstream, &mut scratch).await;
@@ -59,7 +64,6 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
                 }
             }
         }
-        (stream, timer, pipelines) = (downstream.stream, downstream.timer, downstream.pipelines);
     }
 }
 

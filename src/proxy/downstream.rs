@@ -20,6 +20,8 @@ pub(super) struct Downstream {
     pub(super) timer: Timer,
     /// None for a client on a Unix socket.
     pub(super) client: Option<IpAddr>,
+    /// What is said of the client to servers; made once.
+    pub(super) forwarded: Box<[u8]>,
     /// The client has sent a request before it had the response to the last, and may do so again.
     pub(super) pipelines: bool,
 }
@@ -53,13 +55,13 @@ const LINGER_BYTES: usize = 1 << 20;
 
 impl Downstream {
     /// Waits until the client sends something, not later than `until`. The buffer is not needed meanwhile.
-    pub(super) async fn await_request(stream: &Stream, timer: &Timer, until: Instant) -> Awaited {
-        timer.set(until);
+    pub(super) async fn await_request(&self, until: Instant) -> Awaited {
+        self.timer.set(until);
         poll_fn(|cx| {
-            if stream.poll_readable(cx).is_ready() {
+            if self.stream.poll_readable(cx).is_ready() {
                 return Poll::Ready(Awaited::Request);
             }
-            timer.poll_expired(cx).map(|()| Awaited::Nothing)
+            self.timer.poll_expired(cx).map(|()| Awaited::Nothing)
         })
         .await
     }

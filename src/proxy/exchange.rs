@@ -95,10 +95,10 @@ pub(super) async fn run(
     let body = request_body(&head.framing, outgoing, context);
     let via = via.map(HeaderValue::as_bytes);
     let rewriting =
-        rewrite::RequestContext { client: downstream.client, via, host: upstreams.default_host() };
-    rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
-    let line = scratch.to_upstream.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    scratch.line.extend_from_slice(line.get(..LOGGED_LINE).unwrap_or(line));
+        rewrite::RequestContext { forwarded: &downstream.forwarded, via, host: upstreams.default_host() };
+    let line = rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
+    let line = scratch.to_upstream.get(..line.min(LOGGED_LINE)).unwrap_or_default();
+    scratch.line.extend_from_slice(line);
     downstream.unread.consume(head_length);
     let mut pump = match body {
         Ok(pump) => pump,

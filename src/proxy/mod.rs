@@ -13,6 +13,7 @@ mod context;
 mod downstream;
 mod exchange;
 mod failure;
+mod lines;
 mod pump;
 mod respond;
 mod rewrite;

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use super::lines::Lines;
 use crate::http::{Framing, Known, Method, RequestHead, ResponseHead, Target, Version};
 
 /// What River adds to a request on its way to the server.
 pub(super) struct RequestContext<'a> {
-    /// The client's address; none where it came over a Unix socket.
-    pub(super) client: Option<IpAddr>,
+    /// What [`forwarded`] has made of the client.
+    pub(super) forwarded: &'a [u8],
     /// The pseudonym for `Via`, where one is wanted.
     pub(super) via: Option<&'a [u8]>,
     /// The host, for a request that came without one (HTTP/1.0).
@@ -26,48 +27,69 @@ pub(super) struct ResponseContext<'a> {
     pub(super) client_version: Version,
 }
 
-/// Appends the head of the request that goes to the server.
+/// What is said of a client to the server with each of its requests, up to the host that it asked for.
+///
+/// `client` is its address; none where it came over a Unix socket.
+pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
+    let mut out = Vec::new();
+    if let Some(client) = client {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        // A client of a dual-stack socket is named by the address it has in its own family.
+        out.extend_from_slice(client.to_canonical().to_string().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"X-Forwarded-Proto: http\r\nX-Forwarded-Host: ");
+    out.into()
+}
+
+/// Appends the head of the request that goes to the server; returns the length of its first line without the CRLF.
 ///
 /// The target goes on as it was written, in origin form (RFC 9112 §3.2.1). `X-Forwarded-For`, `-Proto` and `-Host` that
 /// a client sends are replaced: River trusts nobody's word for them.
-pub(super) fn request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, context: &RequestContext<'_>) {
+pub(super) fn request(
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    head: &RequestHead,
+    context: &RequestContext<'_>,
+) -> usize {
     out.extend_from_slice(head.method_span.of(buf));
     out.push(b' ');
     target(out, buf, head);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let host = match &head.form {
-        Target::Absolute { authority, .. } => authority.of(buf),
-        Target::Origin | Target::Asterisk => head.host.of(buf),
+    let line = out.len() - 2;
+    let (host, as_sent) = match &head.form {
+        Target::Absolute { authority, .. } => (authority.of(buf), false),
+        Target::Origin | Target::Asterisk => match head.host.of(buf) {
+            b"" => (context.host.as_bytes(), false),
+            host => (host, true),
+        },
     };
-    let host = if host.is_empty() { context.host.as_bytes() } else { host };
-    field(out, b"Host", host);
+    if !as_sent {
+        field(out, b"Host", host);
+    }
+    let mut lines = Lines::new(out, buf);
     for sent in head.fields.iter().filter(|sent| !sent.drop) {
         match sent.known {
-            Known::Host
-            | Known::ContentLength
-            | Known::TransferEncoding
+            Known::Host if !as_sent => {}
+            Known::TransferEncoding
             | Known::Expect
             | Known::XForwardedFor
             | Known::XForwardedProto
             | Known::XForwardedHost => {}
             Known::Via if context.via.is_some() => {}
-            _ => field(out, sent.name.of(buf), sent.value.of(buf)),
+            // The one length that there is goes on as it is: framing was read from it.
+            _ => lines.keep(sent),
         }
     }
+    lines.finish();
     if let Some(pseudonym) = context.via {
         via(out, buf, &head.fields, head.version, pseudonym);
     }
-    if let Some(client) = context.client {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        address(out, client);
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
-    field(out, b"X-Forwarded-Host", host);
-    match head.framing {
-        Framing::Length(length) => content_length(out, length),
-        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        Framing::None | Framing::UntilClose => {}
+    out.extend_from_slice(context.forwarded);
+    out.extend_from_slice(host);
+    out.extend_from_slice(b"\r\n");
+    if head.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if head.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
@@ -80,6 +102,7 @@ pub(super) fn request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, context
         upgrade(out, buf, &head.fields);
     }
     out.extend_from_slice(b"\r\n");
+    line
 }
 
 /// Appends the head of the response that goes to the client.
@@ -88,30 +111,34 @@ pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, conte
     let switching = head.status == 101;
     let interim = head.status < 200;
     let mut dated = interim;
+    // The one length that there is goes on as it is, with the body that it tells of. What HEAD would have got, and what
+    // 304 stands for, is the server's to say (RFC 9110 §8.6).
+    let length = match context.framing {
+        Framing::Length(_) => true,
+        Framing::None => !interim && head.status != 204,
+        Framing::Chunked | Framing::UntilClose => false,
+    };
+    let mut lines = Lines::new(out, buf);
     for sent in head.fields.iter().filter(|sent| !sent.drop) {
         match sent.known {
-            // What HEAD would have got, and what 304 stands for, is the server's to say (RFC 9110 §8.6).
-            Known::ContentLength if context.framing == Framing::None && !interim && head.status != 204 => {
-                field(out, sent.name.of(buf), sent.value.of(buf));
-            }
-            Known::ContentLength | Known::TransferEncoding => {}
+            Known::ContentLength if !length => {}
+            Known::TransferEncoding => {}
             Known::Via if context.via.is_some() => {}
             known => {
                 dated |= known == Known::Date;
-                field(out, sent.name.of(buf), sent.value.of(buf));
+                lines.keep(sent);
             }
         }
     }
+    lines.finish();
     if !dated {
         date(out);
     }
     if let Some(pseudonym) = context.via {
         via(out, buf, &head.fields, head.version, pseudonym);
     }
-    match context.framing {
-        Framing::Length(length) => content_length(out, length),
-        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        Framing::None | Framing::UntilClose => {}
+    if context.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if switching {
         upgrade(out, buf, &head.fields);
@@ -199,25 +226,6 @@ fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field], version: Ve
     out.extend_from_slice(b"\r\n");
 }
 
-fn address(out: &mut Vec<u8>, client: IpAddr) {
-    use std::io::Write as _;
-    // A client of a dual-stack socket is named by the address it has in its own family.
-    let written = match client.to_canonical() {
-        IpAddr::V4(v4) => {
-            for (place, octet) in v4.octets().into_iter().enumerate() {
-                if place > 0 {
-                    out.push(b'.');
-                }
-                number(out, u64::from(octet));
-            }
-            Ok(())
-        }
-        IpAddr::V6(v6) => write!(out, "{v6}"),
-    };
-    // Writing to a Vec does not fail.
-    debug_assert!(written.is_ok());
-}
-
 fn number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut used = 0;
@@ -246,14 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_written_as_the_standard_library_does() {
-        for text in ["127.0.0.1", "10.0.255.9", "::1", "2001:db8::5"] {
-            let mut out = Vec::new();
-            address(&mut out, text.parse().unwrap());
-            assert_eq!(String::from_utf8(out).unwrap(), text);
+    fn clients_are_named_by_their_address_in_its_own_family() {
+        for (address, named) in
+            [("127.0.0.1", "127.0.0.1"), ("2001:db8::5", "2001:db8::5"), ("::ffff:10.1.2.3", "10.1.2.3")]
+        {
+            let said = String::from_utf8(forwarded(Some(address.parse().unwrap())).into()).unwrap();
+            assert!(said.starts_with(&format!("X-Forwarded-For: {named}\r\n")), "{said}");
         }
-        let mut out = Vec::new();
-        address(&mut out, "::ffff:10.1.2.3".parse().unwrap());
-        assert_eq!(out, b"10.1.2.3");
+        assert!(!forwarded(None).starts_with(b"X-Forwarded-For"));
     }
 }

@@ -110,6 +110,20 @@ impl Buffer {
         self.end = 0;
     }
 
+    /// Gives the memory back for others to use. What is unread is thrown away, and there is no space until
+    /// [`supply`](Self::supply).
+    pub fn shed(&mut self) {
+        self.clear();
+        self.shelves.give_back(std::mem::take(&mut self.bytes));
+    }
+
+    /// Makes it a buffer of [`SMALL_BUFFER`] bytes again, if it has none.
+    pub fn supply(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = self.shelves.take(SMALL_BUFFER);
+        }
+    }
+
     /// Where to read into. Empty only if the buffer is full; see [`grow`](Self::grow).
     ///
     /// The unread bytes are moved to the front if there is no space behind them, or if there is little and
