@@ -18,7 +18,7 @@ const SHORT: Duration = Duration::from_millis(300);
 fn proxy(origin: &Target, timeouts: &str) -> Running {
     let config = Config::new()
         .system("workers: 1")
-        .service("web", &["127.0.0.1:0"], &config::connectors(&[origin.clone()]))
+        .service("web", &["127.0.0.1:0"], &config::connectors(std::slice::from_ref(origin)))
         .with(&format!("timeouts: ({timeouts})"));
     River::with_config(config).serve()
 }
@@ -355,9 +355,8 @@ fn a_full_unix_socket_does_not_hang_a_request() {
     let path = dir.join("full.sock");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let mut queued = Vec::new();
     // The only connection that fits waits in the queue.
-    queued.push(UnixStream::connect(&path).unwrap());
+    let _queued = UnixStream::connect(&path).unwrap();
     let config = Config::new()
         .system("workers: 1")
         .service("web", &["127.0.0.1:0"], &config::connectors(&[path.as_path().into()]))
