@@ -248,3 +248,28 @@ fn row_23_an_incumbent_without_a_common_version_goes_on_and_the_successor_says_w
         assert!(!dir.pidfile().exists());
     }
 }
+
+#[test]
+fn an_incumbent_that_dies_leaves_a_waiter_that_says_so_and_files_that_hinder_nobody() {
+    let old = River::with_config(Config::respond("here")).serve();
+    let waiting = old.successor().start();
+    waiting.wait_state("AwaitingHandoff");
+    old.signal(Signal::KILL);
+    old.wait_exit(PATIENCE);
+    assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(69));
+    waiting.wait_for_line("nobody serves now; to start cold: river --config", PATIENCE);
+    // What a killed process left behind does not hinder the next.
+    let next = River::in_dir(old.dir().clone()).serve();
+    assert_eq!(get(next.web(), "/").text(), "here");
+    assert_eq!(next.dir().pid(), Some(next.pid()));
+}
+
+#[test]
+fn an_incumbent_that_is_terminated_tells_the_waiter_to_go() {
+    let old = River::with_config(Config::respond("here")).serve();
+    let waiting = old.successor().start();
+    waiting.wait_state("AwaitingHandoff");
+    old.signal(Signal::TERM);
+    assert!(old.wait_exit(PATIENCE).success());
+    assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(75));
+}

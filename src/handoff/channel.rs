@@ -22,6 +22,8 @@ pub struct Channel {
     socket: Async<OwnedFd>,
     queue: VecDeque<(Vec<u8>, Vec<Arc<OwnedFd>>)>,
     buffer: Box<[u8]>,
+    /// Why a message could not be sent, other than that the peer has gone; told when nothing is left to read.
+    failure: Option<io::Error>,
 }
 
 /// A message and the descriptors that came with it.
@@ -55,7 +57,7 @@ impl Channel {
         // Room for a whole message beside one that was not read yet. It is a wish: the kernel has its own limit.
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 2 * MAX_FRAME);
         let socket = Async::new(socket)?;
-        Ok(Self { socket, queue: VecDeque::new(), buffer: vec![0; MAX_FRAME].into() })
+        Ok(Self { socket, queue: VecDeque::new(), buffer: vec![0; MAX_FRAME].into(), failure: None })
     }
 
     /// Sends a message with descriptors: at once if the socket takes it, otherwise while [`next`](Self::next) waits.
@@ -117,6 +119,9 @@ impl Channel {
                 Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 done => return Poll::Ready(done),
             }
+            if let Some(error) = self.failure.take() {
+                return Poll::Ready(Err(ChannelError::Io(error)));
+            }
             if let Err(error) = ready!(self.socket.poll_readable(cx)) {
                 return Poll::Ready(Err(ChannelError::Io(error)));
             }
@@ -148,6 +153,10 @@ impl Channel {
                     // Nobody will read the rest. What the peer said before it went is still to be read.
                     tracing::debug!(target: "river::handoff", %error, "cannot send to the other instance");
                     self.queue.clear();
+                    let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+                    if !gone.contains(&error.kind()) {
+                        self.failure = Some(error);
+                    }
                 }
             }
         }

@@ -143,6 +143,14 @@ impl Giver {
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
                 }
+                Poll::Ready(Err(ChannelError::Io(error))) => {
+                    // It may fail for ever, so nothing more is read.
+                    self.closed = true;
+                    if self.machine.is_passed() {
+                        continue;
+                    }
+                    self.machine.unreadable(with_cause(&error))
+                }
                 Poll::Ready(Err(_)) => {
                     self.closed = true;
                     if self.machine.is_passed() {

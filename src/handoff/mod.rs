@@ -13,6 +13,9 @@ mod successor;
 mod taker;
 mod upgrade_socket;
 
+#[cfg(test)]
+mod tests;
+
 pub use channel::{Channel, ChannelError, Incoming};
 pub use desk::{Desk, DeskEvent, Identity};
 pub use failure::Failure;

@@ -153,8 +153,9 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn forget_files(&mut self) {
-        self.pid_file = None;
-        self.desk = None;
+        // The successor has replaced them by now, unless its configuration gives other paths: then nobody needs ours.
+        let _ = self.pid_file.take().map(|file| file.remove_if_ours());
+        let _ = self.desk.take().map(|desk| desk.remove_if_ours());
         self.paths.clear();
     }
 
@@ -181,10 +182,6 @@ impl<D: DataPath> World for Office<D> {
         for error in results.into_iter().filter_map(Result::err) {
             tracing::warn!(target: "river::lifecycle", %error, "cannot remove a file");
         }
-    }
-
-    fn has_waiter(&self) -> bool {
-        self.desk.as_ref().is_some_and(|desk| desk.waiter().is_some())
     }
 
     fn take_waiter(&mut self) -> Option<Giver> {

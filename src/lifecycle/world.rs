@@ -52,8 +52,6 @@ pub trait World {
     /// Removes what is still ours.
     fn remove_files(&mut self);
 
-    /// Whether a successor waits.
-    fn has_waiter(&self) -> bool;
     /// The waiting successor, to hand over to it.
     fn take_waiter(&mut self) -> Option<Self::Successor>;
     /// The successor that was taken failed: another may wait.

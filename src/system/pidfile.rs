@@ -3,13 +3,15 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The pidfile of this process.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
+    device: u64,
+    inode: u64,
 }
 
 /// Why the pidfile cannot be written.
@@ -38,12 +40,14 @@ impl PidFile {
         hidden.push(name);
         hidden.push(format!(".{pid}"));
         let temporary = directory.join(hidden);
-        let written = write_new(&temporary, pid).and_then(|()| fs::rename(&temporary, path));
-        if let Err(error) = written {
+        let written = write_new(&temporary, pid).and_then(|written| {
+            fs::rename(&temporary, path)?;
+            Ok(Self { path: path.to_owned(), device: written.dev(), inode: written.ino() })
+        });
+        written.map_err(|error| {
             let _ = fs::remove_file(&temporary);
-            return Err(PidFileError::Write(path.to_owned(), error));
-        }
-        Ok(Self { path: path.to_owned() })
+            PidFileError::Write(path.to_owned(), error)
+        })
     }
 
     /// Whether `path` could be written now: its directory exists and nothing but a regular file stands there.
@@ -65,9 +69,11 @@ impl PidFile {
         &self.path
     }
 
-    /// Whether the file still holds this process's pid.
+    /// Whether it is still the file that was written, with this process's pid in it.
     pub fn is_ours(&self) -> bool {
-        fs::read_to_string(&self.path).is_ok_and(|text| text.trim().parse() == Ok(std::process::id()))
+        let same = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| found.dev() == self.device && found.ino() == self.inode);
+        same && fs::read_to_string(&self.path).is_ok_and(|text| text.trim().parse() == Ok(std::process::id()))
     }
 
     /// Removes the file if it still holds this process's pid, and says whether it did.
@@ -92,13 +98,14 @@ fn check(path: &Path) -> Result<(), PidFileError> {
 }
 
 /// The name carries our pid, so a leftover of that name is an ended process's and may go.
-fn write_new(temporary: &Path, pid: u32) -> io::Result<()> {
+fn write_new(temporary: &Path, pid: u32) -> io::Result<fs::Metadata> {
     match fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(temporary)?;
-    file.write_all(format!("{pid}\n").as_bytes())
+    file.write_all(format!("{pid}\n").as_bytes())?;
+    file.metadata()
 }
 
 impl fmt::Display for PidFileError {
@@ -149,6 +156,16 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         assert!(!file.remove_if_ours().unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_file_written_later_is_not_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("river.pid");
+        let first = PidFile::write(&path).unwrap();
+        let second = PidFile::write(&path).unwrap();
+        assert!(!first.remove_if_ours().unwrap());
+        assert!(second.remove_if_ours().unwrap());
     }
 
     #[test]

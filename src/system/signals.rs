@@ -72,3 +72,19 @@ impl Stream for Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal as Raw, getpid, kill_process};
+
+    #[test]
+    fn signals_queue_until_they_are_taken() {
+        let mut signals = Signals::install().unwrap();
+        kill_process(getpid(), Raw::HUP).unwrap();
+        kill_process(getpid(), Raw::QUIT).unwrap();
+        let taken =
+            async_io::block_on(async { [signals.next().await.unwrap(), signals.next().await.unwrap()] });
+        assert!(taken.contains(&Signal::Hangup) && taken.contains(&Signal::Quit), "{taken:?}");
+    }
+}

@@ -314,6 +314,31 @@ fn a_terminate_while_handing_refuses_before_the_commit_and_completes_after_it() 
     });
 }
 
+#[test]
+fn the_listeners_are_held_for_the_guard_period_and_not_longer() {
+    in_directory(|directory, executor| async move {
+        let mut with = settings(&directory, false, vec![listener("127.0.0.1:0", 0)]);
+        with.handoff.guard = Duration::from_millis(50);
+        let old = start(&executor, with);
+        old.until("accepting", |state| state.accepting).await;
+        old.path.set_connections(1);
+        let mut successor = wait_in_line(&directory.join("upgrade.sock")).await;
+        old.signal(Signal::Quit);
+        assert!(matches!(hear(&mut successor).await, Message::Offer { .. }));
+        successor.push(&Message::Adopted { batch: 0, unwanted: vec![] }, vec![]).unwrap();
+        successor.push(&Message::Ready, vec![]).unwrap();
+        assert_eq!(hear(&mut successor).await, Message::Commit);
+        successor.push(&Message::Owned, vec![]).unwrap();
+        old.until("draining", |state| state.draining).await;
+        assert_eq!(old.path.state().listeners.len(), 1);
+        old.until("guard over", |state| state.listeners.is_empty()).await;
+        // The end of the connection is not the end of the process: nothing is taken back.
+        drop(successor);
+        old.path.set_connections(0);
+        old.end().await.unwrap();
+    });
+}
+
 /// A hand-written incumbent that offers whatever it likes.
 async fn pretend(path: &Path, offer: impl FnOnce() -> (Message, Vec<Arc<std::os::fd::OwnedFd>>)) -> Channel {
     let socket = UpgradeSocket::take(path, false).unwrap();

@@ -228,10 +228,6 @@ impl World for FakeWorld {
         self.holds_file = false;
     }
 
-    fn has_waiter(&self) -> bool {
-        !self.waiters.is_empty()
-    }
-
     fn take_waiter(&mut self) -> Option<FakePeer> {
         self.waiters.pop_front()
     }

@@ -60,7 +60,7 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event>
     step(phase, event).is_ok().then_some(event)
 }
 
-fn world<'a>(machine: &'a mut Machine<FakeWorld>) -> &'a mut FakeWorld {
+fn world(machine: &mut Machine<FakeWorld>) -> &mut FakeWorld {
     match machine {
         Machine::Meeting(instance, _) => &mut instance.core.world,
         Machine::Awaiting(instance) => &mut instance.core.world,

@@ -1,0 +1,383 @@
+//! The two machines against each other and against what has no place, and the conversations over real sockets.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future;
+use proptest::prelude::*;
+
+use super::channel::tests::pair;
+use super::*;
+use crate::base::{Address, Label, ListenerId};
+use crate::system::{Bound, Inherited, Listening, MAX_DESCRIPTORS, Peer};
+
+fn id(nth: usize) -> ListenerId {
+    ListenerId::ephemeral(&any_port(), "web", nth)
+}
+
+fn any_port() -> Address {
+    Address::Tcp("127.0.0.1:0".parse().unwrap())
+}
+
+fn all_messages() -> Vec<Message> {
+    vec![
+        Message::Hello { versions: vec![1], pid: 1, build: "b".into() },
+        Message::Welcome { version: 1, pid: 1, build: "b".into(), generation: 1 },
+        Message::Inventory { ids: vec![id(0)], more: false },
+        Message::Offer { batch: 0, of: 2, labels: vec![] },
+        Message::Offer { batch: 1, of: 2, labels: vec![] },
+        Message::Adopted { batch: 0, unwanted: vec![id(0)] },
+        Message::Adopted { batch: 1, unwanted: vec![] },
+        Message::Ready,
+        Message::Commit,
+        Message::Owned,
+        Message::Drained,
+        Message::Released,
+    ]
+}
+
+fn is_refusal<T: PartialEq + std::fmt::Debug>(outputs: &[T], refuse: impl Fn(&T) -> bool) -> bool {
+    outputs.len() == 2 && outputs.first().is_some_and(refuse)
+}
+
+/// The incumbent in each of its states, with the one message that each takes.
+fn incumbents() -> Vec<(Incumbent, Option<usize>)> {
+    let messages = all_messages();
+    let fresh = Incumbent::default;
+    let waiting = || {
+        let mut machine = fresh();
+        machine.message(messages[0].clone());
+        machine.welcome(1, "b", 1, vec![]);
+        machine
+    };
+    let offering = || {
+        let mut machine = waiting();
+        assert_eq!(machine.offer(2), [IncumbentOutput::SendBatch(0)]);
+        machine
+    };
+    let second = || {
+        let mut machine = offering();
+        assert_eq!(machine.message(messages[5].clone()), [IncumbentOutput::SendBatch(1)]);
+        machine
+    };
+    let preparing = || {
+        let mut machine = second();
+        assert_eq!(machine.message(messages[6].clone()), []);
+        machine
+    };
+    let committed = || {
+        let mut machine = preparing();
+        assert_eq!(machine.message(Message::Ready), [IncumbentOutput::Ready]);
+        assert_eq!(machine.commit(), [IncumbentOutput::Send(Message::Commit)]);
+        machine
+    };
+    let passed = || {
+        let mut machine = committed();
+        assert_eq!(machine.message(Message::Owned), [IncumbentOutput::Owned(vec![id(0)])]);
+        machine
+    };
+    vec![
+        (fresh(), Some(0)),
+        (waiting(), None),
+        (offering(), Some(5)),
+        (second(), Some(6)),
+        (preparing(), Some(7)),
+        (committed(), Some(9)),
+        (passed(), Some(11)),
+    ]
+}
+
+/// The successor in each of its states, with the one message that each takes.
+fn successors() -> Vec<(Successor, Option<usize>)> {
+    let messages = all_messages();
+    let reached = |steps: usize| {
+        let mut machine = Successor::new(1, "b").0;
+        let mut left = steps;
+        let mut step = |act: &mut dyn FnMut(&mut Successor)| {
+            if left > 0 {
+                left -= 1;
+                act(&mut machine);
+            }
+        };
+        step(&mut |machine| assert_eq!(machine.message(messages[1].clone()).len(), 1));
+        step(&mut |machine| {
+            assert_eq!(machine.message(messages[2].clone()), [SuccessorOutput::Inventory(vec![id(0)])]);
+        });
+        step(&mut |machine| {
+            assert_eq!(machine.message(messages[3].clone()), [SuccessorOutput::Check(vec![])])
+        });
+        step(&mut |machine| assert_eq!(machine.adopted(vec![]).len(), 1));
+        step(&mut |machine| {
+            assert_eq!(machine.message(messages[4].clone()), [SuccessorOutput::Check(vec![])])
+        });
+        step(&mut |machine| assert_eq!(machine.adopted(vec![]).last(), Some(&SuccessorOutput::Prepare)));
+        step(&mut |machine| assert_eq!(machine.ready(), [SuccessorOutput::Send(Message::Ready)]));
+        step(&mut |machine| assert_eq!(machine.message(Message::Commit), [SuccessorOutput::Commit]));
+        step(&mut |machine| assert_eq!(machine.owned(), [SuccessorOutput::Send(Message::Owned)]));
+        machine
+    };
+    let takes = [Some(1), Some(2), Some(3), None, Some(4), None, None, Some(8), None, Some(10)];
+    takes.into_iter().enumerate().map(|(steps, takes)| (reached(steps), takes)).collect()
+}
+
+#[test]
+fn the_incumbent_refuses_every_message_out_of_order() {
+    let states = incumbents().len();
+    for state in 0..states {
+        for (at, message) in all_messages().into_iter().enumerate() {
+            let (mut machine, takes) = incumbents().swap_remove(state);
+            let name = message.name();
+            let outputs = machine.message(message);
+            let refused = is_refusal(&outputs, |output| {
+                matches!(output, IncumbentOutput::Send(Message::Refuse { .. }))
+            });
+            assert_eq!(refused, takes != Some(at), "{name} in state {state}: {outputs:?}");
+        }
+    }
+}
+
+#[test]
+fn the_successor_refuses_every_message_out_of_order_until_it_owns_the_service() {
+    let states = successors().len();
+    for state in 0..states {
+        for (at, message) in all_messages().into_iter().enumerate() {
+            let (mut machine, takes) = successors().swap_remove(state);
+            let (name, owner) = (message.name(), machine.is_owner());
+            let outputs = machine.message(message);
+            if takes == Some(at) {
+                continue;
+            }
+            let refused = is_refusal(&outputs, |output| {
+                matches!(output, SuccessorOutput::Send(Message::Refuse { .. }))
+            });
+            assert_eq!(refused, !owner, "{name} in state {state}: {outputs:?}");
+            assert!(matches!(outputs.last(), Some(SuccessorOutput::Failed(Failure::Unexpected { .. }))));
+        }
+    }
+}
+
+#[test]
+fn a_refusal_means_step_down_only_to_the_owner() {
+    for (mut machine, _) in successors() {
+        let owner = machine.is_owner();
+        let outputs = machine.message(Message::Refuse { why: "no".into() });
+        let expected = if owner {
+            SuccessorOutput::StepDown("no".into())
+        } else {
+            SuccessorOutput::Failed(Failure::Refused("no".into()))
+        };
+        assert_eq!(outputs, [expected]);
+        assert!(machine.is_over() && machine.closed().is_empty());
+    }
+}
+
+#[test]
+fn the_end_of_the_connection_and_a_deadline_end_every_state_once() {
+    for (mut machine, _) in incumbents() {
+        assert_eq!(machine.closed(), [IncumbentOutput::Failed(Failure::Closed)]);
+        assert!(machine.closed().is_empty() && machine.limited().is_none());
+    }
+    for (mut machine, _) in incumbents() {
+        if machine.limited().is_some() {
+            let outputs = machine.deadline();
+            assert!(
+                matches!(outputs.last(), Some(IncumbentOutput::Failed(Failure::TimedOut(_)))),
+                "{outputs:?}"
+            );
+        }
+    }
+    for (mut machine, _) in successors() {
+        assert_eq!(machine.closed(), [SuccessorOutput::Failed(Failure::Closed)]);
+        assert!(machine.closed().is_empty() && machine.limited().is_none());
+    }
+}
+
+#[test]
+fn the_host_cannot_say_things_out_of_order() {
+    let (mut incumbent, _) = incumbents().swap_remove(1);
+    assert!(incumbent.commit().is_empty() && incumbent.drained().is_empty());
+    let (mut successor, _) = successors().swap_remove(2);
+    assert!(successor.ready().is_empty() && successor.owned().is_empty() && successor.released().is_empty());
+    assert!(successor.adopted(vec![]).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_messages_panics_or_says_two_ends(picks in proptest::collection::vec(0_usize..12, 0..20)) {
+        let (mut incumbent, mut successor) = (Incumbent::default(), Successor::new(1, "b").0);
+        let (mut ends, messages) = ([0, 0], all_messages());
+        for pick in picks {
+            let outputs = incumbent.message(messages[pick].clone());
+            ends[0] += outputs.iter().filter(|one| matches!(one, IncumbentOutput::Failed(_))).count();
+            let outputs = successor.message(messages[pick].clone());
+            ends[1] += outputs.iter().filter(|one| matches!(one, SuccessorOutput::Failed(_))).count();
+        }
+        prop_assert!(ends[0] <= 1 && ends[1] <= 1);
+    }
+}
+
+fn listening(nth: usize) -> Listening {
+    Bound::bind(id(nth), &any_port(), None).unwrap().listen().unwrap()
+}
+
+fn conversation() -> (Giver, Taker) {
+    let (a, b) = pair();
+    let timeout = Duration::from_secs(5);
+    let incumbent = Peer::of(&b).unwrap();
+    let successor = Peer::of(&a).unwrap();
+    let giver = Giver::new(Channel::new(a).unwrap(), successor, timeout).unwrap();
+    (giver, Taker::new(Channel::new(b).unwrap(), incumbent, "new", timeout).unwrap())
+}
+
+async fn greet(giver: &mut Giver, taker: &mut Taker, inventory: &[ListenerId]) {
+    assert_eq!(giver.next().await, GiverEvent::Greeted);
+    giver.welcome(&Identity { build: "old".into(), generation: 3 }, inventory);
+    let TakerEvent::Welcomed { build, generation } = taker.next().await else { panic!("not welcome") };
+    assert_eq!((build.as_str(), generation), ("old", 3));
+    let TakerEvent::Inventory(ids) = taker.next().await else { panic!("no inventory") };
+    assert_eq!(ids, inventory);
+}
+
+#[test]
+fn a_thousand_listeners_cross_a_real_socket_in_order() {
+    crate::system::raise_descriptor_limit();
+    let listeners: Vec<_> = (0..1000).map(listening).collect();
+    let ids: Vec<_> = listeners.iter().map(|one| one.id.clone()).collect();
+    let (mut giver, mut taker) = conversation();
+    async_io::block_on(async {
+        greet(&mut giver, &mut taker, &ids).await;
+        giver.offer(&listeners);
+        let taking = async {
+            let (mut adopted, mut batches) = (Vec::new(), 0);
+            loop {
+                match taker.next().await {
+                    TakerEvent::Offered(batch) => {
+                        assert!(batch.len() <= MAX_DESCRIPTORS);
+                        batches += 1;
+                        for (label, fd) in batch {
+                            adopted.push(Inherited::verify(fd, &label, &any_port()).unwrap());
+                        }
+                        taker.adopted(vec![id(batches)]);
+                    }
+                    TakerEvent::Prepare => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            taker.ready();
+            assert!(matches!(taker.next().await, TakerEvent::Commit));
+            taker.owned();
+            (adopted, batches)
+        };
+        let giving = async {
+            assert_eq!(giver.next().await, GiverEvent::Ready);
+            giver.commit();
+            giver.next().await
+        };
+        let ((adopted, batches), owned) = future::zip(taking, giving).await;
+        assert_eq!(batches, 4);
+        assert_eq!(owned, GiverEvent::Owned((1..=4).map(id).collect()));
+        for (one, other) in adopted.iter().zip(&listeners) {
+            assert_eq!((&one.id, &one.address), (&other.id, &other.address));
+        }
+        giver.drained();
+        assert!(matches!(taker.next().await, TakerEvent::Drained));
+    });
+}
+
+#[test]
+fn an_inventory_that_exceeds_a_message_comes_in_parts() {
+    let address = Address::Unix(format!("/{}", "x".repeat(90)).into());
+    let inventory: Vec<_> = (0..3000).map(|nth| ListenerId::ephemeral(&address, "service", nth)).collect();
+    let (mut giver, mut taker) = conversation();
+    async_io::block_on(async {
+        assert_eq!(giver.next().await, GiverEvent::Greeted);
+        giver.welcome(&Identity { build: "old".into(), generation: 1 }, &inventory);
+        let giving = async { giver.next().await };
+        let taking = async {
+            assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
+            let TakerEvent::Inventory(ids) = taker.next().await else { panic!("no inventory") };
+            assert_eq!(ids, inventory);
+            GiverEvent::Gone
+        };
+        future::or(taking, giving).await;
+    });
+}
+
+#[test]
+fn a_wrong_count_of_descriptors_is_refused() {
+    let (a, b) = pair();
+    let peer = Peer::of(&b).unwrap();
+    let mut incumbent = Channel::new(a).unwrap();
+    let mut taker = Taker::new(Channel::new(b).unwrap(), peer, "new", Duration::from_secs(5)).unwrap();
+    let one = listening(0);
+    let label: Label = one.label();
+    async_io::block_on(async {
+        incumbent.next().await.unwrap();
+        let welcome = Message::Welcome { version: 1, pid: 1, build: "old".into(), generation: 1 };
+        incumbent.push(&welcome, vec![]).unwrap();
+        incumbent.push(&Message::Inventory { ids: vec![id(0)], more: false }, vec![]).unwrap();
+        let fds: Vec<Arc<OwnedFd>> = vec![one.fd.clone(), one.fd.clone()];
+        incumbent.push(&Message::Offer { batch: 0, of: 1, labels: vec![label] }, fds).unwrap();
+        assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
+        assert!(matches!(taker.next().await, TakerEvent::Inventory(_)));
+        let TakerEvent::Failed(Failure::Gave(why)) = taker.next().await else { panic!("not refused") };
+        assert_eq!(why, "2 descriptors came for 1 listeners");
+        assert!(matches!(incumbent.next().await.unwrap().message, Message::Refuse { .. }));
+    });
+}
+
+#[test]
+fn a_failed_successor_is_gone_only_when_it_has_closed() {
+    let (mut giver, mut taker) = conversation();
+    async_io::block_on(async {
+        greet(&mut giver, &mut taker, &[]).await;
+        giver.refuse("changed my mind");
+        let TakerEvent::Failed(failure) = taker.next().await else { panic!("not refused") };
+        assert_eq!(failure, Failure::Refused("changed my mind".into()));
+        assert!(future::poll_once(giver.next()).await.is_none());
+        drop(taker);
+        assert_eq!(giver.next().await, GiverEvent::Gone);
+    });
+}
+
+#[test]
+fn silent_and_superfluous_connections_leave_the_desk_usable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("upgrade.sock");
+    let identity = Identity { build: "old".into(), generation: 1 };
+    let mut desk = Desk::open(&path, false, identity, vec![], Duration::from_secs(5)).unwrap();
+    let mut silent: Vec<_> = (0..8).map(|_| connect(&path).unwrap()).collect();
+    async_io::block_on(async {
+        assert!(future::poll_once(desk.next()).await.is_none());
+        let (mut ninth, _) = connect(&path).unwrap();
+        let closed = async { ninth.next().await };
+        let desking = async {
+            desk.next().await;
+            unreachable!("nobody introduced himself")
+        };
+        assert!(matches!(future::or(closed, desking).await, Err(ChannelError::Closed)));
+        silent.pop();
+        assert!(future::poll_once(desk.next()).await.is_none());
+        let (channel, peer) = connect(&path).unwrap();
+        let mut taker = Taker::new(channel, peer, "new", Duration::from_secs(5)).unwrap();
+        assert_eq!(desk.next().await, DeskEvent::Waiting(std::process::id()));
+        assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
+        drop(taker);
+        assert_eq!(desk.next().await, DeskEvent::Left(std::process::id(), Failure::Closed));
+        assert!(desk.take_waiter().is_none());
+    });
+}
+
+#[test]
+fn a_message_that_was_cut_off_fails_the_hand_over_once() {
+    let (a, b) = pair();
+    let peer = Peer::of(&b).unwrap();
+    let mut taker = Taker::new(Channel::new(b).unwrap(), peer, "new", Duration::from_secs(5)).unwrap();
+    crate::system::send(&a, &vec![b'x'; MAX_FRAME + 1], &[]).unwrap();
+    async_io::block_on(async {
+        let TakerEvent::Failed(Failure::Unreadable(why)) = taker.next().await else { panic!("not refused") };
+        assert!(why.contains("longer"), "{why}");
+        assert!(future::poll_once(taker.next()).await.is_none());
+    });
+}
