@@ -119,6 +119,39 @@ fn a_body_that_comes_slowly_is_no_failure() {
 }
 
 #[test]
+fn a_body_that_nobody_asks_for() {
+    let origin = Origin::builder()
+        .on_head(|request, reply| {
+            if request.target == "/asks" {
+                reply.interim(100, &[])?;
+            }
+            Ok(Next::Read)
+        })
+        .start();
+    let expecting = |path: &str, body: &str| {
+        format!("POST {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 10\r\n\r\n{body}")
+    };
+    // The client waits for 100 as it may, so it is the server that keeps it waiting.
+    let river = proxy(origin.target(), "body: \"20s\", upstream_read: \"300ms\"");
+    let mut conn = Conn::open(river.web());
+    let begin = Instant::now();
+    conn.send(expecting("/silent", ""));
+    assert!(conn.read_response("POST").expect_status(504).closed);
+    took_short(begin);
+    failed(&river, 504, "upstream");
+    // One that has been asked, or has begun without, is waited for itself.
+    for (path, body) in [("/asks", ""), ("/silent", "five.")] {
+        let river = proxy(origin.target(), "body: \"300ms\", upstream_read: \"20s\"");
+        let mut conn = Conn::open(river.web());
+        let begin = Instant::now();
+        conn.send(expecting(path, body));
+        assert!(conn.read_response("POST").expect_status(408).closed);
+        took_short(begin);
+        failed(&river, 408, "downstream");
+    }
+}
+
+#[test]
 fn a_body_that_does_not_come_is_not_waited_for_by_a_fixed_answer() {
     let config = Config::respond("ok").system("workers: 1").with("timeouts: (body: \"300ms\")");
     let river = River::with_config(config).serve();
