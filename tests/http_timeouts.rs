@@ -18,7 +18,7 @@ const SHORT: Duration = Duration::from_millis(300);
 fn proxy(origin: &Target, timeouts: &str) -> Running {
     let config = Config::new()
         .system("workers: 1")
-        .service("web", &["127.0.0.1:0"], &config::connectors(&[origin.clone()]))
+        .service("web", &["127.0.0.1:0"], &config::connectors(std::slice::from_ref(origin)))
         .with(&format!("timeouts: ({timeouts})"));
     River::with_config(config).serve()
 }
@@ -116,6 +116,39 @@ fn a_body_that_comes_slowly_is_no_failure() {
         conn.send("x");
     }
     assert_eq!(conn.read_response("POST").text(), "POST /b\nxxxxxxxxxxxx");
+}
+
+#[test]
+fn a_body_that_nobody_asks_for() {
+    let origin = Origin::builder()
+        .on_head(|request, reply| {
+            if request.target == "/asks" {
+                reply.interim(100, &[])?;
+            }
+            Ok(Next::Read)
+        })
+        .start();
+    let expecting = |path: &str, body: &str| {
+        format!("POST {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 10\r\n\r\n{body}")
+    };
+    // The client waits for 100 as it may, so it is the server that keeps it waiting.
+    let river = proxy(origin.target(), "body: \"20s\", upstream_read: \"300ms\"");
+    let mut conn = Conn::open(river.web());
+    let begin = Instant::now();
+    conn.send(expecting("/silent", ""));
+    assert!(conn.read_response("POST").expect_status(504).closed);
+    took_short(begin);
+    failed(&river, 504, "upstream");
+    // One that has been asked, or has begun without, is waited for itself.
+    for (path, body) in [("/asks", ""), ("/silent", "five.")] {
+        let river = proxy(origin.target(), "body: \"300ms\", upstream_read: \"20s\"");
+        let mut conn = Conn::open(river.web());
+        let begin = Instant::now();
+        conn.send(expecting(path, body));
+        assert!(conn.read_response("POST").expect_status(408).closed);
+        took_short(begin);
+        failed(&river, 408, "downstream");
+    }
 }
 
 #[test]
@@ -355,9 +388,8 @@ fn a_full_unix_socket_does_not_hang_a_request() {
     let path = dir.join("full.sock");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let mut queued = Vec::new();
     // The only connection that fits waits in the queue.
-    queued.push(UnixStream::connect(&path).unwrap());
+    let _queued = UnixStream::connect(&path).unwrap();
     let config = Config::new()
         .system("workers: 1")
         .service("web", &["127.0.0.1:0"], &config::connectors(&[path.as_path().into()]))

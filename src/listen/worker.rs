@@ -38,8 +38,11 @@ pub(super) struct Worker {
     draining: Rc<Cell<bool>>,
     connections: RefCell<Slab<Task<()>>>,
     /// Accept loops of services that are full wait here; the sender is replaced whenever room was made.
-    freed: RefCell<HashMap<usize, (Sender<()>, Receiver<()>)>>,
+    freed: RefCell<HashMap<usize, Announcement>>,
 }
+
+/// Nothing is ever sent; the sender's end is the announcement.
+type Announcement = (Sender<()>, Receiver<()>);
 
 /// A listener and, while it is accepted from, its accept loop.
 struct Accepting {

@@ -25,6 +25,7 @@ struct Request {
     version: Version,
     keep_alive: bool,
     upgrade: bool,
+    expect_continue: bool,
     began: Instant,
 }
 
@@ -37,6 +38,8 @@ struct Attempt<'a> {
     head: &'a mut ResponseHead,
     /// Read from the server and not yet used.
     received: &'a mut Buffer,
+    /// The client holds its body back until the server asks for it, which it has not done.
+    held_back: bool,
     /// No later than this, whatever happens.
     until: Instant,
 }
@@ -89,6 +92,7 @@ pub(super) async fn run(
         version: head.version,
         keep_alive: head.keep_alive,
         upgrade: head.upgrade,
+        expect_continue: head.expect_continue,
         began,
     };
     let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
@@ -190,6 +194,7 @@ async fn respond_to(
             upload: &mut *upload,
             head: &mut scratch.response,
             received: &mut *received,
+            held_back: request.expect_continue && interim == 0,
             until,
         };
         match attempt.response_head(&server, request.method).await {
@@ -360,6 +365,14 @@ impl Stall {
         let timeouts = &attempt.context.service.timeouts;
         let now = (upload.state, upload.pump.waiting(), upload.pump.moves());
         let (patience, failure): (_, fn() -> Failure) = match now {
+            (UploadState::Running, Waiting::Source, _) if attempt.held_back && !upload.pump.has_begun() => {
+                (timeouts.upstream_read, || {
+                    Failure::upstream(
+                        504,
+                        "the server did not ask for the body within the upstream_read or request time-out",
+                    )
+                })
+            }
             (UploadState::Running, Waiting::Source, _) => (timeouts.body, || {
                 Failure::downstream(
                     408,

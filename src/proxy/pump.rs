@@ -63,6 +63,8 @@ pub(super) struct Pump {
     sent: usize,
     /// The body has arrived; what is left is to be flushed.
     arrived: bool,
+    /// Some of the body has been read or used.
+    begun: bool,
     waiting: Waiting,
     /// Counts every successful read and write, so that a stall can be told from progress.
     moves: u64,
@@ -92,7 +94,16 @@ impl Pump {
     /// A pump whose `out` holds the message's head.
     pub(super) fn new(incoming: Incoming, outgoing: Outgoing, allowance: u64) -> Self {
         let arrived = matches!(incoming, Incoming::Length(0));
-        Self { incoming, outgoing, allowance, sent: 0, arrived, waiting: Waiting::Sink, moves: 0 }
+        Self {
+            incoming,
+            outgoing,
+            allowance,
+            sent: 0,
+            arrived,
+            begun: false,
+            waiting: Waiting::Sink,
+            moves: 0,
+        }
     }
 
     /// Begins again with what is in `out`, for another sink. Right only while nothing but `out` has been sent.
@@ -103,6 +114,11 @@ impl Pump {
     /// The whole message has arrived, so that `out` holds all of it that was not sent directly.
     pub(super) fn has_arrived(&self) -> bool {
         self.arrived
+    }
+
+    /// Some of the body has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -143,6 +159,7 @@ impl Pump {
             }
             ends.out.clear();
             self.sent = 0;
+            self.begun |= !ends.unread.is_empty();
             if self.convert(ends)? {
                 continue;
             }
@@ -156,6 +173,7 @@ impl Pump {
                 Poll::Ready(Ok(0)) => self.source_ended(ends)?,
                 Poll::Ready(Ok(count)) => {
                     self.moves += 1;
+                    self.begun = true;
                     ends.unread.filled(count);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Source(error))),
@@ -206,6 +224,7 @@ impl Pump {
     /// Accounts for bytes of the body that went directly.
     fn took(&mut self, count: usize, unread: &mut Buffer) {
         unread.consume(count);
+        self.begun |= count > 0;
         if let Incoming::Length(left) = &mut self.incoming {
             *left = left.saturating_sub(count as u64);
             self.arrived = *left == 0;

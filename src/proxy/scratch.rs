@@ -20,6 +20,10 @@ pub(super) struct Scratch {
 /// A worker's free scratches.
 #[derive(Debug, Default)]
 pub(super) struct Scratches {
+    #[expect(
+        clippy::vec_box,
+        reason = "each is taken and put back as a pointer, not as its hundreds of bytes"
+    )]
     free: RefCell<Vec<Box<Scratch>>>,
 }
 
