@@ -38,7 +38,7 @@ fn a_request_is_forwarded_with_these_fields_and_no_others() {
     assert_eq!(
         lines(&request.fields),
         [
-            "Host: Example.org:8080",
+            "hOsT: Example.org:8080",
             "X-Mixed-Case: kept",
             "x-empty: ",
             "cookie: a=b",

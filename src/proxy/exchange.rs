@@ -16,7 +16,7 @@ use super::{ServiceContext, rewrite, tunnel};
 use crate::http::{
     ChunkDecoder, Framing, HeadLimits, Method, ResponseHead, Unparsed, Version, parse_response,
 };
-use crate::runtime::{Buffer, LARGE_BUFFER, Stream, Timer};
+use crate::runtime::{Buffer, Stream, Timer};
 use crate::upstream::{ConnectError, Connection, Tried, Upstreams};
 
 /// What must be remembered of a request once its head has been sent on.
@@ -434,7 +434,9 @@ async fn send_response(
     rewrite::response(out, received.unread(), head, &rewriting);
     received.consume(length);
 
-    let mut received = widen(received, &incoming, context);
+    if matches!(incoming, Incoming::Length(left) if left > received.capacity() as u64) {
+        received.widen();
+    }
     let mut download = Pump::new(incoming, outgoing, u64::MAX);
     download.stage(&mut received, out);
     let timeouts = &context.service.timeouts;
@@ -511,20 +513,6 @@ fn response_body(
         (Framing::UntilClose, Version::Http11) => (Incoming::UntilClose, chunked, Framing::Chunked),
         (Framing::UntilClose, Version::Http10) => (Incoming::UntilClose, identity, Framing::UntilClose),
     }
-}
-
-/// A larger buffer where a large body is to come.
-fn widen(received: Buffer, incoming: &Incoming, context: &ServiceContext) -> Buffer {
-    let large = match incoming {
-        Incoming::Length(left) => *left > received.capacity() as u64,
-        Incoming::Chunked(_) | Incoming::UntilClose => received.is_full(),
-    };
-    if !large || received.capacity() >= LARGE_BUFFER {
-        return received;
-    }
-    let mut wide = context.handle.buffers().take_large();
-    wide.append(received.unread());
-    wide
 }
 
 fn response_rewriting(

@@ -175,6 +175,10 @@ impl Pump {
                     self.moves += 1;
                     self.begun = true;
                     ends.unread.filled(count);
+                    // There is more than fits: a body that streams.
+                    if ends.unread.is_full() {
+                        ends.unread.widen();
+                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Source(error))),
                 Poll::Pending => return Poll::Pending,

@@ -124,6 +124,14 @@ impl Buffer {
         }
     }
 
+    /// Makes it a buffer of [`LARGE_BUFFER`] bytes, if it is smaller, with the same bytes unread.
+    pub fn widen(&mut self) {
+        if self.bytes.len() < LARGE_BUFFER {
+            let wide = self.shelves.take(LARGE_BUFFER);
+            self.replace(wide);
+        }
+    }
+
     /// Where to read into. Empty only if the buffer is full; see [`grow`](Self::grow).
     ///
     /// The unread bytes are moved to the front if there is no space behind them, or if there is little and
@@ -163,7 +171,13 @@ impl Buffer {
         if length <= self.bytes.len() {
             return false;
         }
-        let mut bytes = self.shelves.take(length);
+        let bytes = self.shelves.take(length);
+        self.replace(bytes);
+        true
+    }
+
+    /// Moves what is unread into `bytes`, which are more, and keeps those.
+    fn replace(&mut self, mut bytes: Vec<u8>) {
         let count = self.len();
         if let Some(to) = bytes.get_mut(..count) {
             to.copy_from_slice(self.unread());
@@ -171,7 +185,6 @@ impl Buffer {
         self.shelves.give_back(std::mem::replace(&mut self.bytes, bytes));
         self.start = 0;
         self.end = count;
-        true
     }
 
     /// The bytes that have been read into the buffer and not been consumed.
