@@ -18,6 +18,9 @@ use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
 /// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
 const BATCH_BYTES: usize = 48 * 1024;
 
+/// How many messages without meaning are read from a successor that serves. After that only its process's end counts.
+const MAX_IGNORED: u32 = 16;
+
 /// The conversation with one successor, from its first byte to its last.
 ///
 /// The connection stays open after the hand-over has failed or passed: its end says that the successor will touch
@@ -34,6 +37,7 @@ pub struct Giver {
     pending: std::collections::VecDeque<GiverEvent>,
     closed: bool,
     released: bool,
+    ignored: u32,
 }
 
 /// What the successor did.
@@ -74,6 +78,7 @@ impl Giver {
             pending: std::collections::VecDeque::new(),
             closed: false,
             released: false,
+            ignored: 0,
         };
         giver.arm();
         Ok(giver)
@@ -146,9 +151,6 @@ impl Giver {
                 Poll::Ready(Err(ChannelError::Io(error))) => {
                     // It may fail for ever, so nothing more is read.
                     self.closed = true;
-                    if self.machine.is_passed() {
-                        continue;
-                    }
                     self.machine.unreadable(with_cause(&error))
                 }
                 Poll::Ready(Err(_)) => {
@@ -206,6 +208,12 @@ impl Giver {
                 Output::Released => {
                     self.released = true;
                     self.pending.push_back(GiverEvent::Released);
+                }
+                Output::Ignored(what) => {
+                    let pid = self.pid;
+                    tracing::warn!(target: "river::handoff", pid, what, "the successor serves; what it said is ignored");
+                    self.ignored = self.ignored.saturating_add(1);
+                    self.closed |= self.ignored >= MAX_IGNORED;
                 }
                 Output::Failed(failure) => {
                     self.batches.clear();

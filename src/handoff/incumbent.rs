@@ -9,8 +9,9 @@ use crate::base::ListenerId;
 /// Greeting ──Hello──▶ Greeted ──welcome──▶ Waiting ──offer──▶ Offering ──last Adopted──▶ Preparing
 ///    ──Ready──▶ Prepared ──commit──▶ Committed ──Owned──▶ Passed ──Released──▶ Over
 /// ```
-/// Every state ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, the end of the connection, or a
-/// message out of order.
+/// Every state before `Passed` ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, the end of the
+/// connection, or a message out of order. In `Passed` the successor serves: nothing that it says but `Released` changes
+/// that, and nothing that would send it away is said to it.
 #[derive(Debug)]
 pub struct Incumbent {
     state: State,
@@ -45,6 +46,8 @@ pub enum Output {
     Owned(Vec<ListenerId>),
     /// The successor ends on purpose.
     Released,
+    /// The successor serves, and said this, which has no meaning then.
+    Ignored(String),
     /// The hand-over is over; this instance goes on as it was.
     Failed(Failure),
 }
@@ -58,6 +61,9 @@ impl Default for Incumbent {
 impl Incumbent {
     /// Takes a message of the successor's.
     pub fn message(&mut self, message: Message) -> Vec<Output> {
+        if self.is_passed() && message != Message::Released {
+            return vec![Output::Ignored(message.name().to_owned())];
+        }
         if let Message::Refuse { why } = message {
             return self.fail(Failure::Refused(why));
         }
@@ -102,6 +108,9 @@ impl Incumbent {
 
     /// Takes a message that could not be understood.
     pub fn unreadable(&mut self, why: String) -> Vec<Output> {
+        if self.is_passed() {
+            return vec![Output::Ignored(why)];
+        }
         let mut outputs = self.refuse(format!("cannot understand the successor: {why}"));
         if let Some(Output::Failed(failure)) = outputs.last_mut() {
             *failure = Failure::Unreadable(why);
@@ -158,9 +167,9 @@ impl Incumbent {
         vec![Output::Send(Message::Commit)]
     }
 
-    /// Says no and ends the hand-over.
+    /// Says no and ends the hand-over. There is nothing to say no to once the successor serves.
     pub fn refuse(&mut self, why: String) -> Vec<Output> {
-        if self.state == State::Over {
+        if matches!(self.state, State::Passed | State::Over) {
             return Vec::new();
         }
         let mut outputs = vec![Output::Send(Message::Refuse { why: why.clone() })];

@@ -128,13 +128,33 @@ fn the_incumbent_refuses_every_message_out_of_order() {
         for (at, message) in all_messages().into_iter().enumerate() {
             let (mut machine, takes) = incumbents().swap_remove(state);
             let name = message.name();
+            let passed = machine.is_passed();
             let outputs = machine.message(message);
+            if passed && takes != Some(at) {
+                assert_eq!(outputs, [IncumbentOutput::Ignored(name.to_owned())]);
+                assert!(machine.is_passed());
+                continue;
+            }
             let refused = is_refusal(&outputs, |output| {
                 matches!(output, IncumbentOutput::Send(Message::Refuse { .. }))
             });
             assert_eq!(refused, takes != Some(at), "{name} in state {state}: {outputs:?}");
         }
     }
+}
+
+#[test]
+fn nothing_but_released_ends_a_hand_over_that_has_passed() {
+    let (mut machine, _) = incumbents().pop().unwrap();
+    assert!(machine.is_passed());
+    assert_eq!(
+        machine.message(Message::Refuse { why: "no".into() }),
+        [IncumbentOutput::Ignored("Refuse".into())]
+    );
+    assert_eq!(machine.unreadable("noise".into()), [IncumbentOutput::Ignored("noise".into())]);
+    assert!(machine.refuse("no".into()).is_empty() && machine.deadline().is_empty());
+    assert!(machine.is_passed());
+    assert_eq!(machine.message(Message::Released), [IncumbentOutput::Released]);
 }
 
 #[test]

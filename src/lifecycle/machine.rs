@@ -181,6 +181,10 @@ impl<W: World> Machine<W> {
                 }
                 RolledBack::Draining(next) => Self::Draining(next),
             },
+            (Self::Draining(instance), Happening::Failed(why)) => {
+                tracing::error!(target: "river::lifecycle", why, "the conversation with the successor, which serves, failed");
+                Self::Draining(instance)
+            }
             (Self::Draining(instance), Happening::Released) => Self::Draining(instance.release()),
             (Self::Draining(instance), Happening::SuccessorDied) => match instance.take_back() {
                 Ok(next) => {

@@ -24,6 +24,8 @@ enum Move {
     Quit,
     EndGuard,
     TerminateOld,
+    /// A successor that serves says something that has no place there.
+    Stray(usize),
 }
 
 /// The incumbent (`old`) and the instance that waits (`new`), past their greetings.
@@ -93,6 +95,11 @@ impl Pair {
             Move::CrashNew => self.new = None,
             Move::Quit => self.turn_old(Happening::Signal(Signal::Quit)),
             Move::EndGuard => self.turn_old(Happening::GuardEnded),
+            Move::Stray(pick) if self.new.is_some() && self.taker.is_owner() => {
+                let strays = [Message::Ready, Message::Owned, Message::Refuse { why: "a stray".into() }];
+                self.to_old.extend(strays.get(pick % strays.len()).cloned());
+            }
+            Move::Stray(_) => {}
             Move::TerminateOld => self.turn_old(Happening::Signal(Signal::Terminate)),
         }
     }
@@ -192,6 +199,7 @@ impl Pair {
                 IncumbentOutput::Greeted => panic!("greeted twice"),
                 IncumbentOutput::Ready => self.turn_old(Happening::Ready),
                 IncumbentOutput::Owned(unwanted) => self.turn_old(Happening::Owned(unwanted)),
+                IncumbentOutput::Ignored(_) => {}
                 IncumbentOutput::Released => self.turn_old(Happening::Released),
                 IncumbentOutput::Failed(failure) => self.turn_old(Happening::Failed(failure.to_string())),
             }
@@ -260,6 +268,7 @@ fn a_move() -> impl Strategy<Value = Move> {
         1 => Just(Move::LateAtOld),
         1 => Just(Move::LateAtNew),
         2 => Just(Move::Quit),
+        1 => (0_usize..3).prop_map(Move::Stray),
     ]
 }
 

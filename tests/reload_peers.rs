@@ -1,0 +1,131 @@
+//! Successors that are processes of their own and do what River would not: the instance in service bears with them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::env;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+
+use support::peer::Peer;
+use support::*;
+
+/// What the process that plays the successor is told: where the upgrade socket is, and what to do after `Commit`.
+const SOCKET: &str = "PEER_UPGRADE_SOCKET";
+const AFTER_COMMIT: &str = "PEER_AFTER_COMMIT";
+
+/// Not a test: the process that plays the successor, started by [`play`]. It does its part and waits to be killed.
+#[test]
+#[ignore = "played by other tests as a process of its own"]
+fn a_successor() {
+    let Some(path) = env::var_os(SOCKET).map(PathBuf::from) else { return };
+    let peer = Peer::hello(&path, "[1]");
+    peer.expect_welcome();
+    say("waiting");
+    let _fds = peer.adopt_all();
+    peer.send("Ready");
+    peer.expect("Commit");
+    for word in env::var(AFTER_COMMIT).unwrap_or_default().split(' ').filter(|word| !word.is_empty()) {
+        match word {
+            "garbage" => peer.send_raw(b"GET / HTTP/1.1\r\n\r\n", &[]),
+            "long" => peer.send_raw(&[b'x'; 130 << 10], &[]),
+            word => peer.send(word),
+        }
+    }
+    say("done");
+    while let Some(message) = peer.receive() {
+        say(&format!("heard {}", message.text));
+    }
+    say("closed");
+    loop {
+        thread::park();
+    }
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}").and_then(|()| out.flush()).unwrap();
+}
+
+/// Starts a process that waits to take over from `incumbent` and says these words after `Commit`.
+#[track_caller]
+fn play(incumbent: &Running, after_commit: &str) -> Process {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "a_successor", "--ignored", "--nocapture"]);
+    command.env(SOCKET, incumbent.dir().upgrade_socket()).env(AFTER_COMMIT, after_commit);
+    let process = Process::start("the played successor", &mut command);
+    heard(&process, "waiting");
+    process
+}
+
+/// Waits until the played successor says `text`.
+#[track_caller]
+fn heard(process: &Process, text: &str) {
+    process.log().wait_for(text, PATIENCE, |lines| lines.iter().any(|line| line.text == text).then_some(()));
+}
+
+/// An instance with one connection that is held until the gate opens, so that it does not end when it drains.
+fn holding() -> (Origin, Arc<Gate>, Running, Conn) {
+    let gate = Arc::new(Gate::new());
+    let waiting = gate.clone();
+    let origin = Origin::with(move |request, reply| {
+        if request.target == "/hold" {
+            waiting.pass();
+        }
+        reply.respond(200, &[], b"whole")
+    });
+    let config = Config::proxy(&origin).system("handoff: (ready_timeout: \"1s\")");
+    let river = River::with_config(config).serve();
+    let mut conn = Conn::open(river.web());
+    conn.request("GET", "/hold");
+    origin.wait_requests(1, PATIENCE);
+    (origin, gate, river, conn)
+}
+
+/// It serves again, as if nothing had been: files, connections, the next hand-over.
+#[track_caller]
+fn expect_back(river: &Running, gate: &Gate, mut held: Conn) {
+    assert_eq!(get(river.web(), "/").text(), "whole");
+    until("the pidfile names it", PATIENCE, || river.dir().pid() == Some(river.pid()));
+    gate.open();
+    assert_eq!(held.read_response("GET").text(), "whole");
+    drop(held);
+    let next = upgrade(river);
+    assert_eq!(get(next.web(), "/").text(), "whole");
+    assert!(river.wait_exit(PATIENCE).success());
+}
+
+#[test]
+fn row_02_a_successor_that_says_what_it_should_not_is_borne_with_and_taken_back_from_when_it_dies() {
+    for stray in
+        ["Ready", "Refuse(why:\"I\")", "garbage", "long", "Owned Owned Hello(versions:[1],pid:1,build:\"x\")"]
+    {
+        let (_origin, gate, river, held) = holding();
+        let successor = play(&river, &format!("Owned {stray}"));
+        river.signal(Signal::QUIT);
+        heard(&successor, "done");
+        river.wait_state("Draining");
+        river.wait_for_line("ignored", PATIENCE);
+        // Whatever it said, it is not sent away: it serves.
+        assert!(!successor.log().contains("heard"), "{}", successor.log().text());
+        assert_eq!(river.states().last().map(String::as_str), Some("Draining"));
+        successor.signal(Signal::KILL);
+        river.wait_state_again("Serving", 2);
+        expect_back(&river, &gate, held);
+    }
+}
+
+#[test]
+fn row_02_a_successor_that_is_killed_after_commit_changes_nothing() {
+    let (_origin, gate, river, held) = holding();
+    let successor = play(&river, "");
+    river.signal(Signal::QUIT);
+    heard(&successor, "done");
+    successor.signal(Signal::KILL);
+    river.wait_state_again("Serving", 2);
+    expect_back(&river, &gate, held);
+}
