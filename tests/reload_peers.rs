@@ -5,13 +5,16 @@
 mod support;
 
 use std::env;
+use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use support::peer::Peer;
+use support::peer::{Desk, Peer, offer};
 use support::*;
 
 /// What the process that plays the successor is told: where the upgrade socket is, and what to do after `Commit`.
@@ -128,4 +131,50 @@ fn row_02_a_successor_that_is_killed_after_commit_changes_nothing() {
     successor.signal(Signal::KILL);
     river.wait_state_again("Serving", 2);
     expect_back(&river, &gate, held);
+}
+
+/// A successor that was stopped after its `Ready`, with the test as the instance in service.
+fn stopped_when_ready() -> (Arc<Dir>, Desk, Peer, TcpListener, Running) {
+    let dir = Dir::new();
+    let desk = Desk::open(&dir.upgrade_socket());
+    let successor = River::in_dir(dir.clone()).config(Config::respond("new")).upgrade().start();
+    let peer = desk.welcome(&["127.0.0.1:0#web.0"]);
+    successor.wait_state("AwaitingHandoff");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    offer(&peer, "127.0.0.1:0#web.0", &listener, 0, 1);
+    peer.expect("Adopted");
+    peer.expect("Ready");
+    successor.pause();
+    (dir, desk, peer, listener, successor)
+}
+
+#[test]
+fn row_02_a_successor_that_wakes_up_when_it_was_refused_touches_nothing() {
+    let (dir, _desk, peer, _listener, successor) = stopped_when_ready();
+    let inode = dir.upgrade_socket().metadata().unwrap().ino();
+    peer.send("Commit");
+    peer.send("Refuse(why:\"timed out waiting for Owned\")");
+    successor.resume();
+    assert_eq!(successor.wait_exit(PATIENCE).code(), Some(75));
+    successor.wait_for_line("timed out waiting for Owned", PATIENCE);
+    assert!(peer.receive().is_none(), "it said something");
+    assert_eq!(dir.upgrade_socket().metadata().unwrap().ino(), inode);
+    assert!(!dir.pidfile().exists());
+}
+
+#[test]
+fn row_02_a_successor_that_wakes_up_when_another_is_in_service_leaves_its_files_alone() {
+    let (dir, _desk, peer, _listener, successor) = stopped_when_ready();
+    peer.send("Commit");
+    // Meanwhile the one that committed has handed over to another.
+    let other = River::with_config(Config::respond("other")).serve();
+    fs::rename(other.dir().upgrade_socket(), dir.upgrade_socket()).unwrap();
+    fs::rename(other.dir().pidfile(), dir.pidfile()).unwrap();
+    let inode = dir.upgrade_socket().metadata().unwrap().ino();
+    successor.resume();
+    peer.expect("Refuse");
+    assert_eq!(successor.wait_exit(PATIENCE).code(), Some(73));
+    successor.wait_for_line("another process accepts connections", PATIENCE);
+    assert_eq!(dir.upgrade_socket().metadata().unwrap().ino(), inode);
+    assert_eq!(dir.pid(), Some(other.pid()));
 }

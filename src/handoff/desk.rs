@@ -57,13 +57,13 @@ impl Desk {
     /// As [`UpgradeSocket::take`].
     pub fn open(
         path: &Path,
-        replace_live: bool,
+        may_replace: &[u32],
         identity: Identity,
         inventory: Vec<ListenerId>,
         step_timeout: Duration,
     ) -> Result<Self, PathError> {
         Ok(Self {
-            socket: UpgradeSocket::take(path, replace_live)?,
+            socket: UpgradeSocket::take(path, may_replace)?,
             identity,
             inventory,
             step_timeout,
@@ -96,13 +96,13 @@ impl Desk {
         self.socket.is_ours()
     }
 
-    /// Takes the path again if another instance has replaced it.
+    /// Takes the path again if one of the processes `may_replace`, or one that has ended, has replaced it.
     ///
     /// # Errors
     /// As [`UpgradeSocket::take`]; this desk then goes on without a path.
-    pub fn reclaim(&mut self, path: &Path) -> Result<(), PathError> {
+    pub fn reclaim(&mut self, path: &Path, may_replace: &[u32]) -> Result<(), PathError> {
         if !self.socket.is_ours() {
-            self.socket = UpgradeSocket::take(path, true)?;
+            self.socket = UpgradeSocket::take(path, may_replace)?;
         }
         Ok(())
     }

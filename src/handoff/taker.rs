@@ -137,6 +137,9 @@ impl Taker {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<TakerEvent> {
         loop {
             if let Some(event) = self.pending.pop_front() {
+                if matches!(event, TakerEvent::Commit) && self.is_taken_back(cx) {
+                    continue;
+                }
                 return Poll::Ready(event);
             }
             if self.closed.is_some() {
@@ -166,6 +169,24 @@ impl Taker {
             };
             self.perform(outputs);
         }
+    }
+
+    /// Whether the incumbent has thought better of its `Commit`: this process may have been stopped since that came,
+    /// and somebody else be in service by now. The failure is pending then.
+    fn is_taken_back(&mut self, cx: &mut Context<'_>) -> bool {
+        let outputs = match self.channel.poll_next(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
+            Poll::Ready(Err(ChannelError::Unreadable(error))) => self.machine.unreadable(with_cause(&error)),
+            Poll::Ready(Err(ChannelError::Io(error))) => self.machine.unreadable(with_cause(&error)),
+            Poll::Ready(Err(_)) => {
+                // An incumbent that only ended has taken nothing back.
+                self.closed = Some(Timer::after(LAST_GASP));
+                return false;
+            }
+        };
+        self.perform(outputs);
+        self.machine.is_over()
     }
 
     /// Tells the end of the incumbent's process from the end of its connection alone.

@@ -366,7 +366,7 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
     let identity = Identity { build: "old".into(), generation: 1 };
-    let mut desk = Desk::open(&path, false, identity, vec![], Duration::from_secs(5)).unwrap();
+    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_secs(5)).unwrap();
     let mut silent: Vec<_> = (0..8).map(|_| connect(&path).unwrap()).collect();
     async_io::block_on(async {
         assert!(future::poll_once(desk.next()).await.is_none());

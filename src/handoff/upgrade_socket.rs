@@ -40,14 +40,14 @@ pub enum ConnectError {
 impl UpgradeSocket {
     /// Makes the socket at `path` by rename.
     ///
-    /// A live socket at the path is an error unless `replace_live` says that it is the incumbent's, to be replaced.
+    /// A live socket at the path is an error, unless one of the processes `may_replace` listens on it.
     ///
     /// # Errors
     /// [`PathError`]; what stood at the path is then still there.
-    pub fn take(path: &Path, replace_live: bool) -> Result<Self, PathError> {
+    pub fn take(path: &Path, may_replace: &[u32]) -> Result<Self, PathError> {
         let failed = |error: io::Error| PathError::Io(path.to_owned(), error);
         let socket = new_socket().map_err(failed)?;
-        let staged = StagedPath::bind(&socket, path, 0o600, replace_live)?;
+        let staged = StagedPath::bind(&socket, path, 0o600, may_replace)?;
         listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
         let listener = Async::new(socket).map_err(failed)?;
         Ok(Self { listener, path: staged.publish()? })
@@ -146,7 +146,7 @@ mod tests {
     fn both_sides_know_each_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("upgrade.sock");
-        let socket = UpgradeSocket::take(&path, false).unwrap();
+        let socket = UpgradeSocket::take(&path, &[]).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let (mut near, incumbent) = connect(&path).unwrap();
         assert_eq!(incumbent.pid(), std::process::id());
@@ -165,18 +165,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("upgrade.sock");
         assert!(matches!(connect(&path), Err(ConnectError::Nobody(..))));
-        drop(UpgradeSocket::take(&path, false).unwrap());
+        drop(UpgradeSocket::take(&path, &[]).unwrap());
         assert!(matches!(connect(&path), Err(ConnectError::Nobody(..))));
-        UpgradeSocket::take(&path, false).unwrap();
+        UpgradeSocket::take(&path, &[]).unwrap();
     }
 
     #[test]
     fn the_next_owner_s_path_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("upgrade.sock");
-        let first = UpgradeSocket::take(&path, false).unwrap();
-        assert!(UpgradeSocket::take(&path, false).is_err());
-        let second = UpgradeSocket::take(&path, true).unwrap();
+        let first = UpgradeSocket::take(&path, &[]).unwrap();
+        assert!(UpgradeSocket::take(&path, &[]).is_err());
+        let second = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
         assert!(!first.is_ours() && !first.remove_if_ours().unwrap());
         assert!(second.is_ours() && path.exists());
     }

@@ -58,7 +58,9 @@ impl<W: World> Instance<W, Accepting<W>> {
     pub fn commit(mut self) -> Transition<W, Serving<W>, Draining<W>> {
         let hands = Hands::default().incumbent(&mut self.state.incumbent);
         match self.core.advance(Event::Commit, "the incumbent committed", hands) {
-            Ok(()) => Ok(self.becomes(|state| Serving { predecessor: Some(state.incumbent), former: None })),
+            Ok(()) => {
+                Ok(self.becomes(|state| Serving { predecessor: Some(state.incumbent), formers: Vec::new() }))
+            }
             Err(cause) => Err(Fallback { instance: self.lose(&cause), cause }),
         }
     }
@@ -66,7 +68,7 @@ impl<W: World> Instance<W, Accepting<W>> {
     /// Serves, because nobody else does: the incumbent's process has ended and this instance holds every listener.
     pub fn inherit(mut self) -> Instance<W, Serving<W>> {
         self.core.go(Event::IncumbentDied, "the incumbent died", Hands::default());
-        self.becomes(|_| Serving { predecessor: None, former: None })
+        self.becomes(|_| Serving { predecessor: None, formers: Vec::new() })
     }
 
     /// Drains what it accepted, because the hand-over did not come about.

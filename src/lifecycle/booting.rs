@@ -20,7 +20,7 @@ impl<W: World> Instance<W, Booting> {
     /// When workers, pidfile or upgrade socket are not to be had; the instance is over then.
     pub fn cold_start(mut self, sockets: W::Sockets) -> Transition<W, Serving<W>, Exited> {
         match self.core.advance(Event::ColdStart, "cold start", Hands::default().sockets(sockets)) {
-            Ok(()) => Ok(self.becomes(|Booting| Serving { predecessor: None, former: None })),
+            Ok(()) => Ok(self.becomes(|Booting| Serving { predecessor: None, formers: Vec::new() })),
             Err(cause) => Err(Fallback { instance: self.fail(&cause), cause }),
         }
     }

@@ -26,7 +26,7 @@ impl<W: World> Instance<W, Draining<W>> {
         let guarding = self.is_guarding();
         self.core.go(Event::SuccessorDied, "the successor died", Hands::default());
         if guarding {
-            Ok(self.becomes(|_| Serving { predecessor: None, former: None }))
+            Ok(self.becomes(|_| Serving { predecessor: None, formers: Vec::new() }))
         } else {
             self.state.successor = None;
             Err(self)

@@ -1,6 +1,7 @@
 //! Handing: the instance serves on while its successor gets ready and takes over.
 
 use super::instance::Hands;
+use super::serving::forget;
 use super::twin::Event;
 use super::{Draining, Exit, Exited, Instance, Phase, Serving, World};
 use crate::base::ListenerId;
@@ -10,7 +11,7 @@ use crate::base::ListenerId;
 pub struct Handing<W: World> {
     pub(super) successor: W::Successor,
     pub(super) predecessor: Option<W::Incumbent>,
-    pub(super) former: Option<W::Successor>,
+    pub(super) formers: Vec<W::Successor>,
 }
 
 /// The successor may take over at any moment; until it says that it did, this instance accepts.
@@ -18,6 +19,7 @@ pub struct Handing<W: World> {
 pub struct Committed<W: World> {
     pub(super) successor: W::Successor,
     pub(super) predecessor: Option<W::Incumbent>,
+    pub(super) formers: Vec<W::Successor>,
 }
 
 impl<W: World> Instance<W, Handing<W>> {
@@ -25,20 +27,25 @@ impl<W: World> Instance<W, Handing<W>> {
     pub fn commit(mut self) -> Instance<W, Committed<W>> {
         let hands = Hands::default().successor(&mut self.state.successor);
         self.core.go(Event::SuccessorReady, "the successor is ready", hands);
-        self.becomes(|state| Committed { successor: state.successor, predecessor: state.predecessor })
+        self.becomes(|state| Committed {
+            successor: state.successor,
+            predecessor: state.predecessor,
+            formers: state.formers,
+        })
     }
 
     /// Serves on, because the successor refused, failed or took too long.
     pub fn roll_back(mut self, why: &str) -> Instance<W, Serving<W>> {
         self.core.go(Event::SuccessorFailed, why, Hands::default());
         self.core.world.free_desk();
-        self.becomes(|state| Serving { predecessor: state.predecessor, former: state.former })
+        self.becomes(|state| Serving { predecessor: state.predecessor, formers: state.formers })
     }
 
-    /// Makes sure of pidfile and socket, now that an earlier successor that failed will touch nothing any more.
-    pub fn former_gone(mut self) -> Self {
+    /// Makes sure of pidfile and socket, now that an earlier successor that failed, the `nth` of them, will touch
+    /// nothing any more.
+    pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
-        self.state.former = None;
+        forget(&mut self.state.formers, nth);
         self
     }
 
@@ -97,9 +104,16 @@ impl<W: World> Instance<W, Committed<W>> {
         if ending {
             return RolledBack::Draining(self.becomes(|_| Draining { successor: None, exit: Exit::Success }));
         }
-        RolledBack::Serving(
-            self.becomes(|state| Serving { predecessor: state.predecessor, former: Some(state.successor) }),
-        )
+        RolledBack::Serving(self.becomes(|mut state| {
+            state.formers.push(state.successor);
+            Serving { predecessor: state.predecessor, formers: state.formers }
+        }))
+    }
+
+    /// Forgets an earlier successor that failed, the `nth` of them. Pidfile and socket are about to change hands, so
+    /// nothing is restored; should the hand-over fail, everything is.
+    pub fn forget_former(&mut self, nth: usize) {
+        forget(&mut self.state.formers, nth);
     }
 
     /// SIGTERM: the hand-over is completed, and if it fails the instance drains all the same.

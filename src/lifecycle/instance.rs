@@ -120,8 +120,7 @@ impl<W: World> Core<W> {
                     world.start_workers(sockets)?;
                 }
             }
-            // A live upgrade socket is replaced when its owner has agreed, or has died.
-            Action::TakeFiles => world.take_files(self.generation, self.phase == Phase::Accepting)?,
+            Action::TakeFiles => world.take_files(self.generation, incumbent.as_deref())?,
             Action::RestoreFiles => world.restore_files(self.generation),
             Action::ForgetFiles => world.forget_files(),
             Action::YieldFiles => world.yield_files(),

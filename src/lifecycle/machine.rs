@@ -46,8 +46,8 @@ pub(super) enum Happening<S> {
     Owned(Vec<ListenerId>),
     /// The hand-over from this instance will not be.
     Failed(String),
-    /// A successor that failed has closed its connection.
-    FormerGone,
+    /// A successor that failed, the one of this number, has closed its connection.
+    FormerGone(usize),
     /// The successor that serves ends on purpose.
     Released,
     /// The successor that serves died.
@@ -98,7 +98,7 @@ impl<W: World> Machine<W> {
             Happening::Ready
             | Happening::Owned(_)
             | Happening::Failed(_)
-            | Happening::FormerGone
+            | Happening::FormerGone(_)
             | Happening::Released
             | Happening::SuccessorDied => self.hear_successor(happening),
         }
@@ -169,8 +169,12 @@ impl<W: World> Machine<W> {
                 tracing::error!(target: "river::lifecycle", why, "the hand-over failed; this instance serves on");
                 Self::Serving(instance.roll_back(&why))
             }
-            (Self::Handing(instance), Happening::FormerGone) => Self::Handing(instance.former_gone()),
-            (Self::Serving(instance), Happening::FormerGone) => Self::Serving(instance.former_gone()),
+            (Self::Handing(instance), Happening::FormerGone(nth)) => Self::Handing(instance.former_gone(nth)),
+            (Self::Serving(instance), Happening::FormerGone(nth)) => Self::Serving(instance.former_gone(nth)),
+            (Self::Committed(mut instance), Happening::FormerGone(nth)) => {
+                instance.forget_former(nth);
+                Self::Committed(instance)
+            }
             (Self::Committed(instance), Happening::Owned(unwanted)) => {
                 Self::Draining(instance.pass(&unwanted))
             }

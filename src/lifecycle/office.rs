@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use super::{Cause, DataPath, Exit, Settings, World};
 use crate::base::{Address, ListenerId};
 use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
-use crate::system::{Listening, Origin, OwnedPath, PidFile};
+use crate::system::{Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
 #[derive(Debug)]
@@ -19,11 +19,21 @@ pub(super) struct Office<D> {
     paths: Vec<(ListenerId, Origin, OwnedPath)>,
     pid_file: Option<PidFile>,
     desk: Option<Desk>,
+    /// The processes that were let to take the files, to take them back from.
+    heirs: Vec<u32>,
 }
 
 impl<D: DataPath> Office<D> {
     pub(super) fn new(settings: Arc<Settings>, data_path: D) -> Self {
-        Self { settings, data_path, listeners: Vec::new(), paths: Vec::new(), pid_file: None, desk: None }
+        Self {
+            settings,
+            data_path,
+            listeners: Vec::new(),
+            paths: Vec::new(),
+            pid_file: None,
+            desk: None,
+            heirs: Vec::new(),
+        }
     }
 
     pub(super) fn poll_desk(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
@@ -39,16 +49,15 @@ impl<D: DataPath> Office<D> {
         self.data_path.stop();
     }
 
-    fn open_desk(&mut self, generation: u64, replace_live: bool) -> Result<(), Cause> {
+    fn open_desk(&mut self, generation: u64, may_replace: &[u32]) -> Result<(), PathError> {
         let Some(path) = &self.settings.upgrade_socket else { return Ok(()) };
-        let failed = |error| Cause::new(Exit::CannotCreate, with_cause(&error));
         if let Some(desk) = &mut self.desk {
-            return desk.reclaim(path).map_err(failed);
+            return desk.reclaim(path, may_replace);
         }
         let identity = Identity { build: self.settings.build.clone(), generation };
         let inventory = self.listeners.iter().map(|one| one.id.clone()).collect();
         let timeout = self.settings.handoff.ready_timeout;
-        self.desk = Some(Desk::open(path, replace_live, identity, inventory, timeout).map_err(failed)?);
+        self.desk = Some(Desk::open(path, may_replace, identity, inventory, timeout)?);
         Ok(())
     }
 
@@ -136,18 +145,28 @@ impl<D: DataPath> World for Office<D> {
         self.data_path.connections()
     }
 
-    fn take_files(&mut self, generation: u64, replace_live: bool) -> Result<(), Cause> {
-        self.open_desk(generation, replace_live)?;
+    fn take_files(&mut self, generation: u64, incumbent: Option<&Taker>) -> Result<(), Cause> {
+        let pid = incumbent.map(Taker::pid);
+        self.open_desk(generation, pid.as_slice())
+            .map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))?;
         self.write_pid_file()?;
         self.claim_paths();
         Ok(())
     }
 
     fn restore_files(&mut self, generation: u64) {
-        for result in [self.open_desk(generation, true), self.write_pid_file()] {
-            if let Err(cause) = result {
-                tracing::error!(target: "river::lifecycle", %cause, "cannot restore; the service goes on without it");
-            }
+        let heirs = self.heirs.clone();
+        let desk = self.open_desk(generation, &heirs);
+        if let Err(error) = &desk {
+            let cause = with_cause(error);
+            tracing::error!(target: "river::lifecycle", cause, "cannot restore the upgrade socket; the service goes on");
+        }
+        // Whoever is in service at the upgrade socket has the pidfile too.
+        if matches!(desk, Err(PathError::InUse(_))) {
+            return;
+        }
+        if let Err(cause) = self.write_pid_file() {
+            tracing::error!(target: "river::lifecycle", %cause, "cannot restore the pidfile; the service goes on");
         }
         self.claim_paths();
     }
@@ -199,6 +218,7 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn commit(&mut self, successor: &mut Giver) {
+        self.heirs.push(successor.pid());
         successor.commit();
     }
 

@@ -9,8 +9,8 @@ use super::{Draining, Exit, Exited, Handing, Instance, World};
 pub struct Serving<W: World> {
     /// Who handed over to this instance, until it has drained.
     pub(super) predecessor: Option<W::Incumbent>,
-    /// A successor whose hand-over failed, until it has closed its connection.
-    pub(super) former: Option<W::Successor>,
+    /// Successors whose hand-over failed after the commit, until they have closed their connections.
+    pub(super) formers: Vec<W::Successor>,
 }
 
 impl<W: World> Instance<W, Serving<W>> {
@@ -24,7 +24,11 @@ impl<W: World> Instance<W, Serving<W>> {
             return Err(self);
         };
         self.core.go(Event::Quit { waiter: true }, "SIGQUIT", Hands::default().successor(&mut successor));
-        Ok(self.becomes(|state| Handing { successor, predecessor: state.predecessor, former: state.former }))
+        Ok(self.becomes(|state| Handing {
+            successor,
+            predecessor: state.predecessor,
+            formers: state.formers,
+        }))
     }
 
     /// Drains, because the predecessor took the service back.
@@ -38,10 +42,10 @@ impl<W: World> Instance<W, Serving<W>> {
         self.state.predecessor = None;
     }
 
-    /// Makes sure of pidfile and socket, now that a successor that failed will touch nothing any more.
-    pub fn former_gone(mut self) -> Self {
+    /// Makes sure of pidfile and socket, now that a successor that failed, the `nth` of them, will touch nothing any more.
+    pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
-        self.state.former = None;
+        forget(&mut self.state.formers, nth);
         self
     }
 
@@ -57,5 +61,12 @@ impl<W: World> Instance<W, Serving<W>> {
         let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
         self.core.go(Event::Interrupt, "SIGINT", hands);
         self.becomes(|_| Exited { exit: Exit::Success })
+    }
+}
+
+/// Lets go of the `nth` of the successors that failed.
+pub(super) fn forget<T>(formers: &mut Vec<T>, nth: usize) {
+    if nth < formers.len() {
+        formers.remove(nth);
     }
 }

@@ -110,20 +110,21 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             },
             Machine::Serving(instance) => {
                 poll_desk(&mut instance.core.world, cx);
-                poll_former(&mut instance.state.former, cx)
+                poll_formers(&mut instance.state.formers, cx)
                     .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Handing(instance) => {
                 poll_desk(&mut instance.core.world, cx);
                 poll_successor(&mut instance.state.successor, cx)
-                    .or_else(|| poll_former(&mut instance.state.former, cx))
+                    .or_else(|| poll_formers(&mut instance.state.formers, cx))
                     .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Committed(instance) => {
                 poll_desk(&mut instance.core.world, cx);
                 poll_successor(&mut instance.state.successor, cx)
+                    .or_else(|| poll_formers(&mut instance.state.formers, cx))
                     .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
@@ -240,13 +241,16 @@ fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
     }
 }
 
-fn poll_former(former: &mut Option<Giver>, cx: &mut Context<'_>) -> Option<Next> {
-    let former = former.as_mut()?;
+fn poll_formers(formers: &mut [Giver], cx: &mut Context<'_>) -> Option<Next> {
+    formers.iter_mut().position(|former| is_gone(former, cx)).map(Happening::FormerGone)
+}
+
+fn is_gone(former: &mut Giver, cx: &mut Context<'_>) -> bool {
     loop {
         match former.poll_next(cx) {
-            Poll::Ready(GiverEvent::Gone) => return Some(Happening::FormerGone),
+            Poll::Ready(GiverEvent::Gone) => return true,
             Poll::Ready(_) => {}
-            Poll::Pending => return None,
+            Poll::Pending => return false,
         }
     }
 }

@@ -36,12 +36,13 @@ pub trait World {
     /// How many connections there are.
     fn connections(&self) -> usize;
 
-    /// Takes pidfile, upgrade socket and listener paths.
+    /// Takes pidfile, upgrade socket and listener paths: from `incumbent`, or from nobody.
     ///
     /// # Errors
-    /// When one cannot be taken.
-    fn take_files(&mut self, generation: u64, replace_live: bool) -> Result<(), Cause>;
-    /// Takes again those that are not this process's any more; logs what fails, for the service goes on.
+    /// When one cannot be taken, such as when yet another instance has them by now.
+    fn take_files(&mut self, generation: u64, incumbent: Option<&Self::Incumbent>) -> Result<(), Cause>;
+    /// Takes again those that a successor took which failed; logs what fails, for the service goes on. What another
+    /// instance has that is in service is left to it.
     fn restore_files(&mut self, generation: u64);
     /// Leaves them to the successor.
     fn forget_files(&mut self);

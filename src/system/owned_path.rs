@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_type;
+use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
 
 /// A socket's path in the file system, known by device and inode.
@@ -50,21 +50,24 @@ pub enum PathError {
 impl StagedPath {
     /// Binds `socket` to the temporary name of `path` and sets its mode.
     ///
-    /// What stands at `path` must be nothing or a socket that nobody accepts on; the caller that replaces a live one
-    /// on purpose says so with `replace_live`.
+    /// What stands at `path` must be nothing, a socket that nobody accepts on, or one on which a process of
+    /// `may_replace` listens: the pids of those whose place the caller takes.
     ///
     /// # Errors
     /// [`PathError`]; nothing is left behind.
-    pub fn bind(socket: &OwnedFd, path: &Path, mode: u32, replace_live: bool) -> Result<Self, PathError> {
+    pub fn bind(socket: &OwnedFd, path: &Path, mode: u32, may_replace: &[u32]) -> Result<Self, PathError> {
         let io_error = |error: io::Error| PathError::Io(path.to_owned(), error);
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(PathError::NotASocket(path.to_owned()));
             }
-            Ok(_) if !replace_live && is_live(socket, path).map_err(io_error)? => {
-                return Err(PathError::InUse(path.to_owned()));
-            }
-            Ok(_) => {}
+            Ok(_) => match tenant(socket, path).map_err(io_error)? {
+                Tenant::Process(pid) if !may_replace.contains(&pid) => {
+                    return Err(PathError::InUse(path.to_owned()));
+                }
+                Tenant::Unknown => return Err(PathError::InUse(path.to_owned())),
+                Tenant::Nobody | Tenant::Process(_) => {}
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error(error)),
         }
@@ -159,15 +162,25 @@ fn temporary_name(path: &Path) -> Option<PathBuf> {
     Some(path.parent()?.join(hidden))
 }
 
-/// Whether somebody accepts on the socket at `path`, found by connecting to it.
-fn is_live(like: &OwnedFd, path: &Path) -> io::Result<bool> {
+/// Who accepts on a socket.
+enum Tenant {
+    Nobody,
+    /// The process that called listen(2).
+    Process(u32),
+    Unknown,
+}
+
+/// Who accepts on the socket at `path`, found by connecting to it.
+fn tenant(like: &OwnedFd, path: &Path) -> io::Result<Tenant> {
     let kind: SocketType = socket_type(like)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, kind, flags, None)?;
     match connect(probe.as_fd(), &SocketAddrUnix::new(path)?) {
+        Ok(()) => Ok(socket_peercred(&probe)
+            .map_or(Tenant::Unknown, |peer| Tenant::Process(peer.pid.as_raw_nonzero().get().unsigned_abs()))),
         // A full queue or a socket of another type is somebody's all the same.
-        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(true),
-        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(Tenant::Unknown),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Tenant::Nobody),
         Err(error) => Err(error.into()),
     }
 }
@@ -208,9 +221,9 @@ mod tests {
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
     }
 
-    fn publish(path: &Path, replace_live: bool) -> Result<(OwnedFd, OwnedPath), PathError> {
+    fn publish(path: &Path, may_replace: &[u32]) -> Result<(OwnedFd, OwnedPath), PathError> {
         let socket = socket();
-        let staged = StagedPath::bind(&socket, path, 0o600, replace_live)?;
+        let staged = StagedPath::bind(&socket, path, 0o600, may_replace)?;
         listen(&socket, 16).unwrap();
         let owned = staged.publish()?;
         Ok((socket, owned))
@@ -220,7 +233,7 @@ mod tests {
     fn it_has_its_mode_and_leaves_nothing_beside_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let (_socket, owned) = publish(&path, false).unwrap();
+        let (_socket, owned) = publish(&path, &[]).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         std::os::unix::net::UnixStream::connect(&path).unwrap();
@@ -232,15 +245,16 @@ mod tests {
     fn a_live_socket_is_refused_and_a_stale_one_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let (live, first) = publish(&path, false).unwrap();
-        assert!(matches!(publish(&path, false), Err(PathError::InUse(_))));
-        let (_second_fd, second) = publish(&path, true).unwrap();
+        let (live, first) = publish(&path, &[]).unwrap();
+        assert!(matches!(publish(&path, &[]), Err(PathError::InUse(_))));
+        assert!(matches!(publish(&path, &[1]), Err(PathError::InUse(_))));
+        let (_second_fd, second) = publish(&path, &[std::process::id()]).unwrap();
         assert!(!first.is_ours() && second.is_ours());
         assert!(!first.remove_if_ours().unwrap());
         assert!(path.exists());
         drop(live);
         drop(_second_fd);
-        publish(&path, false).unwrap();
+        publish(&path, &[]).unwrap();
     }
 
     #[test]
@@ -248,7 +262,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(publish(&path, true), Err(PathError::NotASocket(_))));
+        assert!(matches!(publish(&path, &[std::process::id()]), Err(PathError::NotASocket(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -256,14 +270,14 @@ mod tests {
     fn a_long_path_is_said_to_be_long() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s".repeat(100));
-        assert!(matches!(publish(&path, false), Err(PathError::TooLong(_))));
+        assert!(matches!(publish(&path, &[]), Err(PathError::TooLong(_))));
     }
 
     #[test]
     fn a_staged_path_that_is_dropped_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let socket = socket();
-        drop(StagedPath::bind(&socket, &directory.path().join("s"), 0o600, false).unwrap());
+        drop(StagedPath::bind(&socket, &directory.path().join("s"), 0o600, &[]).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

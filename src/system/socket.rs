@@ -95,7 +95,7 @@ impl Bound {
                 None
             }
             Address::Unix(path) => Some(
-                StagedPath::bind(&fd, path, mode.unwrap_or(DEFAULT_MODE), false)
+                StagedPath::bind(&fd, path, mode.unwrap_or(DEFAULT_MODE), &[])
                     .map_err(|error| BindError::Path(address.clone(), error))?,
             ),
         };

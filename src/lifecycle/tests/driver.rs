@@ -281,17 +281,45 @@ fn a_successor_that_hangs_after_commit_gives_everything_back() {
         assert_eq!(hear(&mut successor).await, Message::Commit);
         // It takes the socket, and hangs before it can say so.
         let path = directory.join("upgrade.sock");
-        let stolen = UpgradeSocket::take(&path, true).unwrap();
+        let stolen = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
         assert!(matches!(hear(&mut successor).await, Message::Refuse { .. }));
         assert!(old.path.state().accepting && !old.path.state().draining);
         assert!(!stolen.is_ours());
         // It wakes up late and takes the socket again, then reads the refusal and goes.
-        let late = UpgradeSocket::take(&path, true).unwrap();
+        let late = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
         drop(successor);
         let deadline = Instant::now() + Duration::from_secs(5);
         while late.is_ours() {
             assert!(Instant::now() < deadline, "the socket is not taken back");
             Timer::after(Duration::from_millis(1)).await;
+        }
+        wait_in_line(&path).await;
+    });
+}
+
+#[test]
+fn each_of_several_successors_that_failed_is_watched_until_it_has_gone() {
+    in_directory(|directory, executor| async move {
+        let (old, mut first) = offered(&executor, &directory, Duration::from_millis(50)).await;
+        let path = directory.join("upgrade.sock");
+        first.push(&Message::Ready, vec![]).unwrap();
+        assert_eq!(hear(&mut first).await, Message::Commit);
+        assert!(matches!(hear(&mut first).await, Message::Refuse { .. }));
+        let mut second = wait_in_line(&path).await;
+        old.signal(Signal::Quit);
+        assert!(matches!(hear(&mut second).await, Message::Offer { .. }));
+        second.push(&Message::Adopted { batch: 0, unwanted: vec![] }, vec![]).unwrap();
+        second.push(&Message::Ready, vec![]).unwrap();
+        assert_eq!(hear(&mut second).await, Message::Commit);
+        assert!(matches!(hear(&mut second).await, Message::Refuse { .. }));
+        for late in [first, second] {
+            let stolen = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
+            drop(late);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while stolen.is_ours() {
+                assert!(Instant::now() < deadline, "the socket is not taken back");
+                Timer::after(Duration::from_millis(1)).await;
+            }
         }
         wait_in_line(&path).await;
     });
@@ -341,7 +369,7 @@ fn the_listeners_are_held_for_the_guard_period_and_not_longer() {
 
 /// A hand-written incumbent that offers whatever it likes.
 async fn pretend(path: &Path, offer: impl FnOnce() -> (Message, Vec<Arc<std::os::fd::OwnedFd>>)) -> Channel {
-    let socket = UpgradeSocket::take(path, false).unwrap();
+    let socket = UpgradeSocket::take(path, &[]).unwrap();
     let (mut channel, _) = future::poll_fn(|cx| socket.poll_accept(cx)).await.unwrap().unwrap();
     assert!(matches!(hear(&mut channel).await, Message::Hello { .. }));
     let welcome = Message::Welcome { version: 1, pid: 1, build: "test".into(), generation: 4 };

@@ -194,7 +194,7 @@ impl World for FakeWorld {
         self.connections
     }
 
-    fn take_files(&mut self, _: u64, _: bool) -> Result<(), Cause> {
+    fn take_files(&mut self, _: u64, _: Option<&FakePeer>) -> Result<(), Cause> {
         if self.fail_files {
             return Err(Cause::new(Exit::CannotCreate, "no file"));
         }

@@ -151,7 +151,7 @@ impl Pair {
             }
             let outputs = self.giver.closed();
             if outputs.is_empty() {
-                self.turn_old(Happening::FormerGone);
+                self.turn_old(Happening::FormerGone(0));
             }
             self.old_hears(outputs);
         }
