@@ -51,7 +51,8 @@ impl Fleet {
             .filter_map(|listener| Some((listener.id.clone(), place(&listener.service)?)))
             .collect();
         let (news, idle) = smol::channel::bounded(1);
-        let limits = services.iter().map(|service| service.limits.max_connections);
+        let limits =
+            services.iter().map(|service| (Arc::clone(&service.name), service.limits.max_connections));
         let load = Arc::new(Load::new(size.get(), limits, news));
         let idle = Box::pin(idle);
         Self {
@@ -111,6 +112,9 @@ impl Fleet {
 
     /// Stops accepting; what is queued at that moment is accepted first. The sockets are kept, but those of `unwanted`.
     pub fn stop_accepting(&self, unwanted: &[ListenerId]) {
+        for id in unwanted {
+            tracing::info!(target: "river::listen", %id, "giving up a listener that the successor does not have");
+        }
         let unwanted: Arc<[_]> = unwanted.into();
         self.tell(|| Command::StopAccepting {
             unwanted: Arc::clone(&unwanted),

@@ -2,7 +2,8 @@
 //! never by a request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use smol::channel::Sender;
 
@@ -12,12 +13,23 @@ use super::command::Command;
 #[derive(Debug)]
 pub(super) struct Load {
     workers: Vec<Counts>,
-    /// Connections of each service and the most it may have.
-    services: Vec<(AtomicUsize, usize)>,
+    services: Vec<Room>,
     /// Workers that have yet to accept what is queued on listeners they give up.
     sweeps: AtomicUsize,
     /// Told whenever the last sweep or a worker's last connection has ended.
     idle: Sender<()>,
+    since: Instant,
+}
+
+/// The connections of one service.
+#[derive(Debug)]
+struct Room {
+    connections: AtomicUsize,
+    /// The most it may have.
+    limit: usize,
+    name: Arc<str>,
+    /// When it was last said that it is full, in seconds of `Load::since`, and one more; 0 is never.
+    said_full: AtomicU64,
 }
 
 /// What is counted of one worker.
@@ -46,13 +58,26 @@ pub(super) struct Sweep {
     load: Arc<Load>,
 }
 
+/// How many seconds pass before it is said again that a service is full.
+const SAID_AGAIN: u64 = 10;
+
 /// A worker passes a connection on if another has so many fewer. One would send every other connection across.
 const SLACK: usize = 2;
 
 impl Load {
-    /// `limits` holds the most connections of each service.
-    pub(super) fn new(workers: usize, limits: impl Iterator<Item = usize>, idle: Sender<()>) -> Self {
-        let services: Vec<_> = limits.map(|limit| (AtomicUsize::new(0), limit)).collect();
+    /// `limits` holds each service's name and the most connections that it may have.
+    pub(super) fn new(
+        workers: usize,
+        limits: impl Iterator<Item = (Arc<str>, usize)>,
+        idle: Sender<()>,
+    ) -> Self {
+        let room = |(name, limit)| Room {
+            connections: AtomicUsize::new(0),
+            limit,
+            name,
+            said_full: AtomicU64::new(0),
+        };
+        let services: Vec<_> = limits.map(room).collect();
         let worker = |_| Counts {
             connections: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
@@ -80,7 +105,7 @@ impl Load {
 
     /// The service may have another connection.
     pub(super) fn has_room(&self, service: usize) -> bool {
-        self.services.get(service).is_some_and(|(count, limit)| count.load(Ordering::SeqCst) < *limit)
+        self.services.get(service).is_some_and(|room| room.connections.load(Ordering::SeqCst) < room.limit)
     }
 
     /// The worker that is to serve a connection which `accepted_by` has accepted.
@@ -101,9 +126,12 @@ impl Load {
         service: usize,
         mailboxes: &Arc<[Sender<Command>]>,
     ) -> Option<Place> {
-        let (count, limit) = self.services.get(service)?;
-        let another = |count: usize| (count < *limit).then_some(count + 1);
-        count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
+        let room = self.services.get(service)?;
+        let another = |count: usize| (count < room.limit).then_some(count + 1);
+        if room.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).is_err() {
+            self.say_full(room);
+            return None;
+        }
         Some(self.counted(service, mailboxes))
     }
 
@@ -118,6 +146,19 @@ impl Load {
     pub(super) fn hear_freed(&self, worker: usize, service: usize) {
         if let Some(told) = self.workers.get(worker).and_then(|counts| counts.told.get(service)) {
             told.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Says that a service is full, but not over and over.
+    fn say_full(&self, room: &Room) {
+        let now = self.since.elapsed().as_secs() + 1;
+        let said = room.said_full.load(Ordering::Relaxed);
+        let due = said == 0 || now >= said + SAID_AGAIN;
+        if due && room.said_full.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(
+                target: "river::listen", service = &*room.name, limit = room.limit,
+                "the service has all the connections that limits.max_connections allows; more wait in its listeners' queues"
+            );
         }
     }
 
@@ -153,8 +194,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some((count, limit)) = self.load.services.get(self.service)
-            && count.fetch_sub(1, Ordering::SeqCst) >= *limit
+        if let Some(room) = self.load.services.get(self.service)
+            && room.connections.fetch_sub(1, Ordering::SeqCst) >= room.limit
         {
             // The service was full, so its accept loops wait to be told that it no longer is.
             for (mailbox, counts) in self.mailboxes.iter().zip(&self.load.workers) {
@@ -185,7 +226,7 @@ mod tests {
     #[test]
     fn connections_spread_over_workers_whoever_accepts() {
         let (idle, _news) = smol::channel::bounded(1);
-        let load = Arc::new(Load::new(4, [1000].into_iter(), idle));
+        let load = Arc::new(Load::new(4, [("a".into(), 1000)].into_iter(), idle));
         let mailboxes: Arc<[_]> = Arc::new([]);
         let enter = || {
             let mut place = load.enter(0, &mailboxes).unwrap();
@@ -204,7 +245,7 @@ mod tests {
     #[test]
     fn a_full_service_says_so_and_tells_when_it_is_not() {
         let (idle, news) = smol::channel::bounded(1);
-        let load = Arc::new(Load::new(1, [2].into_iter(), idle));
+        let load = Arc::new(Load::new(1, [("a".into(), 2)].into_iter(), idle));
         let (mailbox, commands) = smol::channel::unbounded();
         let mailboxes: Arc<[_]> = Arc::new([mailbox]);
         let [mut first, mut second] = [(); 2].map(|()| load.enter(0, &mailboxes).unwrap());
