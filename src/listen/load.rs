@@ -83,7 +83,8 @@ impl Load {
             dead: AtomicBool::new(false),
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
-        Self { workers: (0..workers).map(worker).collect(), services, sweeps: AtomicUsize::new(0), idle }
+        let (sweeps, since) = (AtomicUsize::new(0), Instant::now());
+        Self { workers: (0..workers).map(worker).collect(), services, sweeps, idle, since }
     }
 
     /// All connections.
