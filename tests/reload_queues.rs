@@ -33,7 +33,7 @@ fn queue(address: std::net::SocketAddr, origin: &Origin, count: usize) -> Vec<Co
 }
 
 fn one_at_a_time(origin: &Origin) -> String {
-    format!("{}, limits: (max_connections: 1)", connectors(std::slice::from_ref(&origin.target())))
+    format!("{}, limits: (max_connections: 1)", connectors(std::slice::from_ref(origin.target())))
 }
 
 #[test]
