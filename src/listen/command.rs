@@ -30,11 +30,11 @@ pub(super) enum Command {
     Serve(Arrival),
     /// The service has room for connections again.
     Freed { service: usize },
+    /// Accept from every listener that is held, and look at once at what is queued.
+    Accept,
     /// Accept no more. What is queued is accepted first, so that no connection waits for a worker that was woken for
-    /// it and left. The sockets of `unwanted` are let go of.
+    /// it and left. The sockets of `unwanted` are let go of then.
     StopAccepting { unwanted: Arc<[ListenerId]>, sweep: Sweep },
-    /// Accept again from every listener that is still held.
-    ResumeAccepting,
     /// Give all listeners up; what is queued is accepted first.
     CloseListeners { sweep: Sweep },
     /// Tell connections to leave, or no longer.

@@ -5,10 +5,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_lite::Stream as _;
-use smol::channel::{Receiver, Sender};
+use smol::channel::Sender;
 
 use super::ListenerSpec;
 use super::command::{Command, Door};
@@ -30,10 +32,15 @@ pub struct Fleet {
     /// The service of each listener, by its place in `services`.
     feeds: HashMap<ListenerId, usize>,
     load: Arc<Load>,
-    idle: Pin<Box<Receiver<()>>>,
+    idle: Pin<Box<smol::channel::Receiver<()>>>,
     mailboxes: Arc<[Sender<Command>]>,
     threads: Vec<Thread>,
+    /// Ends when the last worker has ended.
+    reports: Option<Receiver<io::Result<()>>>,
 }
+
+/// How long a worker may take to get ready, or to end. Both take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Fleet {
     /// A fleet of `size` workers that is to serve `services` on `listeners`.
@@ -44,46 +51,70 @@ impl Fleet {
             .filter_map(|listener| Some((listener.id.clone(), place(&listener.service)?)))
             .collect();
         let (news, idle) = smol::channel::bounded(1);
-        let limits = services.iter().map(|service| service.limits.max_connections);
+        let limits =
+            services.iter().map(|service| (Arc::clone(&service.name), service.limits.max_connections));
         let load = Arc::new(Load::new(size.get(), limits, news));
         let idle = Box::pin(idle);
-        Self { size, services, feeds, load, idle, mailboxes: Arc::new([]), threads: Vec::new() }
+        Self {
+            size,
+            services,
+            feeds,
+            load,
+            idle,
+            mailboxes: Arc::new([]),
+            threads: Vec::new(),
+            reports: None,
+        }
     }
 
     /// Starts the workers, which accept from all of `listeners` at once.
     ///
+    /// Nothing is accepted before every worker has found that it can watch every listener. Waits for that, which takes
+    /// milliseconds.
+    ///
     /// # Errors
     ///
-    /// What starting a thread or watching a socket failed with, or a listener that feeds no service. Workers that
-    /// were started are stopped.
+    /// What starting a thread or watching a socket failed with, or a listener that feeds no service. No worker runs
+    /// then, and none has accepted anything.
     pub fn start(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
         let doors = self.doors(listeners)?;
         let (mailboxes, commands): (Vec<_>, Vec<_>) =
             (0..self.size.get()).map(|_| smol::channel::unbounded()).unzip();
         self.mailboxes = mailboxes.into();
-        for (number, commands) in commands.into_iter().enumerate() {
-            let outset = Outset {
-                number,
-                services: self.services.clone(),
-                doors: doors.clone(),
-                load: Arc::clone(&self.load),
-                commands,
-                mailboxes: Arc::clone(&self.mailboxes),
-            };
-            match runtime::spawn(&format!("river-worker-{number}"), move |handle| worker::run(handle, outset))
-            {
-                Ok(thread) => self.threads.push(thread),
-                Err(error) => {
-                    self.stop();
-                    return Err(error);
-                }
-            }
+        let (ready, reports) = sync_channel(self.size.get());
+        let started = commands
+            .into_iter()
+            .enumerate()
+            .try_for_each(|(number, commands)| {
+                let outset = Outset {
+                    number,
+                    services: self.services.clone(),
+                    doors: doors.clone(),
+                    load: Arc::clone(&self.load),
+                    commands,
+                    mailboxes: Arc::clone(&self.mailboxes),
+                    ready: ready.clone(),
+                };
+                let name = format!("river-worker-{number}");
+                self.threads.push(runtime::spawn(&name, move |handle| worker::run(handle, outset))?);
+                Ok(())
+            })
+            .and_then(|()| (0..self.size.get()).try_for_each(|_| report(&reports)));
+        drop(ready);
+        self.reports = Some(reports);
+        if started.is_ok() {
+            self.resume_accepting();
+        } else {
+            self.stop();
         }
-        Ok(())
+        started
     }
 
     /// Stops accepting; what is queued at that moment is accepted first. The sockets are kept, but those of `unwanted`.
     pub fn stop_accepting(&self, unwanted: &[ListenerId]) {
+        for id in unwanted {
+            tracing::info!(target: "river::listen", %id, "giving up a listener that the successor does not have");
+        }
         let unwanted: Arc<[_]> = unwanted.into();
         self.tell(|| Command::StopAccepting {
             unwanted: Arc::clone(&unwanted),
@@ -91,9 +122,9 @@ impl Fleet {
         });
     }
 
-    /// Accepts again from the listeners that are kept.
+    /// Accepts from the listeners that are held, and looks at once at what is queued on them.
     pub fn resume_accepting(&self) {
-        self.tell(|| Command::ResumeAccepting);
+        self.tell(|| Command::Accept);
     }
 
     /// Gives up all listeners that are still held: accepts what is queued, then lets go of the sockets.
@@ -129,10 +160,25 @@ impl Fleet {
         connections
     }
 
-    /// Ends the workers and waits for them. Connections that are left are closed.
+    /// Ends the workers and waits for them, though not for one that does not end within a second. Connections that are
+    /// left are closed.
     pub fn stop(&mut self) {
         self.tell(|| Command::Stop);
+        let reports = self.reports.take();
+        let ended = reports.is_none_or(|reports| {
+            loop {
+                match reports.recv_timeout(PATIENCE) {
+                    // Of a worker that was started just now.
+                    Ok(_) => {}
+                    Err(error) => break error == RecvTimeoutError::Disconnected,
+                }
+            }
+        });
         for thread in self.threads.drain(..) {
+            if !ended && !thread.is_finished() {
+                tracing::error!(target: "river::listen", thread = thread.name(), "a worker does not end");
+                continue;
+            }
             if let Err(panicked) = thread.join() {
                 tracing::error!(target: "river::listen", %panicked, "a worker had panicked");
             }
@@ -163,6 +209,14 @@ impl Fleet {
             // A worker that is gone has nothing left to do.
             let _ = mailbox.try_send(command());
         }
+    }
+}
+
+/// Waits for one worker to be ready.
+fn report(reports: &Receiver<io::Result<()>>) -> io::Result<()> {
+    match reports.recv_timeout(PATIENCE * 5) {
+        Ok(report) => report,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "a worker did not get ready")),
     }
 }
 

@@ -2,7 +2,8 @@
 //! never by a request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use smol::channel::Sender;
 
@@ -11,14 +12,34 @@ use super::command::Command;
 /// The counts that all workers share.
 #[derive(Debug)]
 pub(super) struct Load {
-    /// Connections of each worker.
-    workers: Vec<AtomicUsize>,
-    /// Connections of each service and the most it may have.
-    services: Vec<(AtomicUsize, usize)>,
+    workers: Vec<Counts>,
+    services: Vec<Room>,
     /// Workers that have yet to accept what is queued on listeners they give up.
     sweeps: AtomicUsize,
     /// Told whenever the last sweep or a worker's last connection has ended.
     idle: Sender<()>,
+    since: Instant,
+}
+
+/// The connections of one service.
+#[derive(Debug)]
+struct Room {
+    connections: AtomicUsize,
+    /// The most it may have.
+    limit: usize,
+    name: Arc<str>,
+    /// When it was last said that it is full, in seconds of `Load::since`, and one more; 0 is never.
+    said_full: AtomicU64,
+}
+
+/// What is counted of one worker.
+#[derive(Debug)]
+struct Counts {
+    connections: AtomicUsize,
+    /// It has ended and takes no more.
+    dead: AtomicBool,
+    /// For each service, that the worker's mailbox already holds the news of room. There is one such message at most.
+    told: Vec<AtomicBool>,
 }
 
 /// A connection's place in the counts; given back when it is dropped.
@@ -37,23 +58,38 @@ pub(super) struct Sweep {
     load: Arc<Load>,
 }
 
+/// How many seconds pass before it is said again that a service is full.
+const SAID_AGAIN: u64 = 10;
+
 /// A worker passes a connection on if another has so many fewer. One would send every other connection across.
 const SLACK: usize = 2;
 
 impl Load {
-    /// `limits` holds the most connections of each service.
-    pub(super) fn new(workers: usize, limits: impl Iterator<Item = usize>, idle: Sender<()>) -> Self {
-        Self {
-            workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-            services: limits.map(|limit| (AtomicUsize::new(0), limit)).collect(),
-            sweeps: AtomicUsize::new(0),
-            idle,
-        }
+    /// `limits` holds each service's name and the most connections that it may have.
+    pub(super) fn new(
+        workers: usize,
+        limits: impl Iterator<Item = (Arc<str>, usize)>,
+        idle: Sender<()>,
+    ) -> Self {
+        let room = |(name, limit)| Room {
+            connections: AtomicUsize::new(0),
+            limit,
+            name,
+            said_full: AtomicU64::new(0),
+        };
+        let services: Vec<_> = limits.map(room).collect();
+        let worker = |_| Counts {
+            connections: AtomicUsize::new(0),
+            dead: AtomicBool::new(false),
+            told: services.iter().map(|_| AtomicBool::new(false)).collect(),
+        };
+        let (sweeps, since) = (AtomicUsize::new(0), Instant::now());
+        Self { workers: (0..workers).map(worker).collect(), services, sweeps, idle, since }
     }
 
     /// All connections.
     pub(super) fn connections(&self) -> usize {
-        self.workers.iter().map(|count| count.load(Ordering::SeqCst)).sum()
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
     }
 
     /// There is no connection, and none will come out of a queue that is being given up.
@@ -70,13 +106,16 @@ impl Load {
 
     /// The service may have another connection.
     pub(super) fn has_room(&self, service: usize) -> bool {
-        self.services.get(service).is_some_and(|(count, limit)| count.load(Ordering::SeqCst) < *limit)
+        self.services.get(service).is_some_and(|room| room.connections.load(Ordering::SeqCst) < room.limit)
     }
 
     /// The worker that is to serve a connection which `accepted_by` has accepted.
     pub(super) fn choose(&self, accepted_by: usize) -> usize {
-        let count = |worker: usize| {
-            self.workers.get(worker).map_or(usize::MAX, |count| count.load(Ordering::Relaxed))
+        let count = |worker: usize| match self.workers.get(worker) {
+            Some(counts) if !counts.dead.load(Ordering::Relaxed) => {
+                counts.connections.load(Ordering::Relaxed)
+            }
+            _ => usize::MAX,
         };
         let fewest = (0..self.workers.len()).min_by_key(|&worker| count(worker)).unwrap_or(accepted_by);
         if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
@@ -88,22 +127,40 @@ impl Load {
         service: usize,
         mailboxes: &Arc<[Sender<Command>]>,
     ) -> Option<Place> {
-        let (count, limit) = self.services.get(service)?;
-        let another = |count: usize| (count < *limit).then_some(count + 1);
-        count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
+        let room = self.services.get(service)?;
+        let another = |count: usize| (count < room.limit).then_some(count + 1);
+        if room.connections.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).is_err() {
+            self.say_full(room);
+            return None;
+        }
         Some(self.counted(service, mailboxes))
     }
 
-    /// Counts a connection to a service in, although that may exceed its limit.
-    pub(super) fn enter_anyway(
-        self: &Arc<Self>,
-        service: usize,
-        mailboxes: &Arc<[Sender<Command>]>,
-    ) -> Place {
-        if let Some((count, _)) = self.services.get(service) {
-            count.fetch_add(1, Ordering::SeqCst);
+    /// The worker has ended: nothing is given to it any more.
+    pub(super) fn bury(&self, worker: usize) {
+        if let Some(counts) = self.workers.get(worker) {
+            counts.dead.store(true, Ordering::Relaxed);
         }
-        self.counted(service, mailboxes)
+    }
+
+    /// The worker has heard that the service has room. What is freed from now on is news again.
+    pub(super) fn hear_freed(&self, worker: usize, service: usize) {
+        if let Some(told) = self.workers.get(worker).and_then(|counts| counts.told.get(service)) {
+            told.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Says that a service is full, but not over and over.
+    fn say_full(&self, room: &Room) {
+        let now = self.since.elapsed().as_secs() + 1;
+        let said = room.said_full.load(Ordering::Relaxed);
+        let due = said == 0 || now >= said + SAID_AGAIN;
+        if due && room.said_full.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(
+                target: "river::listen", service = &*room.name, limit = room.limit,
+                "the service has all the connections that limits.max_connections allows; more wait in its listeners' queues"
+            );
+        }
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
@@ -117,33 +174,40 @@ impl Place {
         self.service
     }
 
-    /// Counts the connection to the worker that is to serve it. Done once.
+    /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
-        debug_assert!(self.worker.is_none());
-        if let Some(count) = self.load.workers.get(worker) {
-            count.fetch_add(1, Ordering::SeqCst);
+        self.leave_worker();
+        if let Some(counts) = self.load.workers.get(worker) {
+            counts.connections.fetch_add(1, Ordering::SeqCst);
             self.worker = Some(worker);
+        }
+    }
+
+    fn leave_worker(&mut self) {
+        if let Some(counts) = self.worker.take().and_then(|worker| self.load.workers.get(worker))
+            && counts.connections.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            // A full channel already holds the same news.
+            let _ = self.load.idle.try_send(());
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some((count, limit)) = self.load.services.get(self.service)
-            && count.fetch_sub(1, Ordering::SeqCst) >= *limit
+        if let Some(room) = self.load.services.get(self.service)
+            && room.connections.fetch_sub(1, Ordering::SeqCst) >= room.limit
         {
             // The service was full, so its accept loops wait to be told that it no longer is.
-            for mailbox in &*self.mailboxes {
-                // A worker that is gone accepts nothing.
-                let _ = mailbox.try_send(Command::Freed { service: self.service });
+            for (mailbox, counts) in self.mailboxes.iter().zip(&self.load.workers) {
+                let told = counts.told.get(self.service).is_none_or(|told| told.swap(true, Ordering::SeqCst));
+                if !told {
+                    // A worker that is gone accepts nothing.
+                    let _ = mailbox.try_send(Command::Freed { service: self.service });
+                }
             }
         }
-        if let Some(count) = self.worker.and_then(|worker| self.load.workers.get(worker))
-            && count.fetch_sub(1, Ordering::SeqCst) == 1
-        {
-            // A full channel already holds the same news.
-            let _ = self.load.idle.try_send(());
-        }
+        self.leave_worker();
     }
 }
 
@@ -163,7 +227,7 @@ mod tests {
     #[test]
     fn connections_spread_over_workers_whoever_accepts() {
         let (idle, _news) = smol::channel::bounded(1);
-        let load = Arc::new(Load::new(4, [1000].into_iter(), idle));
+        let load = Arc::new(Load::new(4, [("a".into(), 1000)].into_iter(), idle));
         let mailboxes: Arc<[_]> = Arc::new([]);
         let enter = || {
             let mut place = load.enter(0, &mailboxes).unwrap();
@@ -171,8 +235,8 @@ mod tests {
             place
         };
         let places: Vec<_> = (0..400).map(|_| enter()).collect();
-        for count in &load.workers {
-            let count = count.load(Ordering::Relaxed);
+        for counts in &load.workers {
+            let count = counts.connections.load(Ordering::Relaxed);
             assert!((98..=104).contains(&count), "{load:?}");
         }
         drop(places);
@@ -182,18 +246,21 @@ mod tests {
     #[test]
     fn a_full_service_says_so_and_tells_when_it_is_not() {
         let (idle, news) = smol::channel::bounded(1);
-        let load = Arc::new(Load::new(1, [2].into_iter(), idle));
+        let load = Arc::new(Load::new(1, [("a".into(), 2)].into_iter(), idle));
         let (mailbox, commands) = smol::channel::unbounded();
         let mailboxes: Arc<[_]> = Arc::new([mailbox]);
         let [mut first, mut second] = [(); 2].map(|()| load.enter(0, &mailboxes).unwrap());
         first.assign(0);
         second.assign(0);
         assert!(!load.has_room(0) && load.enter(0, &mailboxes).is_none());
-        let beyond = load.enter_anyway(0, &mailboxes);
-        drop(beyond);
-        assert!(matches!(commands.try_recv(), Ok(Command::Freed { service: 0 })));
-        assert!(!load.has_room(0));
         drop(first);
+        assert!(matches!(commands.try_recv(), Ok(Command::Freed { service: 0 })));
+        let again = load.enter(0, &mailboxes).unwrap();
+        drop(again);
+        // It is told once until it is heard.
+        assert!(commands.try_recv().is_err());
+        load.hear_freed(0, 0);
+        drop(load.enter(0, &mailboxes).unwrap());
         assert!(matches!(commands.try_recv(), Ok(Command::Freed { service: 0 })));
         assert!(load.has_room(0) && news.try_recv().is_err());
         drop(second);

@@ -5,6 +5,7 @@
 
 mod accept;
 mod command;
+mod entrance;
 mod fleet;
 mod load;
 mod settings;

@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use slab::Slab;
 use smol::channel::{Receiver, Sender};
 
-use super::accept::{accept, sweep};
 use super::command::{Arrival, Command, Door};
+use super::entrance::Entrance;
 use super::load::{Load, Place};
 use crate::proxy::{self, Service, ServiceContext};
-use crate::runtime::{Acceptor, Handle, Task};
+use crate::runtime::{Handle, Task};
+use crate::system;
 
 /// What the fleet gives a worker to begin with.
 pub(super) struct Outset {
@@ -26,6 +28,8 @@ pub(super) struct Outset {
     pub(super) commands: Receiver<Command>,
     /// Every worker's mailbox, by its number.
     pub(super) mailboxes: Arc<[Sender<Command>]>,
+    /// Told once whether every listener can be watched; dropped when the worker ends.
+    pub(super) ready: SyncSender<io::Result<()>>,
 }
 
 /// A worker, as its own tasks see it.
@@ -44,17 +48,11 @@ pub(super) struct Worker {
 /// Nothing is ever sent; the sender's end is the announcement.
 type Announcement = (Sender<()>, Receiver<()>);
 
-/// A listener and, while it is accepted from, its accept loop.
-struct Accepting {
-    door: Door,
-    /// Made when it is first accepted from. A socket can be watched once only.
-    acceptor: Option<Rc<Acceptor>>,
-    task: Option<Task<()>>,
-}
-
 /// Runs a worker until it is told to stop. Its connections end with it.
+///
+/// It begins by watching every listener, says whether it can, and accepts from them when it is told to.
 pub(super) async fn run(handle: Handle, outset: Outset) {
-    let Outset { number, services, doors, load, commands, mailboxes } = outset;
+    let Outset { number, services, doors, load, commands, mailboxes, ready } = outset;
     let draining = Rc::new(Cell::new(false));
     let services = services
         .into_iter()
@@ -62,43 +60,74 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
         .collect();
     let (connections, freed) = (RefCell::default(), RefCell::default());
     let worker = Rc::new(Worker { handle, load, number, mailboxes, services, draining, connections, freed });
-    let mut doors: Vec<_> =
-        doors.into_iter().map(|door| Accepting { door, acceptor: None, task: None }).collect();
-    worker.open(&mut doors);
-    // The fleet holds every sender, so an error means that it is gone.
-    while let Ok(command) = commands.recv().await {
-        match command {
-            Command::Serve(Arrival { fd, peer, place }) => worker.serve(fd, peer, place),
-            Command::Freed { service } => worker.announce_room(service),
-            Command::StopAccepting { unwanted, sweep } => {
-                worker.shut(&mut doors);
-                doors.retain(|door| !unwanted.contains(&door.door.id));
-                drop(sweep);
-            }
-            Command::ResumeAccepting => worker.open(&mut doors),
-            Command::CloseListeners { sweep } => {
-                worker.shut(&mut doors);
-                doors.clear();
-                drop(sweep);
-            }
-            Command::Drain(draining) => worker.drain(draining),
-            Command::CloseConnections => worker.connections.borrow_mut().clear(),
-            Command::Stop => break,
-        }
+    let watched: io::Result<Vec<_>> = doors.into_iter().map(|door| Entrance::watch(&worker, door)).collect();
+    let (entrances, outcome) = match watched {
+        Ok(entrances) => (entrances, Ok(())),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    let failed = outcome.is_err();
+    // A fleet that waits no longer has given up.
+    let _ = ready.send(outcome);
+    if !failed {
+        let unexpected = Unexpected { worker: &worker };
+        worker.obey(entrances, &commands).await;
+        std::mem::forget(unexpected);
     }
-    drop(doors);
     worker.connections.borrow_mut().clear();
 }
 
+/// An end of the worker that nobody asked for; what is to be done then is done when it is dropped.
+struct Unexpected<'a> {
+    worker: &'a Worker,
+}
+
+impl Drop for Unexpected<'_> {
+    fn drop(&mut self) {
+        self.worker.load.bury(self.worker.number);
+        tracing::error!(
+            target: "river::listen", worker = self.worker.number,
+            "a worker ended by a mistake in River; its connections are lost, and this instance drains and ends"
+        );
+        if let Err(error) = system::ask_to_end() {
+            tracing::error!(target: "river::listen", %error, "cannot ask the process to end");
+        }
+    }
+}
+
 impl Worker {
+    /// Does what it is told until it is told to end.
+    async fn obey(self: &Rc<Self>, mut entrances: Vec<Entrance>, commands: &Receiver<Command>) {
+        // The fleet holds every sender, so an error means that it is gone.
+        while let Ok(command) = commands.recv().await {
+            match command {
+                Command::Serve(Arrival { fd, peer, place }) => self.serve(fd, peer, place),
+                Command::Freed { service } => self.announce_room(service),
+                Command::Accept => entrances.iter_mut().for_each(|entrance| entrance.open(self)),
+                Command::StopAccepting { unwanted, sweep } => {
+                    let sweep = Rc::new(sweep);
+                    // Those first for which there is nobody else.
+                    let (given_up, kept): (Vec<_>, Vec<_>) =
+                        entrances.into_iter().partition(|entrance| unwanted.contains(&entrance.door.id));
+                    entrances = kept;
+                    for entrance in given_up {
+                        entrance.give_up_for_good(self, &sweep).await;
+                    }
+                    entrances.iter_mut().for_each(|entrance| entrance.stop(self, &sweep));
+                }
+                Command::CloseListeners { sweep } => {
+                    let sweep = Rc::new(sweep);
+                    entrances.drain(..).for_each(|entrance| entrance.give_up(self, &sweep));
+                }
+                Command::Drain(draining) => self.drain(draining),
+                Command::CloseConnections => self.connections.borrow_mut().clear(),
+                Command::Stop => break,
+            }
+        }
+    }
+
     /// A place for another connection to a service, if it may have one.
     pub(super) fn take_place(&self, service: usize) -> Option<Place> {
         self.load.enter(service, &self.mailboxes)
-    }
-
-    /// A place for another connection to a service, whatever its limit.
-    pub(super) fn make_place(&self, service: usize) -> Place {
-        self.load.enter_anyway(service, &self.mailboxes)
     }
 
     /// Serves a connection here or has the worker do it that has the fewest.
@@ -108,8 +137,16 @@ impl Worker {
         if chosen != self.number
             && let Some(mailbox) = self.mailboxes.get(chosen)
         {
-            // It fails only while the process ends, which ends the connection too.
-            let _ = mailbox.try_send(Command::Serve(Arrival { fd, peer, place }));
+            match mailbox.try_send(Command::Serve(Arrival { fd, peer, place })) {
+                Ok(()) => {}
+                // That worker has ended. Its connections are not its heirs' only if nobody takes them.
+                Err(error) => {
+                    if let Command::Serve(Arrival { fd, peer, mut place }) = error.into_inner() {
+                        place.assign(self.number);
+                        self.serve(fd, peer, place);
+                    }
+                }
+            }
             return;
         }
         self.serve(fd, peer, place);
@@ -137,6 +174,7 @@ impl Worker {
     }
 
     fn announce_room(&self, service: usize) {
+        self.load.hear_freed(self.number, service);
         self.freed.borrow_mut().remove(&service);
     }
 
@@ -157,40 +195,6 @@ impl Worker {
             let _registration = registration;
             proxy::serve(context, stream, peer.map(|peer| peer.ip())).await;
         }));
-    }
-
-    /// Begins to accept from what is not accepted from yet.
-    fn open(self: &Rc<Self>, doors: &mut [Accepting]) {
-        for accepting in doors.iter_mut().filter(|accepting| accepting.task.is_none()) {
-            let door = &accepting.door;
-            match self.watch(door, accepting.acceptor.take()) {
-                Ok(acceptor) => {
-                    let acceptor = accepting.acceptor.insert(acceptor);
-                    let task = accept(Rc::clone(self), door.clone(), Rc::clone(acceptor));
-                    accepting.task = Some(self.handle.spawn(task));
-                }
-                Err(error) => {
-                    tracing::error!(target: "river::listen", listener = %door.id, %error, "cannot accept from a listener");
-                }
-            }
-        }
-    }
-
-    fn watch(&self, door: &Door, acceptor: Option<Rc<Acceptor>>) -> io::Result<Rc<Acceptor>> {
-        match acceptor {
-            None => self.handle.acceptor(Arc::clone(&door.fd)).map(Rc::new),
-            Some(paused) => paused.resume().map(|()| paused),
-        }
-    }
-
-    /// Ends accept loops and accepts what is queued then.
-    fn shut(self: &Rc<Self>, doors: &mut [Accepting]) {
-        for accepting in doors {
-            if let (Some(task), Some(acceptor)) = (accepting.task.take(), &accepting.acceptor) {
-                drop(task);
-                sweep(self, &accepting.door, acceptor);
-            }
-        }
     }
 }
 

@@ -161,6 +161,16 @@ impl Acceptor {
         Ok(())
     }
 
+    /// Makes the accept queue as short as it can be, for everyone who shares the socket. For one that is about to be
+    /// closed: a client whose handshake is not completed is refused when it tries again, one in the queue is reset.
+    ///
+    /// # Errors
+    ///
+    /// What `listen(2)` reports; nothing is known to make it fail.
+    pub fn narrow(&self) -> io::Result<()> {
+        Ok(rustix::net::listen(&self.fd, 0)?)
+    }
+
     /// Whether it is paused.
     pub fn is_paused(&self) -> bool {
         self.paused.get()
