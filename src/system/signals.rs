@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_lite::{Stream, StreamExt};
+use nix::sys::signal::{SigSet, Signal as Number};
 
 /// What an operator asks of the process by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +23,25 @@ pub enum Signal {
 /// The process's signals, in the order in which they came.
 ///
 /// Installing replaces whatever disposition was inherited: a shell that starts a program in the background makes it
-/// ignore SIGINT and SIGQUIT, and River obeys them all the same. SIGPIPE is ignored by the standard library's start
-/// code before `main`; a write to a closed socket is an error, never a signal.
+/// ignore SIGINT and SIGQUIT, and River obeys them all the same. A mask is inherited as well, over `exec` too: whoever
+/// starts River from a thread that takes its signals by signalfd(2) or sigwait(3) leaves them blocked. SIGPIPE is
+/// ignored by the standard library's start code before `main`; a write to a closed socket is an error, never a signal.
 #[derive(Debug)]
 pub struct Signals(async_signal::Signals);
 
 impl Signals {
-    /// Installs the handlers. Signals that come from now on are queued.
+    /// Installs the handlers, and unblocks the signals in this thread and those that it starts. Signals that come
+    /// from now on are queued; so are those that were pending.
     ///
     /// # Errors
     /// When the kernel gives no socket pair or no handler.
     pub fn install() -> io::Result<Self> {
         use async_signal::Signal as Raw;
-        async_signal::Signals::new([Raw::Term, Raw::Int, Raw::Quit, Raw::Hup]).map(Self)
+        let signals = async_signal::Signals::new([Raw::Term, Raw::Int, Raw::Quit, Raw::Hup])?;
+        // Not before the handlers are there: what is pending would kill.
+        let taken = [Number::SIGTERM, Number::SIGINT, Number::SIGQUIT, Number::SIGHUP];
+        taken.into_iter().collect::<SigSet>().thread_unblock()?;
+        Ok(Self(signals))
     }
 
     /// The next signal. Dropping the future loses none.
