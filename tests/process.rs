@@ -4,7 +4,9 @@
 
 mod support;
 
-use std::thread;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use support::*;
@@ -34,4 +36,93 @@ fn signals_that_were_blocked_when_it_was_started_are_taken() {
     river.wait_serving();
     river.signal(Signal::INT);
     assert!(river.wait_exit(SOON).success());
+}
+
+/// The median of how long seven runs take; one alone may have to wait for a busy machine.
+fn median(mut run: impl FnMut() -> Duration) -> Duration {
+    let mut times: Vec<Duration> = (0..7).map(|_| run()).collect();
+    times.sort();
+    times[3]
+}
+
+#[test]
+fn an_unread_standard_error_does_not_delay_the_end_of_an_instance_that_serves() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let took = median(|| {
+            let (river, _unread) = River::with_config(Config::respond("here")).start_unread();
+            until("the pidfile is there", PATIENCE, || river.dir().pid() == Some(river.pid()));
+            let begin = Instant::now();
+            river.signal(signal);
+            assert!(river.wait_exit(SOON).success());
+            begin.elapsed()
+        });
+        assert!(took < Duration::from_millis(100), "{signal:?} took {took:?}");
+    }
+}
+
+#[test]
+fn an_unread_standard_error_does_not_keep_a_process_with_last_words_alive() {
+    let old = River::with_config(Config::respond("here")).serve();
+    let first = old.successor().start();
+    first.wait_state("AwaitingHandoff");
+    // In the order: refused since one waits already; another is in service; an unknown flag; no configuration.
+    let ends: [(River, i32); 4] = [
+        (old.successor(), 75),
+        (River::in_dir(old.dir().clone()), 69),
+        (old.successor().arg("--no-such-flag"), 64),
+        (River::with_config("(services: {})"), 78),
+    ];
+    for (river, code) in ends {
+        let took = median(|| {
+            let begin = Instant::now();
+            let (refused, _unread) = river.clone().start_unread();
+            assert_eq!(refused.wait_exit(PATIENCE).code(), Some(code));
+            begin.elapsed()
+        });
+        assert!(took < Duration::from_millis(200), "{code}: it took {took:?} from start to end");
+    }
+}
+
+#[test]
+fn last_words_that_are_read_a_little_late_are_whole() {
+    let last_words = || {
+        let (river, mut unread) = River::with_config("(services: {})").arg("--bad").start_unread();
+        let mut said = Vec::new();
+        io::Read::read_to_end(&mut unread, &mut said).unwrap();
+        assert_eq!(river.wait_exit(PATIENCE).code(), Some(64));
+        String::from_utf8(said).unwrap()
+    };
+    // On a busy machine this test may itself be later than the end waits for.
+    let whole = (0..20).any(|_| {
+        let said = last_words();
+        said.ends_with("river: unknown argument \"--bad\" (river --help lists all flags)\n")
+    });
+    assert!(whole);
+}
+
+#[test]
+fn a_panic_does_not_block_where_standard_error_is_not_read() {
+    let (unread, stderr) = support::proc::full_pipe();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", "a_thread_panics_and_the_process_goes_on"]);
+    let child = Process::start_unheard("panics", &mut command, stderr.into());
+    assert!(child.wait_exit(PATIENCE).success());
+    drop(unread);
+
+    // Where it is read, the log has what was said and where.
+    let child = Process::start("panics", &mut command);
+    let said = |lines: &[support::log::Line]| {
+        lines.iter().find(|line| line.text.contains("panicked: on purpose")).cloned()
+    };
+    let line = child.log().wait_for("the panic", PATIENCE, said).text;
+    assert!(line.contains("ERROR") && line.contains("tests/process.rs:"), "{line}");
+    assert!(child.wait_exit(PATIENCE).success());
+}
+
+#[test]
+#[ignore = "started by a_panic_does_not_block_where_standard_error_is_not_read"]
+fn a_thread_panics_and_the_process_goes_on() {
+    let log = ::river::observe::start().unwrap();
+    assert!(thread::spawn(|| panic!("on purpose")).join().is_err());
+    log.end("");
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::log::{Line, Listening, entered, field, listening};
-use super::proc::{Process, Signal};
+use super::proc::{Process, Signal, full_pipe};
 use super::wait::PATIENCE;
 
 /// A directory that successive instances share; removed with the last of them.
@@ -145,6 +146,17 @@ impl River {
 
     /// Starts it, and waits for nothing.
     pub fn start(self) -> Running {
+        Running { process: Process::start(&self.name, &mut self.command()), dir: self.dir }
+    }
+
+    /// Starts it with a pipe for its standard error that is full, and stays so as long as the reader is kept.
+    pub fn start_unread(self) -> (Running, PipeReader) {
+        let (reader, writer) = full_pipe();
+        let process = Process::start_unheard(&self.name, &mut self.command(), writer.into());
+        (Running { process, dir: self.dir }, reader)
+    }
+
+    fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_river");
         let mut command = match &self.prelude {
             None => Command::new(program),
@@ -162,7 +174,7 @@ impl River {
         }
         command.arg("--config").arg(self.dir.config()).args(&self.args).current_dir(&self.working_directory);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
-        Running { process: Process::start(&self.name, &mut command), dir: self.dir }
+        command
     }
 
     /// Starts it and waits until it serves.
