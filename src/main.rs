@@ -14,7 +14,7 @@ use river::observe;
 use river::system::{self, Signals};
 
 fn main() -> ExitCode {
-    // First of all: from here on no signal kills the process, and each is taken when the lifecycle is there to take it.
+    // First of all: from here on no signal kills the process, and each is obeyed by whatever the process does then.
     let signals = Signals::install();
     let log = match observe::start() {
         Ok(log) => log,
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     };
     let ended = signals
         .map_err(|error| Failure::new(Exit::Software, &format!("cannot take signals: {error}")))
-        .and_then(live);
+        .and_then(|signals| smol::block_on(live(signals)));
     // What is queued is written before the last words.
     let Failure { exit, text } = ended.err().unwrap_or(Failure { exit: Exit::Success, text: String::new() });
     log.end(&text);
@@ -33,21 +33,27 @@ fn main() -> ExitCode {
 }
 
 /// Does what the command line asks for.
-fn live(signals: Signals) -> Result<(), Failure> {
+async fn live(mut signals: Signals) -> Result<(), Failure> {
     // Where the working directory is gone, a relative path fails by itself, with its name.
     let directory = std::env::current_dir().unwrap_or_default();
     match cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name), &directory)? {
-        Request::Print(text) => print(&text),
-        Request::Validate { config, overrides } => print(&cli::validate(&config, &overrides)?),
+        Request::Print(text) => signals.or_end(move || print(&text)).await?,
+        Request::Validate { config, overrides } => {
+            signals.or_end(move || cli::validate(&config, &overrides).map(|line| print(&line))).await??;
+        }
         Request::Run { config, upgrade, overrides } => {
-            run(&config, config::load(&config, &overrides)?, upgrade, signals)?;
+            let path = config.clone();
+            match signals.or_end(move || config::load(&path, &overrides)).await {
+                Ok(plan) => run(&config, plan?, upgrade, signals).await?,
+                Err(signal) => tracing::info!("{signal} came before the configuration was read"),
+            }
         }
     }
     Ok(())
 }
 
 /// Runs an instance to its end.
-fn run(config: &Path, plan: Plan, upgrade: bool, signals: Signals) -> Result<(), lifecycle::Cause> {
+async fn run(config: &Path, plan: Plan, upgrade: bool, signals: Signals) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
     let Plan { system, listeners, services } = plan;
     let fleet = Fleet::new(system.workers, services, &listeners);
@@ -61,7 +67,7 @@ fn run(config: &Path, plan: Plan, upgrade: bool, signals: Signals) -> Result<(),
         command: format!("river --config {}", config.display()),
         build: format!("river {}", env!("CARGO_PKG_VERSION")),
     };
-    smol::block_on(lifecycle::run(settings, signals, fleet))
+    lifecycle::run(settings, signals, fleet).await
 }
 
 fn print(text: &str) {

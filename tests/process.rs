@@ -4,12 +4,21 @@
 
 mod support;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use nix::sys::signal::{SigSet, Signal as Number};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use support::*;
+
+/// For `open`: an error instead of waiting for the other end.
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Starts `river` from a thread that has these signals blocked; a child inherits that.
 fn start_blocking(signals: &[Number], river: River) -> Running {
@@ -43,6 +52,105 @@ fn median(mut run: impl FnMut() -> Duration) -> Duration {
     let mut times: Vec<Duration> = (0..7).map(|_| run()).collect();
     times.sort();
     times[3]
+}
+
+/// A configuration whose names nobody ever resolves: the resolver opens the file that `HOSTALIASES` names (hostname(7))
+/// to look for a name without a dot, and here that is a FIFO without a writer. `None` where it does not do so.
+fn unresolvable() -> Option<River> {
+    let dir = Dir::new();
+    let river = unresolved(&dir);
+    let probe = river.clone().arg("--validate-configs").start();
+    let reads = || OpenOptions::new().write(true).custom_flags(NONBLOCK).open(dir.join("aliases")).is_ok();
+    while !reads() {
+        if !probe.alive() {
+            tools::lacks("a resolver that reads HOSTALIASES");
+            return None;
+        }
+        thread::yield_now();
+    }
+    Some(river)
+}
+
+fn unresolved(dir: &Arc<Dir>) -> River {
+    let fifo = dir.join("aliases");
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+    let servers = "connectors: (servers: [(addr: \"one:80\"), (addr: \"two:80\"), (addr: \"three:80\")])";
+    let config = Config::new().service("web", &["127.0.0.1:0"], servers);
+    River::in_dir(dir.clone()).config(config).env("HOSTALIASES", fifo.to_str().unwrap())
+}
+
+#[test]
+fn names_have_one_deadline_for_all_of_them() {
+    let Some(river) = unresolvable() else { return };
+    let begin = Instant::now();
+    let river = river.arg("--validate-configs").start();
+    assert_eq!(river.wait_exit(PATIENCE).code(), Some(78));
+    let took = begin.elapsed();
+    assert!(took > Duration::from_secs(4), "they were not slow: {took:?}");
+    assert!(took < Duration::from_secs(9), "one after another: {took:?}");
+    for name in ["one", "two", "three"] {
+        let error = format!("cannot resolve \"{name}\": the name was not resolved within 5 seconds");
+        river.wait_for_line(&error, PATIENCE);
+    }
+}
+
+#[test]
+fn signals_are_obeyed_while_names_are_resolved() {
+    let Some(river) = unresolvable() else { return };
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        for (args, code) in [(&["--upgrade"][..], 0), (&[], 0), (&["--validate-configs"], 75)] {
+            let took = median(|| {
+                let river = args.iter().fold(river.clone(), |river, arg| river.arg(arg)).start();
+                // The handlers are there before anything that can last.
+                river.wait_catches(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP], SOON);
+                river.signal(Signal::HUP);
+                river.signal(Signal::QUIT);
+                let begin = Instant::now();
+                river.signal(signal);
+                assert_eq!(river.wait_exit(SOON).code(), Some(code));
+                river.wait_for_line(&format!("{name} came before"), PATIENCE);
+                begin.elapsed()
+            });
+            assert!(took < Duration::from_millis(100), "{name} took {took:?} with {args:?}");
+        }
+    }
+}
+
+#[test]
+fn signals_of_the_first_milliseconds_that_do_not_end_it_are_kept() {
+    for _ in 0..10 {
+        let river = River::with_config(Config::respond("here")).start();
+        river.wait_catches(&[Signal::QUIT, Signal::HUP], PATIENCE);
+        river.signal(Signal::QUIT);
+        river.signal(Signal::HUP);
+        river.wait_for_line("no instance waits", PATIENCE);
+        river.wait_for_line("SIGHUP", PATIENCE);
+        river.wait_serving();
+    }
+}
+
+#[test]
+fn a_configuration_that_is_no_regular_file_is_refused_at_once() {
+    let dir = Dir::new();
+    let fifo = dir.join("fifo");
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+    let socket = dir.join("socket");
+    let _bound = UnixListener::bind(&socket).unwrap();
+    let cases = [
+        (fifo.as_path(), "a pipe (FIFO)"),
+        (socket.as_path(), "a socket"),
+        (dir.path(), "a directory"),
+        (Path::new("/dev/zero"), "a device"),
+    ];
+    for (path, what) in cases {
+        for validate in [false, true] {
+            let river = River::in_dir(dir.clone()).without_config().arg("--config").arg(path);
+            let river = if validate { river.arg("--validate-configs") } else { river }.start();
+            assert_eq!(river.wait_exit(SOON).code(), Some(78), "{what}");
+            let error = format!("{}: this is {what}; a configuration is a regular file", path.display());
+            river.wait_for_line(&error, PATIENCE);
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ use crate::base::Exit;
 use crate::config::Errors;
 use crate::lifecycle::Cause;
 
+use crate::system::Signal;
+
 use super::UsageError;
 
 /// How the process ends, and what it says of it on the standard error stream.
@@ -41,5 +43,12 @@ impl From<Errors> for Failure {
 impl From<Cause> for Failure {
     fn from(cause: Cause) -> Self {
         Self::new(cause.exit, &cause.why)
+    }
+}
+
+impl From<Signal> for Failure {
+    /// A check that a signal ended has found nothing: its exit code says neither that all is well nor that it is not.
+    fn from(signal: Signal) -> Self {
+        Self::new(Exit::TryAgain, &format!("{signal} came before this was done"))
     }
 }

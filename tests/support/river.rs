@@ -72,6 +72,7 @@ impl Dir {
 #[must_use]
 pub struct River {
     dir: Arc<Dir>,
+    configured: bool,
     args: Vec<OsString>,
     environment: Vec<(String, String)>,
     working_directory: PathBuf,
@@ -91,6 +92,7 @@ impl River {
         Self {
             working_directory: dir.path().to_owned(),
             dir,
+            configured: true,
             args: Vec::new(),
             environment: Vec::new(),
             prelude: None,
@@ -107,6 +109,12 @@ impl River {
     /// With `--upgrade`: it waits for the running instance to hand over.
     pub fn upgrade(self) -> Self {
         self.arg("--upgrade")
+    }
+
+    /// Without `--config`, which it has otherwise.
+    pub fn without_config(mut self) -> Self {
+        self.configured = false;
+        self
     }
 
     /// With one more argument.
@@ -172,7 +180,10 @@ impl River {
                 command.env_remove(key);
             }
         }
-        command.arg("--config").arg(self.dir.config()).args(&self.args).current_dir(&self.working_directory);
+        if self.configured {
+            command.arg("--config").arg(self.dir.config());
+        }
+        command.args(&self.args).current_dir(&self.working_directory);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
