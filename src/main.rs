@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 use river::cli::{self, Exit, Failure, Request};
@@ -35,16 +35,18 @@ fn main() -> ExitCode {
 /// Does what the command line asks for.
 async fn live(mut signals: Signals) -> Result<(), Failure> {
     // Where the working directory is gone, a relative path fails by itself, with its name.
-    let directory = std::env::current_dir().unwrap_or_default();
-    match cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name), &directory)? {
+    let directory = env::current_dir().unwrap_or_default();
+    let mut arguments = env::args_os();
+    let program = arguments.next();
+    match cli::parse(arguments, |name| env::var_os(name), &directory)? {
         Request::Print(text) => signals.or_end(move || print(&text)).await?,
         Request::Validate { config, overrides } => {
             signals.or_end(move || cli::validate(&config, &overrides).map(|line| print(&line))).await??;
         }
         Request::Run { config, upgrade, overrides } => {
-            let path = config.clone();
-            match signals.or_end(move || config::load(&path, &overrides)).await {
-                Ok(plan) => run(&config, plan?, upgrade, signals).await?,
+            let command = cli::command(program, |name| env::var_os(name), &directory, &config, &overrides);
+            match signals.or_end(move || config::load(&config, &overrides)).await {
+                Ok(plan) => run(plan?, upgrade, command, signals).await?,
                 Err(signal) => tracing::info!("{signal} came before the configuration was read"),
             }
         }
@@ -53,7 +55,7 @@ async fn live(mut signals: Signals) -> Result<(), Failure> {
 }
 
 /// Runs an instance to its end.
-async fn run(config: &Path, plan: Plan, upgrade: bool, signals: Signals) -> Result<(), lifecycle::Cause> {
+async fn run(plan: Plan, upgrade: bool, command: String, signals: Signals) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
     let Plan { system, listeners, services } = plan;
     let fleet = Fleet::new(system.workers, services, &listeners);
@@ -64,7 +66,7 @@ async fn run(config: &Path, plan: Plan, upgrade: bool, signals: Signals) -> Resu
         upgrade_socket: system.upgrade_socket,
         handoff: HandoffSettings { ready_timeout: system.handoff.ready_timeout, guard: system.handoff.guard },
         drain_timeout: system.drain_timeout,
-        command: format!("river --config {}", config.display()),
+        command,
         build: format!("river {}", env!("CARGO_PKG_VERSION")),
     };
     lifecycle::run(settings, signals, fleet).await

@@ -11,10 +11,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{env, io, thread};
+use std::{env, fs, io, thread};
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use support::log::Line;
 use support::*;
 
 /// For `open`: an error instead of waiting for the other end.
@@ -154,6 +155,55 @@ fn a_configuration_that_is_no_regular_file_is_refused_at_once() {
 }
 
 #[test]
+fn the_commands_that_are_said_can_be_copied() {
+    let dir = Dir::new();
+    let odd = dir.join("it's odd");
+    fs::create_dir(&odd).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_river"), odd.join("the river")).unwrap();
+    let services = "services: {\"web\": (listeners: [(bind: \"127.0.0.1:0\")], respond: ())}";
+    fs::write(odd.join("$a.ron"), format!("({services})")).unwrap();
+    // Whatever is not in the file is given by a flag or a variable, and all paths are relative.
+    let start = "cd \"it's odd\" && exec env RIVER_UPGRADE=false RIVER_PIDFILE=the.pid './the river' \
+                 --config '$a.ron' --upgrade-socket 'up sock' --workers 1";
+    let shell = |script: &str| {
+        let mut command = Command::new("sh");
+        Process::start("shell", command.arg("-c").arg(script).current_dir(dir.path()))
+    };
+    let says = |process: &Process, before: &str, after: &str| {
+        let find = |lines: &[Line]| {
+            lines
+                .iter()
+                .find_map(|line| Some(line.text.split_once(before)?.1.split_once(after)?.0.to_owned()))
+        };
+        process.log().wait_for(before, PATIENCE, find)
+    };
+    let serves = |process: &Process| {
+        says(process, "to=Serving", "");
+        until("the pidfile names it", PATIENCE, || {
+            fs::read_to_string(odd.join("the.pid")).is_ok_and(|pid| pid.trim() == process.pid().to_string())
+        });
+    };
+    let old = shell(start);
+    serves(&old);
+    old.signal(Signal::QUIT);
+    let upgrade = says(&old, "to start one: ", "; then: ");
+
+    // As in a shell in which the variable is still set.
+    let new = shell(&format!("export RIVER_UPGRADE=true; exec env {upgrade}"));
+    says(&new, "to=AwaitingHandoff", "");
+    let cold = upgrade.trim_end_matches(" --upgrade");
+    let third = shell(&format!("export RIVER_UPGRADE=true; exec env {cold}"));
+    assert_eq!(third.wait_exit(PATIENCE).code(), Some(69), "it starts cold");
+    old.signal(Signal::QUIT);
+    serves(&new);
+    assert!(old.wait_exit(PATIENCE).success());
+    // The one worker of `--workers` is there, too.
+    let threads = fs::read_dir(format!("/proc/{}/task", new.pid())).unwrap();
+    let names = threads.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+    assert_eq!(names.filter(|name| name.contains("worker")).count(), 1);
+}
+
+#[test]
 fn an_unread_standard_error_does_not_delay_the_end_of_an_instance_that_serves() {
     for signal in [Signal::TERM, Signal::INT] {
         let took = median(|| {
@@ -219,9 +269,7 @@ fn a_panic_does_not_block_where_standard_error_is_not_read() {
 
     // Where it is read, the log has what was said and where.
     let child = Process::start("panics", &mut command);
-    let said = |lines: &[support::log::Line]| {
-        lines.iter().find(|line| line.text.contains("panicked: on purpose")).cloned()
-    };
+    let said = |lines: &[Line]| lines.iter().find(|line| line.text.contains("panicked: on purpose")).cloned();
     let line = child.log().wait_for("the panic", PATIENCE, said).text;
     assert!(line.contains("ERROR") && line.contains("tests/process.rs:"), "{line}");
     assert!(child.wait_exit(PATIENCE).success());
