@@ -134,11 +134,12 @@ impl Downstream {
         context.is_draining() && self.unread.is_empty() && self.stream.is_quiet()
     }
 
-    /// The client may be sending another request while it is told that the connection ends. Closing at once would reset
-    /// the connection then, and might take the response with it. `expects_to_stay` is whether its last request left the
-    /// connection open; a client that does not pipeline sends nothing before it has read that it is not.
+    /// The client has sent more than what was answered, or may be sending it while it is told that the connection ends.
+    /// Closing at once would reset the connection then, and might take the response with it. `expects_to_stay` is whether
+    /// its last request left the connection open; a client that does not pipeline sends nothing before it has read that
+    /// it is not.
     pub(super) fn may_send_more(&self, expects_to_stay: bool) -> bool {
-        !self.unread.is_empty() || (expects_to_stay && self.pipelines)
+        !self.unread.is_empty() || !self.stream.is_quiet() || (expects_to_stay && self.pipelines)
     }
 
     /// Closes the connection after a response that the client may still be reading.
