@@ -134,6 +134,8 @@ pub(super) async fn run(
         scratch.to_upstream.clear();
         let ends = tunnel::Ends {
             server: &server.stream,
+            name: upstreams.name(&server),
+            line: &scratch.line,
             received,
             to_upstream: &mut scratch.to_upstream,
             to_downstream: out,

@@ -192,6 +192,14 @@ impl Stream {
         self.link.source.closed.get()
     }
 
+    /// Why the socket has failed, if it has and nobody has been told yet, neither here nor by a read or write.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match rustix::net::sockopt::socket_error(&self.fd) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) | Err(error) => Some(error.into()),
+        }
+    }
+
     /// Closes one direction or both; what was written before is still sent.
     ///
     /// # Errors
