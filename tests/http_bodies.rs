@@ -204,6 +204,41 @@ fn a_response_that_is_reset_does_not_look_whole() {
     }
 }
 
+/// To a client of HTTP/1.0, a body without a length ends where its connection ends in order, whoever ends it.
+#[test]
+fn a_response_that_river_cuts_does_not_look_whole() {
+    let origin = Origin::with(|request, reply| {
+        reply.raw(b"HTTP/1.1 200 OK\r\n\r\nfour")?;
+        if request.target == "/large" {
+            let block = vec![b'x'; 64 << 10];
+            while reply.raw(&block).is_ok() {}
+        }
+        while !reply.read_some()?.is_empty() {}
+        Ok(())
+    });
+    let start = |timeouts: &str| {
+        let config = Config::proxy(&origin).system("workers: 1, drain_timeout: \"200ms\"");
+        River::with_config(config.with(&format!("timeouts: ({timeouts})"))).serve()
+    };
+    let begun = |river: &Running, path: &str| {
+        let mut conn = Conn::open(river.web());
+        conn.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        conn.read_head();
+        conn
+    };
+    for signal in [Signal::TERM, Signal::INT] {
+        let river = start("");
+        let mut conn = begun(&river, "/");
+        river.signal(signal);
+        river.wait_exit(PATIENCE);
+        conn.expect_reset();
+    }
+    let river = start("send: \"200ms\"");
+    let mut conn = begun(&river, "/large");
+    river.wait_for_line("took nothing", PATIENCE);
+    conn.expect_reset();
+}
+
 #[test]
 fn both_directions_flow_at_once() {
     // The server answers while it reads, so neither side can be finished first.

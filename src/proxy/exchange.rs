@@ -8,7 +8,7 @@ use http::HeaderValue;
 
 use super::connection::{Next, log};
 use super::downstream::Downstream;
-use super::failure::{Blame, Failure};
+use super::failure::Failure;
 use super::pump::{Ends, Incoming, Outgoing, Pump, PumpError, Waiting};
 use super::respond::{self, Client, body_failure};
 use super::scratch::Scratch;
@@ -441,6 +441,12 @@ async fn send_response(
     }
     let mut download = Pump::new(incoming, outgoing, u64::MAX);
     download.stage(&mut received, out);
+    if ends_by_close {
+        // The body would look whole if the connection ended in order before all of it is written, and it may end at any
+        // point: with a failure, a drain that takes too long, the process. Where the socket cannot be told so, nothing
+        // more can be done for the client.
+        let _ = downstream.stream.reset_on_close(true);
+    }
     let timeouts = &context.service.timeouts;
     let mut seen = None;
     let outcome = poll_fn(|cx| {
@@ -479,8 +485,10 @@ async fn send_response(
     .await;
     if let Err(failure) = outcome {
         log(context, downstream, &scratch.line, upstreams.name(&server), &failure);
-        // A body that ends with the connection would look whole if the connection ended in order.
-        return if ends_by_close && failure.blame == Blame::Upstream { Next::Reset } else { Next::Close };
+        return Next::Close;
+    }
+    if ends_by_close {
+        let _ = downstream.stream.reset_on_close(false);
     }
     let sent_whole = upload.state == UploadState::Done;
     if reusable && sent_whole && received.is_empty() && !context.is_draining() {

@@ -214,13 +214,15 @@ impl Stream {
         Ok(rustix::net::shutdown(&self.fd, how)?)
     }
 
-    /// Makes closing the socket reset the connection, so that the peer can tell it from an end in order.
+    /// Whether closing the socket, however that comes about, resets the connection, so that the peer can tell it from
+    /// an end in order. What has been written and not been received is lost then. Without effect on Unix sockets.
     ///
     /// # Errors
     ///
     /// What `setsockopt(2)` reports.
-    pub fn reset_on_close(&self) -> io::Result<()> {
-        Ok(rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO))?)
+    pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
+        let linger = reset.then_some(std::time::Duration::ZERO);
+        Ok(rustix::net::sockopt::set_socket_linger(&self.fd, linger)?)
     }
 
     /// Gives the socket up, open and no longer known to this worker's epoll, so that it can be passed to
