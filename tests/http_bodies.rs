@@ -267,6 +267,59 @@ fn both_directions_flow_at_once() {
     sending.join().unwrap();
 }
 
+/// A server that answers before it has the request: its response goes on until it has seen the request's end.
+fn answering_early() -> Origin {
+    Origin::builder()
+        .on_head(|_, reply| {
+            reply.begin_chunked(200, &[])?;
+            reply.chunk(b"begin ")?;
+            while !reply.read_some()?.is_empty() {}
+            reply.chunk(b"end")?;
+            reply.end(&[])?;
+            Ok(Next::Done)
+        })
+        .start()
+}
+
+/// A client whose request is under way while its response has begun.
+fn half_way(river: &Running) -> Conn {
+    let mut conn = Conn::open(river.web());
+    conn.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    assert_eq!(conn.read_head().1, 200);
+    assert_eq!(conn.reader().chunk().unwrap(), b"begin ");
+    conn
+}
+
+#[test]
+fn a_request_that_goes_wrong_during_its_response_ends_it() {
+    let origin = answering_early();
+    // A chunk that is none; and nothing, for too long.
+    for (bytes, timeouts, status) in [("zz\r\n", "", "400"), ("", "body: \"300ms\"", "408")] {
+        let config = Config::proxy(&origin).system("workers: 1").with(&format!("timeouts: ({timeouts})"));
+        let river = River::with_config(config).serve();
+        let mut conn = half_way(&river);
+        conn.send(bytes);
+        let line = river.wait_for_line("request failed", PATIENCE).text;
+        assert_eq!(log::field(&line, "status").as_deref(), Some(status), "{line}");
+        assert_eq!(log::field(&line, "blame").as_deref(), Some("downstream"), "{line}");
+        conn.expect_gone_within(PATIENCE);
+        origin.wait_open_connections(PATIENCE, |open| open == 0);
+    }
+}
+
+#[test]
+fn a_request_that_breaks_off_during_its_response_leaves_it_whole() {
+    let origin = answering_early();
+    let river = proxy(&origin);
+    let mut conn = half_way(&river);
+    // As a client does that has seen enough (RFC 9112 §9.5). The server is told.
+    conn.finish();
+    assert_eq!(conn.reader().chunk().unwrap(), b"end");
+    assert!(conn.reader().chunk().unwrap().is_empty());
+    conn.reader().trailers().unwrap();
+    conn.expect_closed();
+}
+
 /// Writes until nothing more is taken for `quiet`; the number of bytes that were taken.
 fn fill(socket: &support::socket::Socket, quiet: Duration, most: usize) -> usize {
     let block = vec![b'x'; 64 << 10];

@@ -1,6 +1,7 @@
 //! A response's body on its way to the client.
 
 use std::future::poll_fn;
+use std::net::Shutdown;
 use std::task::Poll;
 
 use super::connection::{Next, log};
@@ -9,7 +10,7 @@ use super::exchange::Request;
 use super::failure::{Failure, client_gone};
 use super::pump::{Ends, Incoming, Outgoing, Pump, PumpError, Waiting};
 use super::scratch::Scratch;
-use super::upload::{Upload, UploadState, chunk_decoder};
+use super::upload::{Upload, UploadState, body_failure, chunk_decoder};
 use super::{ServiceContext, rewrite};
 use crate::http::{Framing, Version};
 use crate::runtime::Buffer;
@@ -61,39 +62,52 @@ pub(super) async fn send_response(
         let _ = downstream.stream.reset_on_close(true);
     }
     let timeouts = &context.service.timeouts;
+    let held_back = request.expect_continue && !upload.pump.has_begun();
     let mut seen = None;
+    let mut cut_short = false;
     let outcome = poll_fn(|cx| {
-        // What breaks the upload now shows in the response, or in the connection's end after it.
-        let _ = upload.poll(cx, downstream, &mut scratch.to_upstream, &server.stream);
+        let fault = match upload.poll(cx, downstream, &mut scratch.to_upstream, &server.stream) {
+            // The server takes no more of it, which it may well say in its response.
+            None | Some(PumpError::Sink(_)) => None,
+            // A client that is refused ends its side (RFC 9112 §9.5), and the server has to know.
+            Some(PumpError::Truncated) => {
+                cut_short = true;
+                let _ = server.stream.shutdown(Shutdown::Write);
+                None
+            }
+            Some(error) => Some(body_failure(&error)),
+        };
         let sink = Some(&downstream.stream);
         let mut ends = Ends { source: &server.stream, unread: &mut received, sink, out };
         if let Poll::Ready(outcome) = download.poll(cx, &mut ends) {
-            return Poll::Ready(outcome.map_err(|error| download_failure(&error)));
+            return Poll::Ready(outcome.map_err(|error| download_failure(&error, cut_short)));
+        }
+        if let Some(fault) = fault {
+            return Poll::Ready(Err(fault));
         }
         if downstream.stream.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(client_gone()));
         }
-        let waiting = download.waiting();
-        if seen != Some((waiting, download.moves(), upload.pump.moves())) {
-            seen = Some((waiting, download.moves(), upload.pump.moves()));
-            let patience = match waiting {
-                Waiting::Source => timeouts.upstream_read,
-                Waiting::Sink => timeouts.send,
-            };
+        // A server that waits for the rest of the request has nothing to say until it comes. What the client held back
+        // until it was asked for, it need not send at all now.
+        let starving = upload.state == UploadState::Running
+            && upload.pump.waiting() == Waiting::Source
+            && (!held_back || upload.pump.has_begun());
+        let (patience, failure): (_, fn(bool) -> Failure) = match download.waiting() {
+            Waiting::Source if starving => (timeouts.body, |_| {
+                Failure::downstream(408, "the client sent nothing of its body within the body time-out")
+            }),
+            Waiting::Source => (timeouts.upstream_read, silent),
+            Waiting::Sink => (timeouts.send, |_| {
+                Failure::downstream(499, "the client took nothing of the response within the send time-out")
+            }),
+        };
+        let now = (download.waiting(), starving, download.moves(), upload.pump.moves());
+        if seen != Some(now) {
+            seen = Some(now);
             downstream.timer.set(context.handle.now() + patience);
         }
-        downstream.timer.poll_expired(cx).map(|()| {
-            Err(match waiting {
-                Waiting::Source => Failure::upstream(
-                    504,
-                    "the server sent nothing of its body within the upstream_read time-out",
-                ),
-                Waiting::Sink => Failure::downstream(
-                    499,
-                    "the client took nothing of the response within the send time-out",
-                ),
-            })
-        })
+        downstream.timer.poll_expired(cx).map(|()| Err(failure(cut_short)))
     })
     .await;
     if let Err(failure) = outcome {
@@ -138,8 +152,18 @@ fn response_body(
     }
 }
 
-fn download_failure(error: &PumpError) -> Failure {
+/// The server has sent nothing for too long.
+fn silent(cut_short: bool) -> Failure {
+    if cut_short {
+        return body_failure(&PumpError::Truncated);
+    }
+    Failure::upstream(504, "the server sent nothing of its body within the upstream_read time-out")
+}
+
+/// `cut_short` is whether the server did not get the whole request, through the client's fault.
+fn download_failure(error: &PumpError, cut_short: bool) -> Failure {
     match error {
+        PumpError::Source(_) | PumpError::Truncated if cut_short => body_failure(&PumpError::Truncated),
         PumpError::Source(error) => {
             Failure::upstream(502, format!("the server's connection failed in its response: {error}"))
         }
