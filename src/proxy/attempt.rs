@@ -1,7 +1,7 @@
 //! One attempt to get a response's head from a server.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::ServiceContext;
@@ -46,16 +46,24 @@ impl Attempt<'_> {
         };
         let mut stall = Stall::default();
         let outcome = poll_fn(|cx| {
-            if let Err(lost) = self.poll_upload(cx, server) {
-                return Poll::Ready(Err(lost));
+            let mut attempted = false;
+            loop {
+                if let Err(lost) = self.poll_upload(cx, server) {
+                    return Poll::Ready(Err(lost));
+                }
+                if let Poll::Ready(outcome) = self.poll_head(cx, server, method, &limits) {
+                    return Poll::Ready(outcome);
+                }
+                if self.downstream.stream.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Err(Lost::ClientGone(client_gone())));
+                }
+                let lost = ready!(stall.poll(cx, self));
+                if attempted || self.upload.pump.waiting() != Waiting::Sink {
+                    return Poll::Ready(Err(lost));
+                }
+                attempted = true;
+                server.stream.attempt_write();
             }
-            if let Poll::Ready(outcome) = self.poll_head(cx, server, method, &limits) {
-                return Poll::Ready(outcome);
-            }
-            if self.downstream.stream.poll_gone(cx).is_ready() {
-                return Poll::Ready(Err(Lost::ClientGone(client_gone())));
-            }
-            stall.poll(cx, self).map(Err)
         })
         .await;
         if outcome.is_err() {
@@ -95,7 +103,7 @@ impl Attempt<'_> {
                 let failure = Failure::upstream(502, "the head of the server's response is too large");
                 return Poll::Ready(Err(Lost::Failed(failure)));
             }
-            let why = match std::task::ready!(server.stream.poll_read(cx, self.received.space_mut())) {
+            let why = match ready!(server.stream.poll_read(cx, self.received.space_mut())) {
                 Ok(0) => "the server closed the connection before its response".to_owned(),
                 Ok(count) => {
                     self.received.filled(count);

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::Shutdown;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use super::connection::{Next, log};
 use super::downstream::Downstream;
@@ -66,48 +66,59 @@ pub(super) async fn send_response(
     let mut seen = None;
     let mut cut_short = false;
     let outcome = poll_fn(|cx| {
-        let fault = match upload.poll(cx, downstream, &mut scratch.to_upstream, &server.stream) {
-            // The server takes no more of it, which it may well say in its response.
-            None | Some(PumpError::Sink(_)) => None,
-            // A client that is refused ends its side (RFC 9112 §9.5), and the server has to know.
-            Some(PumpError::Truncated) => {
-                cut_short = true;
-                let _ = server.stream.shutdown(Shutdown::Write);
-                None
+        let mut attempted = false;
+        loop {
+            let fault = match upload.poll(cx, downstream, &mut scratch.to_upstream, &server.stream) {
+                // The server takes no more of it, which it may well say in its response.
+                None | Some(PumpError::Sink(_)) => None,
+                // A client that is refused ends its side (RFC 9112 §9.5), and the server has to know.
+                Some(PumpError::Truncated) => {
+                    cut_short = true;
+                    let _ = server.stream.shutdown(Shutdown::Write);
+                    None
+                }
+                Some(error) => Some(body_failure(&error)),
+            };
+            let sink = Some(&downstream.stream);
+            let mut ends = Ends { source: &server.stream, unread: &mut received, sink, out };
+            if let Poll::Ready(outcome) = download.poll(cx, &mut ends) {
+                return Poll::Ready(outcome.map_err(|error| download_failure(&error, cut_short)));
             }
-            Some(error) => Some(body_failure(&error)),
-        };
-        let sink = Some(&downstream.stream);
-        let mut ends = Ends { source: &server.stream, unread: &mut received, sink, out };
-        if let Poll::Ready(outcome) = download.poll(cx, &mut ends) {
-            return Poll::Ready(outcome.map_err(|error| download_failure(&error, cut_short)));
+            if let Some(fault) = fault {
+                return Poll::Ready(Err(fault));
+            }
+            if downstream.stream.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(client_gone()));
+            }
+            let uploading = (upload.state == UploadState::Running).then(|| upload.pump.waiting());
+            // A server that waits for the rest of the request has nothing to say until it comes. What the client held
+            // back until it was asked for, it need not send at all now.
+            let starving = uploading == Some(Waiting::Source) && (!held_back || upload.pump.has_begun());
+            let (patience, failure): (_, fn(bool) -> Failure) = match download.waiting() {
+                Waiting::Source if starving => (timeouts.body, |_| {
+                    Failure::downstream(408, "the client sent nothing of its body within the body time-out")
+                }),
+                Waiting::Source => (timeouts.upstream_read, silent),
+                Waiting::Sink => (timeouts.send, |_| {
+                    Failure::downstream(
+                        499,
+                        "the client took nothing of the response within the send time-out",
+                    )
+                }),
+            };
+            let now = (download.waiting(), starving, download.moves(), upload.pump.moves());
+            if seen != Some(now) {
+                seen = Some(now);
+                downstream.timer.set(context.handle.now() + patience);
+            }
+            ready!(downstream.timer.poll_expired(cx));
+            if attempted || (download.waiting() != Waiting::Sink && uploading != Some(Waiting::Sink)) {
+                return Poll::Ready(Err(failure(cut_short)));
+            }
+            attempted = true;
+            downstream.stream.attempt_write();
+            server.stream.attempt_write();
         }
-        if let Some(fault) = fault {
-            return Poll::Ready(Err(fault));
-        }
-        if downstream.stream.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(client_gone()));
-        }
-        // A server that waits for the rest of the request has nothing to say until it comes. What the client held back
-        // until it was asked for, it need not send at all now.
-        let starving = upload.state == UploadState::Running
-            && upload.pump.waiting() == Waiting::Source
-            && (!held_back || upload.pump.has_begun());
-        let (patience, failure): (_, fn(bool) -> Failure) = match download.waiting() {
-            Waiting::Source if starving => (timeouts.body, |_| {
-                Failure::downstream(408, "the client sent nothing of its body within the body time-out")
-            }),
-            Waiting::Source => (timeouts.upstream_read, silent),
-            Waiting::Sink => (timeouts.send, |_| {
-                Failure::downstream(499, "the client took nothing of the response within the send time-out")
-            }),
-        };
-        let now = (download.waiting(), starving, download.moves(), upload.pump.moves());
-        if seen != Some(now) {
-            seen = Some(now);
-            downstream.timer.set(context.handle.now() + patience);
-        }
-        downstream.timer.poll_expired(cx).map(|()| Err(failure(cut_short)))
     })
     .await;
     if let Err(failure) = outcome {

@@ -185,7 +185,7 @@ async fn forward_interim(
         out.clear();
         let rewriting = response_rewriting(None, Framing::None, true, request.version);
         rewrite::response(out, received.unread(), &scratch.response, &rewriting);
-        let sent = downstream.send(out, context.service.timeouts.send, context.handle.now()).await;
+        let sent = downstream.send(out, context).await;
         out.clear();
         sent.map_err(|error| Failure::downstream(499, format!("the client's connection failed: {error}")))?;
     }

@@ -80,8 +80,7 @@ pub(super) async fn fixed(
     if !client.head {
         out.extend_from_slice(&answer.body);
     }
-    let patience = context.service.timeouts.send;
-    match downstream.send(&scratch.to_downstream, patience, context.handle.now()).await {
+    match downstream.send(&scratch.to_downstream, context).await {
         Ok(()) if client.keep_alive => Next::KeepAlive,
         Ok(()) if expects || downstream.may_send_more(asked_to_stay) => Next::Linger,
         Ok(()) | Err(_) => Next::Close,
@@ -113,7 +112,7 @@ pub(super) async fn failure(
     if !client.head {
         out.extend_from_slice(body.as_bytes());
     }
-    match downstream.send(out, context.service.timeouts.send, context.handle.now()).await {
+    match downstream.send(out, context).await {
         Ok(()) if keep_alive => Next::KeepAlive,
         Ok(()) => Next::Linger,
         Err(_) => Next::Close,

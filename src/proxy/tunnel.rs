@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::Shutdown;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use super::ServiceContext;
 use super::connection::log;
@@ -38,48 +38,61 @@ pub(super) async fn run(context: &ServiceContext, downstream: &mut Downstream, e
     let mut down = Half::new(false);
     let mut seen = None;
     let outcome = poll_fn(|cx| {
-        let upward =
-            pump::Ends { source: stream, unread: &mut *unread, sink: Some(server), out: &mut *to_upstream };
-        if let Err(failure) = up.poll(cx, upward, server) {
-            return Poll::Ready(Err(failure));
-        }
-        let downward = pump::Ends {
-            source: server,
-            unread: &mut received,
-            sink: Some(stream),
-            out: &mut *to_downstream,
-        };
-        if let Err(failure) = down.poll(cx, downward, stream) {
-            return Poll::Ready(Err(failure));
-        }
-        if up.ended && down.ended {
-            return Poll::Ready(lost(&mut up, &mut down).map_or(Ok(()), Err));
-        }
-        // A direction that waits for room does not read, so the end of its source has to be asked for. Both ends are
-        // gone in this sense, too, where both directions have ended in order.
-        if stream.poll_gone(cx).is_ready() {
-            down.sink_is_gone(stream);
-        }
-        if server.poll_gone(cx).is_ready() {
-            up.sink_is_gone(server);
-        }
-        if up.ended && down.ended {
-            return Poll::Ready(lost(&mut up, &mut down).map_or(Ok(()), Err));
-        }
-        let now = (up.pump.moves() + down.pump.moves(), up.gone, down.gone);
-        if seen != Some(now) {
-            seen = Some(now);
-            let patience = match now {
-                (_, true, _) => timeouts.send.min(timeouts.tunnel),
-                (_, _, true) => timeouts.upstream_write.min(timeouts.tunnel),
-                _ => timeouts.tunnel,
+        let mut attempted = false;
+        loop {
+            let upward = pump::Ends {
+                source: stream,
+                unread: &mut *unread,
+                sink: Some(server),
+                out: &mut *to_upstream,
             };
-            timer.set(context.handle.now() + patience);
+            if let Err(failure) = up.poll(cx, upward, server) {
+                return Poll::Ready(Err(failure));
+            }
+            let downward = pump::Ends {
+                source: server,
+                unread: &mut received,
+                sink: Some(stream),
+                out: &mut *to_downstream,
+            };
+            if let Err(failure) = down.poll(cx, downward, stream) {
+                return Poll::Ready(Err(failure));
+            }
+            if up.ended && down.ended {
+                return Poll::Ready(lost(&mut up, &mut down).map_or(Ok(()), Err));
+            }
+            // A direction that waits for room does not read, so the end of its source has to be asked for. Both ends are
+            // gone in this sense, too, where both directions have ended in order.
+            if stream.poll_gone(cx).is_ready() {
+                down.sink_is_gone(stream);
+            }
+            if server.poll_gone(cx).is_ready() {
+                up.sink_is_gone(server);
+            }
+            if up.ended && down.ended {
+                return Poll::Ready(lost(&mut up, &mut down).map_or(Ok(()), Err));
+            }
+            let now = (up.pump.moves() + down.pump.moves(), up.gone, down.gone);
+            if seen != Some(now) {
+                seen = Some(now);
+                let patience = match now {
+                    (_, true, _) => timeouts.send.min(timeouts.tunnel),
+                    (_, _, true) => timeouts.upstream_write.min(timeouts.tunnel),
+                    _ => timeouts.tunnel,
+                };
+                timer.set(context.handle.now() + patience);
+            }
+            ready!(timer.poll_expired(cx));
+            if !attempted {
+                attempted = true;
+                stream.attempt_write();
+                server.attempt_write();
+                continue;
+            }
+            return Poll::Ready(Err(lost(&mut up, &mut down).unwrap_or_else(|| {
+                Failure::downstream(408, "nothing moved in the tunnel within the tunnel time-out")
+            })));
         }
-        std::task::ready!(timer.poll_expired(cx));
-        Poll::Ready(Err(lost(&mut up, &mut down).unwrap_or_else(|| {
-            Failure::downstream(408, "nothing moved in the tunnel within the tunnel time-out")
-        })))
     })
     .await;
     if let Err(failure) = outcome {

@@ -119,6 +119,14 @@ impl Stream {
         self.poll_send(cx, buf.len(), || rustix::net::send(&self.fd, buf, SendFlags::NOSIGNAL))
     }
 
+    /// Makes the next write an attempt, even where epoll has not reported that one is worth it.
+    ///
+    /// The kernel reports room only once about a third of its send buffer is free, which may be more than a megabyte,
+    /// but takes bytes as soon as there is any. So this tells a peer that reads slowly from one that does not read.
+    pub fn attempt_write(&self) {
+        self.link.source.writable.set(true);
+    }
+
     /// Like [`poll_write`](Self::poll_write), from several slices with one system call. Of more than 1024
     /// slices, the first 1024 are looked at.
     ///
