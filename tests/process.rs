@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs::OpenOptions;
+use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -152,6 +153,57 @@ fn a_configuration_that_is_no_regular_file_is_refused_at_once() {
             river.wait_for_line(&error, PATIENCE);
         }
     }
+}
+
+#[test]
+fn the_exit_code_says_how_it_ended() {
+    let serving = || River::with_config(Config::respond("here"));
+    let code = |river: River| {
+        let river = river.start();
+        let code = river.wait_exit(PATIENCE).code();
+        // The last line on standard error says why, but where it did what it was asked to do.
+        (code, river.log().lines().iter().rfind(|line| !line.stdout).map(|line| line.text.clone()))
+    };
+    let expect = |river: River, expected: i32, last: &str| {
+        let (code, said) = code(river);
+        assert_eq!(code, Some(expected), "{said:?}");
+        assert!(said.as_ref().is_some_and(|said| said.contains(last)), "{expected}: {said:?}");
+    };
+    for signal in [Signal::TERM, Signal::INT] {
+        let river = serving().serve();
+        river.signal(signal);
+        assert_eq!(river.wait_exit(PATIENCE).code(), Some(0));
+    }
+    for flag in ["--help", "--version", "--validate-configs"] {
+        assert_eq!(code(serving().arg(flag)), (Some(0), None), "{flag}");
+    }
+    let old = serving().serve();
+    let new = upgrade(&old);
+    assert_eq!(old.wait_exit(PATIENCE).code(), Some(0));
+
+    expect(serving().arg("--no-such-flag"), 64, "river: unknown argument");
+    expect(serving().env("RIVER_WORKERS", "many"), 64, "river: RIVER_WORKERS is \"many\"");
+    expect(serving().without_config(), 64, "river: no configuration");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = taken.local_addr().unwrap().to_string();
+    let config = Config::new().service("web", &[&bind], &support::config::respond("here"));
+    expect(River::with_config(config), 69, &bind);
+    expect(serving().upgrade(), 69, "river: no instance is in service");
+    let another = format!("river: another instance (pid {}) is in service", new.pid());
+    expect(River::in_dir(new.dir().clone()), 69, &another);
+
+    // A directory in which nobody can make a file, not even root.
+    expect(serving().arg("--pidfile").arg("/proc/river.pid"), 73, "/proc/river.pid");
+
+    let waiting = new.successor().start();
+    waiting.wait_state("AwaitingHandoff");
+    let already = format!("pid {} is waiting already", waiting.pid());
+    expect(new.successor(), 75, &already);
+
+    expect(River::with_config("(services: {})"), 78, "1 error");
+    expect(River::with_config("(services: {})").arg("--validate-configs"), 78, "1 error");
+    expect(serving().arg("--pidfile").arg("/no/such/directory/pid"), 78, "1 error");
 }
 
 #[test]
