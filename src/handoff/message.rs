@@ -165,7 +165,7 @@ impl std::error::Error for MessageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Address;
+    use crate::base::{Address, FileId};
     use proptest::prelude::*;
 
     fn ids() -> impl Strategy<Value = Vec<ListenerId>> {
@@ -181,7 +181,12 @@ mod tests {
             any::<std::net::SocketAddrV4>().prop_map(|v4| Address::Tcp(v4.into())),
             "/[a-z \"\\\\é]{1,20}".prop_map(|path| Address::Unix(path.into())),
         ];
-        let label = address.prop_map(|address| Label { id: ListenerId::fixed(&address), address });
+        let file = proptest::option::of(Just(FileId::of(&std::fs::metadata("/").unwrap())));
+        let label = (address, file).prop_map(|(address, file)| Label {
+            id: ListenerId::fixed(&address),
+            address,
+            file,
+        });
         proptest::collection::vec(label, 0..5)
     }
 

@@ -78,11 +78,18 @@ impl<D: DataPath> Office<D> {
             if self.paths.iter().any(|(id, ..)| *id == one.id) {
                 continue;
             }
-            match OwnedPath::claim(path) {
+            let claimed = match one.file() {
+                Some(file) => OwnedPath::claim(path, file),
+                None => Err(PathError::Lost(path.clone())),
+            };
+            match claimed {
                 Ok(owned) => self.paths.push((one.id.clone(), one.origin, owned)),
                 Err(error) => {
                     let listener = &one.id;
-                    tracing::warn!(target: "river::lifecycle", %error, %listener, "the socket's path is lost");
+                    tracing::warn!(
+                        target: "river::lifecycle",
+                        %error, %listener, "the listener's path is lost; nobody reaches it there until River starts cold"
+                    );
                 }
             }
         }

@@ -387,7 +387,7 @@ fn descriptors_that_are_not_what_they_are_said_to_be_are_refused() {
         let fd = |socket: std::net::TcpListener| Arc::new(std::os::fd::OwnedFd::from(socket));
         let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let id = listener("127.0.0.1:0", 0).id;
-        let label = |address| vec![Label { id: id.clone(), address: Address::Tcp(address) }];
+        let label = |address| vec![Label { id: id.clone(), address: Address::Tcp(address), file: None }];
         for (wrong, complaint) in [(0, "is bound to"), (1, "descriptors came for"), (2, "0 of")] {
             let path = directory.join("upgrade.sock");
             let offer = || {
@@ -428,7 +428,7 @@ fn a_successor_told_to_step_down_after_it_owned_the_service_drains() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let id = listener("127.0.0.1:0", 0).id;
-        let label = Label { id, address: Address::Tcp(address) };
+        let label = Label { id, address: Address::Tcp(address), file: None };
         let mut mine = settings(&directory, true, vec![listener("127.0.0.1:0", 0)]);
         mine.handoff.ready_timeout = Duration::from_secs(5);
         let incumbent = async {
