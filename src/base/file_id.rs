@@ -30,3 +30,26 @@ impl FileId {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn it_is_the_file_s_for_life_and_no_other_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("a"), directory.path().join("b"));
+        fs::write(&path, "").unwrap();
+        let before = fs::metadata(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&path, &other).unwrap();
+        let id = FileId::of(&before);
+        assert_eq!(FileId::of(&fs::metadata(&other).unwrap()), id);
+        // The number may be given to another file, whose birth is later.
+        let later = id.born.map(|(seconds, nanoseconds)| (seconds.saturating_add(1), nanoseconds));
+        assert!(later.is_none() || FileId { born: later, ..id } != id);
+        assert_ne!(FileId::of(&fs::metadata(directory.path()).unwrap()), id);
+    }
+}

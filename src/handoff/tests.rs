@@ -362,6 +362,18 @@ fn a_failed_successor_is_gone_only_when_it_has_closed() {
 }
 
 #[test]
+fn a_successor_that_failed_by_closing_is_gone_too() {
+    let (mut giver, mut taker) = conversation();
+    async_io::block_on(async {
+        greet(&mut giver, &mut taker, &[]).await;
+        drop(taker);
+        assert_eq!(giver.next().await, GiverEvent::Failed(Failure::Closed));
+        assert_eq!(giver.next().await, GiverEvent::Gone);
+        assert!(future::poll_once(giver.next()).await.is_none());
+    });
+}
+
+#[test]
 fn silent_and_superfluous_connections_leave_the_desk_usable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
