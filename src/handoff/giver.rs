@@ -137,7 +137,15 @@ impl Giver {
         self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
     }
 
-    /// Tells the successor that this instance ends.
+    /// Says that nothing is handed over because this instance ends.
+    pub fn dismiss(&mut self, why: &str) {
+        let outputs = self.machine.dismiss(why.to_owned());
+        self.perform(outputs);
+        // The host knows what it said.
+        self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
+    }
+
+    /// Tells the successor that nothing is left of this instance.
     pub fn drained(&mut self) {
         let outputs = self.machine.drained();
         self.perform(outputs);

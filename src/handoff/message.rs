@@ -49,8 +49,13 @@ pub enum Message {
         /// Whether another `Inventory` follows.
         more: bool,
     },
-    /// Either way: this hand-over will not be. The incumbent is the one that serves.
+    /// Either way: this hand-over will not be. The incumbent is the one that serves, unless it says [`Ending`](Self::Ending).
     Refuse {
+        /// Why, as a sentence for the operator.
+        why: String,
+    },
+    /// I → S: this hand-over will not be, because the incumbent ends. It serves no longer.
+    Ending {
         /// Why, as a sentence for the operator.
         why: String,
     },
@@ -128,6 +133,7 @@ impl Message {
             Self::Welcome { .. } => "Welcome",
             Self::Inventory { .. } => "Inventory",
             Self::Refuse { .. } => "Refuse",
+            Self::Ending { .. } => "Ending",
             Self::Offer { .. } => "Offer",
             Self::Adopted { .. } => "Adopted",
             Self::Ready => "Ready",
@@ -199,6 +205,7 @@ mod tests {
             ),
             (ids(), any::<bool>()).prop_map(|(ids, more)| Message::Inventory { ids, more }),
             any::<String>().prop_map(|why| Message::Refuse { why }),
+            any::<String>().prop_map(|why| Message::Ending { why }),
             (any::<u32>(), any::<u32>(), labels()).prop_map(|(batch, of, labels)| Message::Offer {
                 batch,
                 of,

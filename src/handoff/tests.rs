@@ -193,6 +193,23 @@ fn a_refusal_means_step_down_only_to_the_owner() {
 }
 
 #[test]
+fn an_incumbent_that_ends_is_not_said_to_serve() {
+    for (mut machine, _) in incumbents() {
+        let passed = machine.is_passed();
+        let outputs = machine.dismiss("enough".into());
+        assert_eq!(outputs.is_empty(), passed);
+        let said = IncumbentOutput::Send(Message::Ending { why: "enough".into() });
+        assert!(passed || outputs.first() == Some(&said), "{outputs:?}");
+    }
+    for (mut machine, _) in successors() {
+        let owner = machine.is_owner();
+        let outputs = machine.message(Message::Ending { why: "enough".into() });
+        let ending = SuccessorOutput::Failed(Failure::Ending("enough".into()));
+        assert!(if owner { outputs != [ending] } else { outputs == [ending] }, "{outputs:?}");
+    }
+}
+
+#[test]
 fn the_end_of_the_connection_and_a_deadline_end_every_state_once() {
     for (mut machine, _) in incumbents() {
         assert_eq!(machine.closed(), [IncumbentOutput::Failed(Failure::Closed)]);

@@ -229,8 +229,8 @@ impl<D: DataPath> World for Office<D> {
         successor.commit();
     }
 
-    fn refuse_successor(&mut self, successor: &mut Giver, why: &str) {
-        successor.refuse(why);
+    fn dismiss_successor(&mut self, successor: &mut Giver, why: &str) {
+        successor.dismiss(why);
     }
 
     fn say_drained(&mut self, successor: &mut Giver) {

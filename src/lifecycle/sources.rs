@@ -187,12 +187,21 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 ),
             ))),
             TakerEvent::Failed(failure) => {
-                let exit = match failure {
-                    Failure::Refused(_) | Failure::TimedOut(_) | Failure::Closed => Exit::TryAgain,
-                    Failure::Gave(_) | Failure::Unexpected { .. } | Failure::Unreadable(_) => Exit::Software,
-                };
-                let cause = Cause::new(exit, format!("the hand-over failed: {failure}"));
-                Some(Happening::Lost(still_serving(cause, pid)))
+                let failed = format!("the hand-over failed: {failure}");
+                Some(Happening::Lost(match failure {
+                    Failure::Refused(_) => still_serving(Cause::new(Exit::TryAgain, failed), pid),
+                    Failure::Ending(_) => Cause::new(
+                        Exit::Unavailable,
+                        format!("{failed}; pid {pid} serves no longer; to start cold: {}", self.command),
+                    ),
+                    // It was there, and does not say whether it is still.
+                    Failure::TimedOut(_) | Failure::Closed => {
+                        Cause::new(Exit::TryAgain, format!("{failed}; pid {pid} was serving"))
+                    }
+                    Failure::Gave(_) | Failure::Unexpected { .. } | Failure::Unreadable(_) => {
+                        still_serving(Cause::new(Exit::Software, failed), pid)
+                    }
+                }))
             }
             TakerEvent::StepDown(why) => Some(Happening::StepDown(why)),
             TakerEvent::Drained => Some(Happening::PredecessorGone),

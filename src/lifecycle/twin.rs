@@ -82,8 +82,8 @@ pub enum Action {
     SayOffer,
     /// Let the successor take over.
     SayCommit,
-    /// Tell the successor that the hand-over is off.
-    RefuseSuccessor,
+    /// Tell the successor that the hand-over is off, because this instance ends.
+    DismissSuccessor,
     /// Tell the successor, if there is one, that nothing is left of this instance.
     SayDrained,
     /// Accept no more, but what is queued; drain listeners that the successor does not want.
@@ -176,10 +176,10 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
             (drain, vec![CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }
         (P::Offered, E::Terminate) => {
-            (drain, vec![RefuseSuccessor, CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
+            (drain, vec![DismissSuccessor, CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }
         (P::Offered, E::StepDown) => {
-            (drain, vec![RefuseSuccessor, YieldFiles, StopAccepting, CloseListeners, Drain])
+            (drain, vec![DismissSuccessor, YieldFiles, StopAccepting, CloseListeners, Drain])
         }
         // The successor may serve already: whether it does is known when it says so or fails.
         (P::Committed { .. }, E::Terminate | E::StepDown) => (ending, vec![]),
@@ -187,7 +187,7 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
             (P::Exited, vec![SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }
         (P::Offered, E::Interrupt) => {
-            (P::Exited, vec![RefuseSuccessor, SayReleased, CloseListeners, CloseConnections, RemoveFiles])
+            (P::Exited, vec![DismissSuccessor, SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }
         // Closing the connection without a refusal lets the successor take over.
         (P::Committed { .. }, E::Interrupt) => {

@@ -330,7 +330,7 @@ fn a_terminate_while_handing_refuses_before_the_commit_and_completes_after_it() 
     in_directory(|directory, executor| async move {
         let (old, mut successor) = offered(&executor, &directory, Duration::from_secs(5)).await;
         old.signal(Signal::Terminate);
-        assert!(matches!(hear(&mut successor).await, Message::Refuse { .. }));
+        assert!(matches!(hear(&mut successor).await, Message::Ending { .. }));
         old.end().await.unwrap();
         let (old, mut successor) = offered(&executor, &directory, Duration::from_secs(5)).await;
         successor.push(&Message::Ready, vec![]).unwrap();

@@ -164,7 +164,7 @@ impl Pair {
             let mut outputs = match word {
                 Message::Offer { .. } => self.giver.offer(2),
                 Message::Commit => self.giver.commit(),
-                Message::Refuse { why } => self.giver.refuse(why),
+                Message::Ending { why } => self.giver.dismiss(why),
                 Message::Drained => self.giver.drained(),
                 other => panic!("{other:?}"),
             };
@@ -313,7 +313,9 @@ proptest! {
         let mut pair = Pair::new();
         before.into_iter().for_each(|step| pair.make(step));
         let phase = pair.phases().1;
-        let refused = pair.to_new.iter().any(|message| matches!(message, Message::Refuse { .. }));
+        let refused = pair.to_new.iter().any(|message| {
+            matches!(message, Message::Refuse { .. } | Message::Ending { .. })
+        });
         pair.make(Move::CrashOld);
         (0..8).for_each(|_| pair.make(Move::DeliverToNew));
         if phase.is_some_and(Phase::accepts) && !refused {
