@@ -47,6 +47,8 @@ pub enum Event {
     SuccessorReleased,
     /// The process of the successor that served ended without saying so.
     SuccessorDied,
+    /// The successor did not say soon that it serves, and this instance was asked to end.
+    PatienceEnded,
     /// The time in which the listeners can be taken back is over.
     GuardEnded,
     /// No connection is left.
@@ -162,6 +164,10 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Committed { ending: true }, E::SuccessorFailed) => {
             (drain, vec![RestoreFiles, CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }
+        // Closing the connection without a refusal lets the successor take over whenever it can.
+        (P::Committed { ending: true }, E::PatienceEnded) => {
+            (drain, vec![CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
+        }
         (P::Serving | P::Offered, E::SuccessorGone) => (phase, vec![RestoreFiles]),
         (P::Draining { guard: true }, E::SuccessorDied) => {
             (P::Serving, vec![ResumeAccepting, Undrain, RestoreFiles])
@@ -189,7 +195,7 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Offered, E::Interrupt) => {
             (P::Exited, vec![DismissSuccessor, SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }
-        // Closing the connection without a refusal lets the successor take over.
+        // As above.
         (P::Committed { .. }, E::Interrupt) => {
             (P::Exited, vec![SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }

@@ -11,7 +11,7 @@ use smol::channel::{Sender, unbounded};
 
 use super::fakes::{FakePath, PathState};
 use crate::base::{Address, Label, ListenerId};
-use crate::handoff::{Channel, Message, UpgradeSocket, connect};
+use crate::handoff::{Channel, ChannelError, Message, UpgradeSocket, connect};
 use crate::lifecycle::{Cause, Exit, HandoffSettings, Settings, run};
 use crate::listen::ListenerSpec;
 use crate::system::Signal;
@@ -339,6 +339,23 @@ fn a_terminate_while_handing_refuses_before_the_commit_and_completes_after_it() 
         successor.push(&Message::Owned, vec![]).unwrap();
         assert_eq!(hear(&mut successor).await, Message::Drained);
         old.end().await.unwrap();
+    });
+}
+
+#[test]
+fn a_terminate_after_the_commit_leaves_the_service_to_a_successor_that_is_slow() {
+    in_directory(|directory, executor| async move {
+        let (old, mut successor) = offered(&executor, &directory, Duration::from_secs(5)).await;
+        successor.push(&Message::Ready, vec![]).unwrap();
+        assert_eq!(hear(&mut successor).await, Message::Commit);
+        let before = Instant::now();
+        old.signal(Signal::Terminate);
+        old.end().await.unwrap();
+        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+        // No refusal: whenever it can, it takes over.
+        let last = successor.next_before(Instant::now() + Duration::from_secs(5)).await;
+        assert!(matches!(last, Err(ChannelError::Closed)), "{last:?}");
+        UpgradeSocket::take(&directory.join("upgrade.sock"), &[]).unwrap();
     });
 }
 
