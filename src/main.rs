@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
-use river::cli::{self, Exit, Request};
+use river::cli::{self, Exit, Failure, Request};
 use river::config::{self, Plan};
 use river::lifecycle::{self, HandoffSettings};
 use river::listen::Fleet;
@@ -14,39 +14,48 @@ use river::observe;
 use river::system::{self, Signals};
 
 fn main() -> ExitCode {
-    // First of all: from here on no signal kills the process, and each is taken when the lifecycle is there to take it.
-    let signals = match Signals::install() {
-        Ok(signals) => signals,
-        Err(error) => return complain(Exit::Software, &format!("cannot take signals: {error}")),
+    // First of all: from here on no signal kills the process, and each is obeyed by whatever the process does then.
+    let signals = Signals::install();
+    let log = match observe::start() {
+        Ok(log) => log,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "river: cannot start the log: {error}");
+            return Exit::Software.into();
+        }
     };
+    let ended = signals
+        .map_err(|error| Failure::new(Exit::Software, &format!("cannot take signals: {error}")))
+        .and_then(|signals| smol::block_on(live(signals)));
+    // What is queued is written before the last words.
+    let Failure { exit, text } = ended.err().unwrap_or(Failure { exit: Exit::Success, text: String::new() });
+    log.end(&text);
+    exit.into()
+}
+
+/// Does what the command line asks for.
+async fn live(mut signals: Signals) -> Result<(), Failure> {
     // Where the working directory is gone, a relative path fails by itself, with its name.
-    let directory = std::env::current_dir().unwrap_or_default();
-    match cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name), &directory) {
-        Err(error) => complain(Exit::Usage, &error.to_string()),
-        Ok(Request::Print(text)) => print(&text),
-        Ok(Request::Validate { config, overrides }) => match cli::validate(&config, &overrides) {
-            Ok(line) => print(&line),
-            Err(errors) => {
-                cli::report(&errors);
-                Exit::Config.into()
+    let directory = env::current_dir().unwrap_or_default();
+    let mut arguments = env::args_os();
+    let program = arguments.next();
+    match cli::parse(arguments, |name| env::var_os(name), &directory)? {
+        Request::Print(text) => signals.or_end(move || print(&text)).await?,
+        Request::Validate { config, overrides } => {
+            signals.or_end(move || cli::validate(&config, &overrides).map(|line| print(&line))).await??;
+        }
+        Request::Run { config, upgrade, overrides } => {
+            let command = cli::command(program, |name| env::var_os(name), &directory, &config, &overrides);
+            match signals.or_end(move || config::load(&config, &overrides)).await {
+                Ok(plan) => run(plan?, upgrade, command, signals).await?,
+                Err(signal) => tracing::info!("{signal} came before the configuration was read"),
             }
-        },
-        Ok(Request::Run { config, upgrade, overrides }) => match config::load(&config, &overrides) {
-            Ok(plan) => run(&config, plan, upgrade, signals),
-            Err(errors) => {
-                cli::report(&errors);
-                Exit::Config.into()
-            }
-        },
+        }
     }
+    Ok(())
 }
 
 /// Runs an instance to its end.
-fn run(config: &Path, plan: Plan, upgrade: bool, signals: Signals) -> ExitCode {
-    let log = match observe::start() {
-        Ok(log) => log,
-        Err(error) => return complain(Exit::Software, &format!("cannot start the log: {error}")),
-    };
+async fn run(plan: Plan, upgrade: bool, command: String, signals: Signals) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
     let Plan { system, listeners, services } = plan;
     let fleet = Fleet::new(system.workers, services, &listeners);
@@ -57,26 +66,13 @@ fn run(config: &Path, plan: Plan, upgrade: bool, signals: Signals) -> ExitCode {
         upgrade_socket: system.upgrade_socket,
         handoff: HandoffSettings { ready_timeout: system.handoff.ready_timeout, guard: system.handoff.guard },
         drain_timeout: system.drain_timeout,
-        command: format!("river --config {}", config.display()),
+        command,
         build: format!("river {}", env!("CARGO_PKG_VERSION")),
     };
-    let ended = smol::block_on(lifecycle::run(settings, signals, fleet));
-    // What is queued is written before the last word.
-    drop(log);
-    match ended {
-        Ok(()) => Exit::Success.into(),
-        Err(cause) => complain(cause.exit, &cause.to_string()),
-    }
+    lifecycle::run(settings, signals, fleet).await
 }
 
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) {
     // A reader that has gone wants no more of it.
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
-    Exit::Success.into()
-}
-
-fn complain(exit: Exit, what: &str) -> ExitCode {
-    // Where standard error is closed, the exit code has to do.
-    let _ = writeln!(std::io::stderr(), "river: {what}");
-    exit.into()
 }

@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,16 +14,17 @@ use std::time::Duration;
 use proptest::prelude::*;
 use river::base::Address;
 use river::cli;
-use river::config::{self, Errors, MAX_SIZE, Overrides, Plan, SETTINGS, Setting, Source};
+use river::config::{self, Errors, Lookup, MAX_SIZE, Overrides, Plan, SETTINGS, Setting, Source};
 use river::proxy::Handler;
 
 /// Knows only two names, so that no test asks the network.
-fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    match host {
-        "localhost" => Ok(vec![format!("[::1]:{port}").parse().unwrap(), ([127, 0, 0, 1], port).into()]),
-        "six" => Ok(vec![format!("[::1]:{port}").parse().unwrap()]),
+fn resolve(hosts: &[&str]) -> Vec<Lookup> {
+    let one = |host: &&str| match *host {
+        "localhost" => Ok(vec!["[::1]:0".parse().unwrap(), ([127, 0, 0, 1], 0).into()]),
+        "six" => Ok(vec!["[::1]:0".parse().unwrap()]),
         _ => Err(io::Error::other("the name is unknown")),
-    }
+    };
+    hosts.iter().map(one).collect()
 }
 
 fn plan(source: &Source) -> Result<Plan, Errors> {
@@ -188,7 +188,7 @@ fn files_that_cannot_be_read_say_why() {
     fs::create_dir(path("directory.ron")).unwrap();
     let cases = [
         ("missing.ron", "cannot read the file: No such file or directory"),
-        ("directory.ron", "cannot read the file: Is a directory"),
+        ("directory.ron", "this is a directory; a configuration is a regular file"),
         ("binary.ron", "the file is not UTF-8 text: line 2, column 3"),
         ("large.ron", "the file is larger than 4 MiB"),
     ];

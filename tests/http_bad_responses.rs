@@ -134,6 +134,23 @@ fn a_body_to_head_is_no_response_either() {
     assert_eq!(origin.connections(), 2);
 }
 
+/// What it announces may come a moment later, when the connection is in the pool or somebody else's.
+#[test]
+fn a_204_that_announces_a_body_is_the_last_of_its_connection() {
+    let origin = Origin::with(|request, reply| match request.target.as_str() {
+        "/none" => reply.raw(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n"),
+        "/length" => reply.raw(b"HTTP/1.1 204 No Content\r\ncontent-length: 4\r\n\r\n"),
+        _ => reply.raw(b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n"),
+    });
+    let river = River::with_config(Config::proxy(&origin).system("workers: 1")).serve();
+    let mut conn = Conn::open(river.web());
+    for path in ["/none", "/length", "/none", "/chunked", "/none"] {
+        assert!(!conn.get(path).expect_status(204).fields.has("content-length"));
+    }
+    let connections: Vec<_> = origin.requests().into_iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 1, 2]);
+}
+
 #[test]
 fn servers_that_end_before_their_response() {
     let origin = Origin::with(|request, reply| {

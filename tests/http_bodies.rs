@@ -85,7 +85,7 @@ fn responses_by_length_and_chunked_arrive_as_they_were_sent() {
 #[test]
 fn responses_without_a_body() {
     let origin = Origin::with(|request, reply| match request.target.as_str() {
-        "/204" => reply.raw(b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n"),
+        "/204" => reply.raw(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n"),
         "/304" => reply.raw(b"HTTP/1.1 304 Not Modified\r\ncontent-length: 1234\r\netag: \"e\"\r\n\r\n"),
         "/head" => reply.respond(200, &[("x-a", "b")], &[b'x'; 1000]),
         "/head-chunked" => reply.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
@@ -204,6 +204,41 @@ fn a_response_that_is_reset_does_not_look_whole() {
     }
 }
 
+/// To a client of HTTP/1.0, a body without a length ends where its connection ends in order, whoever ends it.
+#[test]
+fn a_response_that_river_cuts_does_not_look_whole() {
+    let origin = Origin::with(|request, reply| {
+        reply.raw(b"HTTP/1.1 200 OK\r\n\r\nfour")?;
+        if request.target == "/large" {
+            let block = vec![b'x'; 64 << 10];
+            while reply.raw(&block).is_ok() {}
+        }
+        while !reply.read_some()?.is_empty() {}
+        Ok(())
+    });
+    let start = |timeouts: &str| {
+        let config = Config::proxy(&origin).system("workers: 1, drain_timeout: \"200ms\"");
+        River::with_config(config.with(&format!("timeouts: ({timeouts})"))).serve()
+    };
+    let begun = |river: &Running, path: &str| {
+        let mut conn = Conn::open(river.web());
+        conn.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        conn.read_head();
+        conn
+    };
+    for signal in [Signal::TERM, Signal::INT] {
+        let river = start("");
+        let mut conn = begun(&river, "/");
+        river.signal(signal);
+        river.wait_exit(PATIENCE);
+        conn.expect_reset();
+    }
+    let river = start("send: \"200ms\"");
+    let mut conn = begun(&river, "/large");
+    river.wait_for_line("took nothing", PATIENCE);
+    conn.expect_reset();
+}
+
 #[test]
 fn both_directions_flow_at_once() {
     // The server answers while it reads, so neither side can be finished first.
@@ -230,6 +265,59 @@ fn both_directions_flow_at_once() {
     });
     same(&conn.read_response("POST").body, &body);
     sending.join().unwrap();
+}
+
+/// A server that answers before it has the request: its response goes on until it has seen the request's end.
+fn answering_early() -> Origin {
+    Origin::builder()
+        .on_head(|_, reply| {
+            reply.begin_chunked(200, &[])?;
+            reply.chunk(b"begin ")?;
+            while !reply.read_some()?.is_empty() {}
+            reply.chunk(b"end")?;
+            reply.end(&[])?;
+            Ok(Next::Done)
+        })
+        .start()
+}
+
+/// A client whose request is under way while its response has begun.
+fn half_way(river: &Running) -> Conn {
+    let mut conn = Conn::open(river.web());
+    conn.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    assert_eq!(conn.read_head().1, 200);
+    assert_eq!(conn.reader().chunk().unwrap(), b"begin ");
+    conn
+}
+
+#[test]
+fn a_request_that_goes_wrong_during_its_response_ends_it() {
+    let origin = answering_early();
+    // A chunk that is none; and nothing, for too long.
+    for (bytes, timeouts, status) in [("zz\r\n", "", "400"), ("", "body: \"300ms\"", "408")] {
+        let config = Config::proxy(&origin).system("workers: 1").with(&format!("timeouts: ({timeouts})"));
+        let river = River::with_config(config).serve();
+        let mut conn = half_way(&river);
+        conn.send(bytes);
+        let line = river.wait_for_line("request failed", PATIENCE).text;
+        assert_eq!(log::field(&line, "status").as_deref(), Some(status), "{line}");
+        assert_eq!(log::field(&line, "blame").as_deref(), Some("downstream"), "{line}");
+        conn.expect_gone_within(PATIENCE);
+        origin.wait_open_connections(PATIENCE, |open| open == 0);
+    }
+}
+
+#[test]
+fn a_request_that_breaks_off_during_its_response_leaves_it_whole() {
+    let origin = answering_early();
+    let river = proxy(&origin);
+    let mut conn = half_way(&river);
+    // As a client does that has seen enough (RFC 9112 §9.5). The server is told.
+    conn.finish();
+    assert_eq!(conn.reader().chunk().unwrap(), b"end");
+    assert!(conn.reader().chunk().unwrap().is_empty());
+    conn.reader().trailers().unwrap();
+    conn.expect_closed();
 }
 
 /// Writes until nothing more is taken for `quiet`; the number of bytes that were taken.

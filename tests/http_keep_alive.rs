@@ -104,6 +104,38 @@ fn an_old_client_is_closed_unless_it_asks_to_stay() {
     assert_eq!(requests[2].fields.get("host"), Some("old.example"));
 }
 
+/// To close while the client's bytes lie unread would reset the connection, and what it has not read yet of the response
+/// would be lost.
+#[test]
+fn bytes_behind_the_last_request_do_not_cost_its_response() {
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let waiting = gate.clone();
+    let origin = Origin::with(move |_, reply| {
+        waiting.wait();
+        reply.respond(200, &[], &vec![b'x'; 300_000])
+    });
+    let river = proxy(&origin);
+    let mut sent = 0;
+    for _ in 0..10 {
+        for head in ["POST / HTTP/1.0\r\n", "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"] {
+            let mut conn = Conn::open(river.web());
+            conn.send(format!("{head}content-length: 1\r\n\r\nx"));
+            sent += 1;
+            origin.wait_requests(sent, PATIENCE);
+            // Some browsers ended a POST so.
+            conn.send("\r\n");
+            gate.wait();
+            // It reads more slowly than River writes.
+            for _ in 0..5 {
+                std::thread::park_timeout(std::time::Duration::from_millis(5));
+                let _ = conn.reader().fill();
+            }
+            let response = conn.read_response("POST");
+            assert_eq!((response.body.len(), response.closed), (300_000, true));
+        }
+    }
+}
+
 #[test]
 fn an_old_client_needs_no_host() {
     let origin = Origin::echo();

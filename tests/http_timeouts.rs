@@ -308,6 +308,62 @@ fn a_client_that_does_not_take_the_response() {
     assert!(conn.try_read_response("GET").is_err(), "it breaks off");
 }
 
+/// Much less than the third of a send buffer that has to be free before the kernel tells of room, in each time-out.
+const SIP: usize = 64 << 10;
+
+/// The kernel tells of room in its buffer late, so no word of it for a while is no sign of a peer that has stopped.
+#[test]
+fn a_client_that_takes_the_response_slowly() {
+    const LENGTH: usize = 6 << 20;
+    let origin = Origin::with(|_, reply| reply.respond(200, &[], &vec![b'x'; LENGTH]));
+    let fixed = Config::new().system("workers: 1").service(
+        "web",
+        &["127.0.0.1:0"],
+        &config::respond(&"x".repeat(LENGTH / 2)),
+    );
+    let forwarded = Config::proxy(&origin).system("workers: 1");
+    for (config, length) in [(forwarded, LENGTH), (fixed, LENGTH / 2)] {
+        let river = River::with_config(config.with("timeouts: (send: \"300ms\")")).serve();
+        let mut conn = Conn::open(river.web());
+        conn.request("GET", "/");
+        conn.read_head();
+        let begin = Instant::now();
+        let mut left = length;
+        while left > 0 {
+            left -= conn.reader().exactly(left.min(SIP)).unwrap().len();
+            std::thread::park_timeout(Duration::from_millis(25));
+        }
+        assert!(begin.elapsed() > 3 * SHORT, "too fast to show anything");
+        assert_eq!(conn.get("/").status, 200);
+    }
+}
+
+#[test]
+fn a_server_that_takes_the_body_slowly() {
+    const LENGTH: usize = 6 << 20;
+    let origin = Origin::builder()
+        .on_head(|_, reply| {
+            let mut left = LENGTH;
+            let mut before_rest = 0;
+            while left > 0 {
+                left -= reply.read_some()?.len();
+                before_rest += 1;
+                // 16 KiB are read at a time.
+                if before_rest % 4 == 0 {
+                    std::thread::park_timeout(Duration::from_millis(25));
+                }
+            }
+            reply.respond(200, &[], b"all")?;
+            Ok(Next::Done)
+        })
+        .start();
+    let river = proxy(origin.target(), "upstream_write: \"300ms\"");
+    let mut conn = Conn::open(river.web());
+    conn.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n"));
+    conn.send(vec![b'x'; LENGTH]);
+    assert_eq!(conn.read_response("POST").text(), "all");
+}
+
 #[test]
 fn a_request_that_takes_too_long_in_all() {
     let origin = Origin::builder()

@@ -144,6 +144,61 @@ fn a_reset_on_one_side_ends_the_other() {
     conn.expect_gone_within(PATIENCE);
 }
 
+/// Sends until nothing more is taken.
+fn fill(socket: &socket::Socket) {
+    let block = vec![b'x'; 64 << 10];
+    let mut last = std::time::Instant::now();
+    until("the tunnel is full", PATIENCE, || {
+        while rustix::net::send(socket, &block, rustix::net::SendFlags::DONTWAIT).is_ok() {
+            last = std::time::Instant::now();
+        }
+        last.elapsed() > std::time::Duration::from_millis(300)
+    });
+}
+
+/// A direction that waits for room reads nothing, so it does not see the end of its source.
+#[test]
+fn a_reset_is_seen_while_the_other_side_takes_nothing() {
+    let config = |origin: &Origin| {
+        Config::proxy(origin)
+            .system("workers: 1")
+            .with("timeouts: (send: \"300ms\", upstream_write: \"300ms\")")
+    };
+    let ends = |river: &Running, blame: &str| {
+        let line = river.wait_for_line("request failed", PATIENCE).text;
+        assert_eq!(field(&line, "blame").as_deref(), Some(blame), "{line}");
+        assert!(line.contains("request=GET /chat HTTP/1.1 "), "{line}");
+        assert!(field(&line, "upstream").unwrap().starts_with("127.0.0.1:"), "{line}");
+    };
+    let gate = Arc::new(Gate::new());
+    let waiting = gate.clone();
+    let deaf = Origin::with(move |_, reply| {
+        reply.head(101, &ACCEPT)?;
+        waiting.pass();
+        reply.reset()
+    });
+    let river = River::with_config(config(&deaf)).serve();
+    let mut conn = Conn::open(river.web());
+    conn.send(OFFER);
+    assert_eq!(conn.read_head().1, 101);
+    fill(conn.socket());
+    conn.reset();
+    ends(&river, "downstream");
+    gate.open();
+
+    let talking = Origin::with(|_, reply| {
+        reply.head(101, &ACCEPT)?;
+        fill(reply.socket());
+        reply.reset()
+    });
+    let river = River::with_config(config(&talking)).serve();
+    let mut conn = Conn::open(river.web());
+    conn.send(OFFER);
+    assert_eq!(conn.read_head().1, 101);
+    ends(&river, "upstream");
+    talking.wait_open_connections(PATIENCE, |open| open == 0);
+}
+
 #[test]
 fn a_refused_upgrade_is_an_ordinary_response() {
     let origin = Origin::with(|_, reply| reply.respond(200, &[("upgrade", "other")], b"no"));

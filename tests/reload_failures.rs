@@ -257,7 +257,8 @@ fn an_incumbent_that_dies_leaves_a_waiter_that_says_so_and_files_that_hinder_nob
     old.signal(Signal::KILL);
     old.wait_exit(PATIENCE);
     assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(69));
-    waiting.wait_for_line("nobody serves now; to start cold: river --config", PATIENCE);
+    let cold = format!("{} --config {}", env!("CARGO_BIN_EXE_river"), old.dir().config().display());
+    waiting.wait_for_line(&format!("nobody serves now; to start cold: {cold}"), PATIENCE);
     // What a killed process left behind does not hinder the next.
     let next = River::in_dir(old.dir().clone()).serve();
     assert_eq!(get(next.web(), "/").text(), "here");

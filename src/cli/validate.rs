@@ -1,6 +1,5 @@
-//! `--validate-configs`, and how a configuration's errors are printed.
+//! `--validate-configs`.
 
-use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use crate::config::{self, Errors, Overrides, Plan};
@@ -9,17 +8,9 @@ use crate::config::{self, Errors, Overrides, Plan};
 ///
 /// # Errors
 ///
-/// Everything that is wrong, for [`report`]; the process then exits with [`super::Exit::Config`].
+/// Everything that is wrong; the process then exits with [`super::Exit::Config`].
 pub fn validate(path: &Path, overrides: &Overrides) -> Result<String, Errors> {
     config::load(path, overrides).map(|plan| summary(path, &plan))
-}
-
-/// Prints the errors to the standard error stream, in colours if that is a terminal and `NO_COLOR` is not set.
-pub fn report(errors: &Errors) {
-    let stderr = io::stderr();
-    let color = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // Nobody is left to be told when the standard error stream is closed.
-    let _ = writeln!(stderr.lock(), "{}", errors.render(color));
 }
 
 fn summary(path: &Path, plan: &Plan) -> String {

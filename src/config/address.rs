@@ -1,30 +1,6 @@
 //! Addresses as they are written: `10.0.0.1:80`, `[::1]:80`, `localhost:80`, `unix:/run/app.sock`.
 
-use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
-
-use async_io::Timer;
-use futures_lite::FutureExt as _;
-
-/// Turns a host's name and a port into addresses; numeric addresses never ask it.
-pub type Resolve<'a> = &'a dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
-
-/// Asks the system: `/etc/hosts`, DNS and whatever else it is set up with.
-///
-/// # Errors
-///
-/// When the name is unknown, or nobody answers within five seconds.
-pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let late = async {
-        Timer::after(PATIENCE).await;
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved within 5 seconds"))
-    };
-    smol::block_on(async_net::resolve((host, port)).or(late))
-}
-
-/// How long a name may take to be resolved.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An address as written, not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]

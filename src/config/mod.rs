@@ -8,6 +8,7 @@ mod brackets;
 mod diagnostics;
 mod draft;
 mod fields;
+mod names;
 mod nearest;
 mod node;
 mod paths;
@@ -19,8 +20,8 @@ mod syntax;
 
 use std::path::Path;
 
-pub use address::{Resolve, resolve};
 pub use diagnostics::Errors;
+pub use names::{Lookup, Resolve, resolve};
 pub use plan::{DEFAULT_DRAIN_TIMEOUT, Handoff, Overrides, Plan, System};
 pub use settings::{SETTINGS, Setting};
 pub use source::{MAX_SIZE, Source};
@@ -30,7 +31,8 @@ pub(crate) use paths::absolute;
 
 /// Reads and checks the configuration at `path`, resolving names through the system.
 ///
-/// Nothing is bound, made or changed, so this is all that `--validate-configs` does.
+/// Nothing is bound, made or changed, so this is all that `--validate-configs` does. It blocks the thread: on the file
+/// system for as long as that takes, and on names for five seconds.
 ///
 /// # Errors
 ///

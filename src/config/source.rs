@@ -1,9 +1,12 @@
 //! The text of a configuration file, and where in it something stands.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// The largest file that is read, in bytes. A configuration of a thousand services stays far below it.
 pub const MAX_SIZE: usize = 4 << 20;
@@ -34,15 +37,12 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// A sentence that says why it cannot be read, is too large, or is no text.
+    /// A sentence that says why it cannot be read, is no regular file, is too large, or is no text.
     pub fn read(path: &Path) -> Result<Self, String> {
         let name = path.display().to_string();
         let absolute =
             std::path::absolute(path).map_err(|error| format!("cannot tell where {name:?} is: {error}"))?;
-        let bytes = read_bounded(path).map_err(|error| match error.kind() {
-            io::ErrorKind::FileTooLarge => format!("the file is larger than {} MiB", MAX_SIZE >> 20),
-            _ => format!("cannot read the file: {error}"),
-        })?;
+        let bytes = read_bounded(path)?;
         Self::from_bytes(&name, absolute.parent().unwrap_or(Path::new("/")), bytes)
     }
 
@@ -116,11 +116,38 @@ impl Source {
     }
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// Opens a regular file without waiting for anybody, as a FIFO without a writer would make it.
+fn open(path: &Path) -> Result<File, String> {
+    let cannot = |error: io::Error| format!("cannot read the file: {error}");
+    // Asked first as well, since opening some devices does something.
+    check_kind(&fs::metadata(path).map_err(cannot)?)?;
+    // Both without effect on a regular file; the bits of an open flag fit into any integer.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
+    check_kind(&file.metadata().map_err(cannot)?)?;
+    Ok(file)
+}
+
+/// Refuses what is read only once or has no directory of its own: relative paths start from there, and a successor
+/// reads the file again.
+fn check_kind(metadata: &Metadata) -> Result<(), String> {
+    let kind = metadata.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe (FIFO)",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(format!("this is {what}; a configuration is a regular file"))
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+    let read = open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot read the file: {error}"))?;
     if bytes.len() > MAX_SIZE {
-        return Err(io::ErrorKind::FileTooLarge.into());
+        return Err(format!("the file is larger than {} MiB", MAX_SIZE >> 20));
     }
     Ok(bytes)
 }

@@ -53,8 +53,9 @@ impl ResponseHead {
 /// is delimited after RFC 9112 §6.3, with nothing repaired: contradictory framing is refused. A space may be missing
 /// after the status code when no reason follows, as many servers send it.
 ///
-/// A 1xx with `Transfer-Encoding` is refused, since it is not clear where the next response begins. A 204 with it
-/// is taken to have no body, and its connection is not used again. A `Content-Length` of either is to be dropped.
+/// A 1xx with `Transfer-Encoding` is refused, since it is not clear where the next response begins. A 204 that
+/// announces a body in either way is taken to have none, and its connection is not used again. A `Content-Length` of
+/// either is to be dropped.
 #[inline]
 pub fn parse_response(
     buf: &[u8],
@@ -133,10 +134,11 @@ fn interpret(buf: &[u8], request: Method, head: &mut ResponseHead, seen: Seen) -
 
     let is_interim = head.status < 200;
     if is_interim || head.status == 204 {
-        if stated == Stated::Chunked {
-            if is_interim {
-                return Err(Reject::bad_gateway("transfer-encoding in an interim response"));
-            }
+        if is_interim && stated == Stated::Chunked {
+            return Err(Reject::bad_gateway("transfer-encoding in an interim response"));
+        }
+        // A server that announces a body may send it, and it must not be taken for the next response.
+        if !is_interim && !matches!(stated, Stated::Nothing | Stated::Length(0)) {
             head.keep_alive = false;
         }
         let lengths = head.fields.iter_mut().filter(|field| field.known == Known::ContentLength);

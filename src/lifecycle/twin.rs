@@ -90,7 +90,7 @@ pub enum Action {
     SayDrained,
     /// Accept no more, but what is queued; drain listeners that the successor does not want.
     StopAccepting,
-    /// Accept again on the listeners that are held.
+    /// Accept on the listeners that are held, and look at once at what is queued on them.
     ResumeAccepting,
     /// Tell clients to leave with their next response.
     Drain,
@@ -153,14 +153,17 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         // The incumbent's side
         (P::Serving, E::Quit { waiter: true }) => (P::Offered, vec![SayOffer]),
         (P::Offered, E::SuccessorReady) => (committed, vec![SayCommit]),
-        (P::Offered, E::SuccessorFailed) => (P::Serving, vec![]),
+        // The failed successor's workers may have been woken for connections that they never accepted.
+        (P::Offered, E::SuccessorFailed) => (P::Serving, vec![ResumeAccepting]),
         (P::Committed { ending: false }, E::SuccessorOwned) => {
             (guard, vec![StopAccepting, ForgetFiles, SayReleased, Drain])
         }
         (P::Committed { ending: true }, E::SuccessorOwned) => {
             (drain, vec![StopAccepting, ForgetFiles, SayReleased, CloseListeners, Drain])
         }
-        (P::Committed { ending: false }, E::SuccessorFailed) => (P::Serving, vec![RestoreFiles]),
+        (P::Committed { ending: false }, E::SuccessorFailed) => {
+            (P::Serving, vec![RestoreFiles, ResumeAccepting])
+        }
         (P::Committed { ending: true }, E::SuccessorFailed) => {
             (drain, vec![RestoreFiles, CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }

@@ -20,8 +20,6 @@ pub(super) enum Next {
     Close,
     /// It is closed, and the client may not know yet.
     Linger,
-    /// It is cut at once, because the response cannot be ended in a way that tells it from a whole one.
-    Reset,
 }
 
 /// Serves a client's connection until it ends. `client` is its address; none for a Unix socket.
@@ -57,11 +55,6 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
                 Next::KeepAlive => downstream.pipelines = true,
                 Next::Close => return,
                 Next::Linger => return downstream.linger(handle.now()).await,
-                Next::Reset => {
-                    // Where even that fails the client sees an ordinary end; nothing more can be done for it.
-                    let _ = downstream.stream.reset_on_close();
-                    return;
-                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Shutdown};
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::ServiceContext;
@@ -108,18 +108,28 @@ impl Downstream {
         .await
     }
 
-    /// Sends all of `bytes`; each write may take `patience`.
-    pub(super) async fn send(&self, bytes: &[u8], patience: Duration, now: Instant) -> io::Result<()> {
+    /// Sends all of `bytes`; each write may wait for the send time-out.
+    pub(super) async fn send(&self, bytes: &[u8], context: &ServiceContext) -> io::Result<()> {
+        let patience = context.service.timeouts.send;
         let mut sent = 0;
-        self.timer.set(now + patience);
+        self.timer.set(context.handle.now() + patience);
         poll_fn(|cx| {
+            let mut attempted = false;
             while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
                 match self.stream.poll_write(cx, rest) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(count)) => sent += count,
+                    Poll::Ready(Ok(count)) => {
+                        sent += count;
+                        self.timer.set(context.handle.now() + patience);
+                    }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
-                        return self.timer.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                        ready!(self.timer.poll_expired(cx));
+                        if attempted {
+                            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                        }
+                        attempted = true;
+                        self.stream.attempt_write();
                     }
                 }
             }
@@ -134,11 +144,12 @@ impl Downstream {
         context.is_draining() && self.unread.is_empty() && self.stream.is_quiet()
     }
 
-    /// The client may be sending another request while it is told that the connection ends. Closing at once would reset
-    /// the connection then, and might take the response with it. `expects_to_stay` is whether its last request left the
-    /// connection open; a client that does not pipeline sends nothing before it has read that it is not.
+    /// The client has sent more than what was answered, or may be sending it while it is told that the connection ends.
+    /// Closing at once would reset the connection then, and might take the response with it. `expects_to_stay` is whether
+    /// its last request left the connection open; a client that does not pipeline sends nothing before it has read that
+    /// it is not.
     pub(super) fn may_send_more(&self, expects_to_stay: bool) -> bool {
-        !self.unread.is_empty() || (expects_to_stay && self.pipelines)
+        !self.unread.is_empty() || !self.stream.is_quiet() || (expects_to_stay && self.pipelines)
     }
 
     /// Closes the connection after a response that the client may still be reading.

@@ -38,6 +38,11 @@ impl Failure {
     }
 }
 
+/// Nobody is left to read the response, so the server need not go on with it.
+pub(super) fn client_gone() -> Failure {
+    Failure::downstream(499, "the client reset the connection before its response")
+}
+
 impl From<Reject> for Failure {
     fn from(reject: Reject) -> Self {
         Self::downstream(reject.status, reject.why)

@@ -8,8 +8,10 @@
 //! Dropping the future of [`serve`] at any point closes the client's connection and the server's, if one is in use;
 //! a server's connection goes back to its pool only after a whole exchange.
 
+mod attempt;
 mod connection;
 mod context;
+mod download;
 mod downstream;
 mod exchange;
 mod failure;
@@ -20,6 +22,7 @@ mod rewrite;
 mod scratch;
 mod settings;
 mod tunnel;
+mod upload;
 
 pub use connection::serve;
 pub use context::ServiceContext;

@@ -8,10 +8,10 @@ use http::StatusCode;
 
 use super::connection::{Next, log};
 use super::downstream::Downstream;
-use super::exchange::request_body;
 use super::failure::Failure;
-use super::pump::{Ends, Outgoing, Pump, PumpError};
+use super::pump::{Ends, Outgoing, Pump};
 use super::scratch::Scratch;
+use super::upload::{body_failure, request_body};
 use super::{Respond, ServiceContext, rewrite};
 use crate::http::{Method, Version};
 
@@ -80,8 +80,7 @@ pub(super) async fn fixed(
     if !client.head {
         out.extend_from_slice(&answer.body);
     }
-    let patience = context.service.timeouts.send;
-    match downstream.send(&scratch.to_downstream, patience, context.handle.now()).await {
+    match downstream.send(&scratch.to_downstream, context).await {
         Ok(()) if client.keep_alive => Next::KeepAlive,
         Ok(()) if expects || downstream.may_send_more(asked_to_stay) => Next::Linger,
         Ok(()) | Err(_) => Next::Close,
@@ -113,7 +112,7 @@ pub(super) async fn failure(
     if !client.head {
         out.extend_from_slice(body.as_bytes());
     }
-    match downstream.send(out, context.service.timeouts.send, context.handle.now()).await {
+    match downstream.send(out, context).await {
         Ok(()) if keep_alive => Next::KeepAlive,
         Ok(()) => Next::Linger,
         Err(_) => Next::Close,
@@ -145,17 +144,4 @@ async fn discard(
             .map(|()| Err(Failure::downstream(408, "the body took longer than the body or request time-out")))
     })
     .await
-}
-
-/// What is wrong with a request's body, as the client is told.
-pub(super) fn body_failure(error: &PumpError) -> Failure {
-    match error {
-        PumpError::Source(error) => {
-            Failure::downstream(400, format!("the client's connection failed: {error}"))
-        }
-        PumpError::Truncated => Failure::downstream(400, "the client closed before the end of its body"),
-        PumpError::Malformed(why) => Failure::downstream(400, *why),
-        PumpError::TooLarge => Failure::downstream(413, "the body is larger than limits.max_body"),
-        PumpError::Sink(error) => Failure::upstream(502, format!("writing to the server failed: {error}")),
-    }
 }

@@ -119,6 +119,14 @@ impl Stream {
         self.poll_send(cx, buf.len(), || rustix::net::send(&self.fd, buf, SendFlags::NOSIGNAL))
     }
 
+    /// Makes the next write an attempt, even where epoll has not reported that one is worth it.
+    ///
+    /// The kernel reports room only once about a third of its send buffer is free, which may be more than a megabyte,
+    /// but takes bytes as soon as there is any. So this tells a peer that reads slowly from one that does not read.
+    pub fn attempt_write(&self) {
+        self.link.source.writable.set(true);
+    }
+
     /// Like [`poll_write`](Self::poll_write), from several slices with one system call. Of more than 1024
     /// slices, the first 1024 are looked at.
     ///
@@ -192,6 +200,14 @@ impl Stream {
         self.link.source.closed.get()
     }
 
+    /// Why the socket has failed, if it has and nobody has been told yet, neither here nor by a read or write.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match rustix::net::sockopt::socket_error(&self.fd) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) | Err(error) => Some(error.into()),
+        }
+    }
+
     /// Closes one direction or both; what was written before is still sent.
     ///
     /// # Errors
@@ -206,13 +222,15 @@ impl Stream {
         Ok(rustix::net::shutdown(&self.fd, how)?)
     }
 
-    /// Makes closing the socket reset the connection, so that the peer can tell it from an end in order.
+    /// Whether closing the socket, however that comes about, resets the connection, so that the peer can tell it from
+    /// an end in order. What has been written and not been received is lost then. Without effect on Unix sockets.
     ///
     /// # Errors
     ///
     /// What `setsockopt(2)` reports.
-    pub fn reset_on_close(&self) -> io::Result<()> {
-        Ok(rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO))?)
+    pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
+        let linger = reset.then_some(std::time::Duration::ZERO);
+        Ok(rustix::net::sockopt::set_socket_linger(&self.fd, linger)?)
     }
 
     /// Gives the socket up, open and no longer known to this worker's epoll, so that it can be passed to

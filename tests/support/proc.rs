@@ -1,6 +1,7 @@
 //! A process under test: its output, its signals, its end, and what `/proc` says of it.
 
 use std::fs;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 pub use rustix::process::Signal;
@@ -29,15 +31,24 @@ pub struct Process {
 impl Process {
     /// Starts `command` with its output collected under `name`.
     pub fn start(name: &str, command: &mut Command) -> Self {
+        Self::start_unheard(name, command, Stdio::piped())
+    }
+
+    /// Starts `command` with this for its standard error, which is collected only if it is piped.
+    pub fn start_unheard(name: &str, command: &mut Command, stderr: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let pid = child.id();
         let name = format!("{name} (pid {pid})");
-        let log = Log::collect(&name, child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let stderr: Box<dyn Read + Send> = match child.stderr.take() {
+            Some(stderr) => Box::new(stderr),
+            None => Box::new(io::empty()),
+        };
+        let log = Log::collect(&name, child.stdout.take().unwrap(), stderr);
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         Self { pid, pidfd, child: Mutex::new(child), log }
     }
@@ -129,6 +140,16 @@ impl Drop for Process {
             self.log.print();
         }
     }
+}
+
+/// A pipe that takes no more: a write to it blocks until the reader reads.
+pub fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
 }
 
 /// What the open descriptors of process `pid` are, sorted.

@@ -95,6 +95,11 @@ impl<'a> Reply<'a> {
         (&**self.socket).write_all(bytes)
     }
 
+    /// The socket itself.
+    pub fn socket(&self) -> &Socket {
+        self.socket
+    }
+
     /// Reads what the peer sends next, at most what is there; empty at its end.
     pub fn read_some(&mut self) -> io::Result<Vec<u8>> {
         self.reader.some()

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::log::{Line, Listening, entered, field, listening};
-use super::proc::{Process, Signal};
+use super::proc::{Process, Signal, full_pipe};
 use super::wait::PATIENCE;
 
 /// A directory that successive instances share; removed with the last of them.
@@ -71,6 +72,7 @@ impl Dir {
 #[must_use]
 pub struct River {
     dir: Arc<Dir>,
+    configured: bool,
     args: Vec<OsString>,
     environment: Vec<(String, String)>,
     working_directory: PathBuf,
@@ -90,6 +92,7 @@ impl River {
         Self {
             working_directory: dir.path().to_owned(),
             dir,
+            configured: true,
             args: Vec::new(),
             environment: Vec::new(),
             prelude: None,
@@ -106,6 +109,12 @@ impl River {
     /// With `--upgrade`: it waits for the running instance to hand over.
     pub fn upgrade(self) -> Self {
         self.arg("--upgrade")
+    }
+
+    /// Without `--config`, which it has otherwise.
+    pub fn without_config(mut self) -> Self {
+        self.configured = false;
+        self
     }
 
     /// With one more argument.
@@ -145,6 +154,17 @@ impl River {
 
     /// Starts it, and waits for nothing.
     pub fn start(self) -> Running {
+        Running { process: Process::start(&self.name, &mut self.command()), dir: self.dir }
+    }
+
+    /// Starts it with a pipe for its standard error that is full, and stays so as long as the reader is kept.
+    pub fn start_unread(self) -> (Running, PipeReader) {
+        let (reader, writer) = full_pipe();
+        let process = Process::start_unheard(&self.name, &mut self.command(), writer.into());
+        (Running { process, dir: self.dir }, reader)
+    }
+
+    fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_river");
         let mut command = match &self.prelude {
             None => Command::new(program),
@@ -160,9 +180,12 @@ impl River {
                 command.env_remove(key);
             }
         }
-        command.arg("--config").arg(self.dir.config()).args(&self.args).current_dir(&self.working_directory);
+        if self.configured {
+            command.arg("--config").arg(self.dir.config());
+        }
+        command.args(&self.args).current_dir(&self.working_directory);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
-        Running { process: Process::start(&self.name, &mut command), dir: self.dir }
+        command
     }
 
     /// Starts it and waits until it serves.

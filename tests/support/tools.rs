@@ -13,8 +13,14 @@ pub fn require(tool: &str) -> bool {
     if env::split_paths(&path).any(|directory| directory.join(tool).is_file()) {
         return true;
     }
+    lacks(tool)
+}
+
+/// Says that the machine lacks `what` a test needs, as [`require`] does; gives false.
+#[track_caller]
+pub fn lacks(what: &str) -> bool {
     let test = thread::current().name().unwrap_or("a test").to_owned();
-    assert!(env::var_os("RIVER_REQUIRE_TOOLS").is_none_or(|value| value != "1"), "{test} needs {tool}");
-    eprintln!("skipped: {test} needs {tool}");
+    assert!(env::var_os("RIVER_REQUIRE_TOOLS").is_none_or(|value| value != "1"), "{test} needs {what}");
+    eprintln!("skipped: {test} needs {what}");
     false
 }

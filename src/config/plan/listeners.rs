@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::{Address, ListenerId};
-use crate::config::address::{self, Resolve, Written};
+use crate::config::address::{self, Written};
 use crate::config::diagnostics::{Place, Report};
+use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
@@ -30,7 +31,7 @@ pub(super) struct Placed {
 pub(super) fn plan(
     services: &[(Spanned<String>, draft::Service)],
     system: &System,
-    resolve: Resolve<'_>,
+    names: &Names<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Placed> {
     let mut listeners: Vec<Placed> = Vec::new();
@@ -40,7 +41,7 @@ pub(super) fn plan(
         let mut ephemeral: HashMap<IpAddr, usize> = HashMap::new();
         for listener in &service.listeners {
             let Some(bind) = &listener.bind else { continue };
-            let Some(address) = bind_address(bind, resolve, report) else { continue };
+            let Some(address) = bind_address(bind, names, report) else { continue };
             check_mode(listener, &address, report);
             check_files(&address, bind, system, report);
             taken.check(&address, bind, &listeners, report);
@@ -62,19 +63,16 @@ pub(super) fn plan(
 }
 
 /// The address to bind: of a name's addresses the first of IPv4, or else the first.
-fn bind_address(bind: &Spanned<String>, resolve: Resolve<'_>, report: &mut Report<'_>) -> Option<Address> {
+fn bind_address(bind: &Spanned<String>, names: &Names<'_>, report: &mut Report<'_>) -> Option<Address> {
     match address::parse(bind, EXAMPLE_PORT) {
         Ok(Written::Numeric(address)) => Some(Address::Tcp(address)),
-        Ok(Written::Name(host, port)) => match resolve(host, port) {
+        Ok(Written::Name(host, port)) => match names.lookup(host, port) {
             Ok(addresses) => {
                 let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
-                if first.is_none() {
-                    report.error(&bind.at, format!("the name {host:?} has no address"));
-                }
                 first.copied().map(Address::Tcp)
             }
-            Err(error) => {
-                report.error(&bind.at, format!("cannot resolve {host:?}: {error}"));
+            Err(message) => {
+                report.error(&bind.at, message);
                 None
             }
         },

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use crate::{listen, proxy};
 
-use super::address::Resolve;
 use super::diagnostics::{Errors, Report};
 use super::draft::Draft;
+use super::names::{Names, Resolve};
 use super::node::Spanned;
 use super::source::Source;
 
@@ -82,9 +82,10 @@ impl Plan {
     pub fn from_source(source: &Source, overrides: &Overrides, resolve: Resolve<'_>) -> Result<Self, Errors> {
         let mut report = Report::new(source);
         let draft = Draft::read(&mut report);
+        let names = Names::of(&draft, resolve);
         let system = system::plan(&draft.system, overrides, &mut report);
-        let listeners = listeners::plan(&draft.services, &system, resolve, &mut report);
-        let services = service::plan_all(&draft.services, &listeners, resolve, &mut report);
+        let listeners = listeners::plan(&draft.services, &system, &names, &mut report);
+        let services = service::plan_all(&draft.services, &listeners, &names, &mut report);
         report.finish()?;
         let listeners = listeners.into_iter().map(|listener| listener.spec).collect();
         Ok(Self { system, listeners, services })

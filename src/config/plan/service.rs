@@ -8,8 +8,9 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::base::Address;
-use crate::config::address::{self, Resolve, Written};
+use crate::config::address::{self, Written};
 use crate::config::diagnostics::Report;
+use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
@@ -27,7 +28,7 @@ const EXAMPLE_PORT: u16 = 3000;
 pub(super) fn plan_all(
     services: &[(Spanned<String>, draft::Service)],
     listeners: &[Placed],
-    resolve: Resolve<'_>,
+    names: &Names<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Arc<Service>> {
     let owners: HashMap<&Address, &Placed> =
@@ -39,7 +40,7 @@ pub(super) fn plan_all(
         let handler = match (&draft.connectors, &draft.respond) {
             (_, Some(respond)) => Handler::Respond(respond::plan(respond, report)),
             (Some(connectors), None) => {
-                Handler::Proxy { group: group(name, connectors, &owners, resolve, report), via }
+                Handler::Proxy { group: group(name, connectors, &owners, names, report), via }
             }
             // It has been reported that nothing answers.
             (None, None) => Handler::Respond(Respond {
@@ -114,14 +115,14 @@ fn group(
     service: &str,
     draft: &draft::Connectors,
     owners: &HashMap<&Address, &Placed>,
-    resolve: Resolve<'_>,
+    names: &Names<'_>,
     report: &mut Report<'_>,
 ) -> Group {
     let defaults = PoolSettings::default();
     let mut servers = Vec::new();
     for server in &draft.servers {
         let Some(addr) = &server.addr else { continue };
-        let addresses = server_addresses(addr, resolve, report);
+        let addresses = server_addresses(addr, names, report);
         let own = addresses.iter().find_map(|address| owners.get(address));
         if let Some(own) = own.filter(|own| *own.spec.service == *service) {
             report
@@ -145,24 +146,14 @@ fn group(
 }
 
 /// Every address of a server, in the order the resolver gave; nothing if there is none (then reported).
-fn server_addresses(addr: &Spanned<String>, resolve: Resolve<'_>, report: &mut Report<'_>) -> Vec<Address> {
+fn server_addresses(addr: &Spanned<String>, names: &Names<'_>, report: &mut Report<'_>) -> Vec<Address> {
     let message = match address::parse(addr, EXAMPLE_PORT) {
         Ok(Written::Numeric(address)) if address.port() == 0 => "a server has no port 0".to_owned(),
         Ok(Written::Name(_, 0)) => "a server has no port 0".to_owned(),
         Ok(Written::Numeric(address)) => return vec![Address::Tcp(address)],
-        Ok(Written::Name(host, port)) => match resolve(host, port) {
-            Ok(addresses) if addresses.is_empty() => format!("the name {host:?} has no address"),
-            Ok(addresses) => {
-                // A resolver may say the same thing once per kind of socket.
-                let mut once = Vec::new();
-                for address in addresses.into_iter().map(Address::Tcp) {
-                    if !once.contains(&address) {
-                        once.push(address);
-                    }
-                }
-                return once;
-            }
-            Err(error) => format!("cannot resolve {host:?}: {error}"),
+        Ok(Written::Name(host, port)) => match names.lookup(host, port) {
+            Ok(addresses) => return addresses.into_iter().map(Address::Tcp).collect(),
+            Err(message) => message,
         },
         Ok(Written::Unix(written)) => {
             let path = paths::absolute(report.source.directory(), Path::new(written));

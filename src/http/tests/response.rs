@@ -98,7 +98,7 @@ fn framing() {
         (Method::Get, "1.1 304", FIVE, Some((Framing::None, true))),
         (Method::Get, "1.1 304", CHUNKED, Some((Framing::None, true))),
         (Method::Get, "1.1 204", "", Some((Framing::None, true))),
-        (Method::Get, "1.1 204", FIVE, Some((Framing::None, true))),
+        (Method::Get, "1.1 204", FIVE, Some((Framing::None, false))),
         (Method::Get, "1.1 204", CHUNKED, Some((Framing::None, false))),
         (Method::Get, "1.1 205", "", Some((Framing::UntilClose, false))),
         (Method::Get, "1.1 100", "", Some((Framing::None, true))),

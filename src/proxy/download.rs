@@ -1,0 +1,190 @@
+//! A response's body on its way to the client.
+
+use std::future::poll_fn;
+use std::net::Shutdown;
+use std::task::{Poll, ready};
+
+use super::connection::{Next, log};
+use super::downstream::Downstream;
+use super::exchange::Request;
+use super::failure::{Failure, client_gone};
+use super::pump::{Ends, Incoming, Outgoing, Pump, PumpError, Waiting};
+use super::scratch::Scratch;
+use super::upload::{Upload, UploadState, body_failure, chunk_decoder};
+use super::{ServiceContext, rewrite};
+use crate::http::{Framing, Version};
+use crate::runtime::Buffer;
+use crate::upstream::{Connection, Upstreams};
+
+/// A response whose head has been read.
+pub(super) struct Response {
+    pub(super) server: Connection,
+    /// Begins with the head.
+    pub(super) received: Buffer,
+    /// The head's length.
+    pub(super) length: usize,
+}
+
+/// Sends a response on to the client, while what is left of the request goes to the server.
+#[expect(clippy::too_many_arguments, reason = "the halves of one exchange, each used here for the last time")]
+pub(super) async fn send_response(
+    context: &ServiceContext,
+    upstreams: &Upstreams,
+    downstream: &mut Downstream,
+    scratch: &mut Scratch,
+    mut upload: Upload,
+    response: Response,
+    request: &Request,
+    via: Option<&[u8]>,
+) -> Next {
+    let Response { server, mut received, length } = response;
+    let head = &scratch.response;
+    let (incoming, outgoing, framing) = response_body(&head.framing, request.version, context);
+    let ends_by_close = framing == Framing::UntilClose;
+    let leaving = downstream.is_leaving(context);
+    let keep_alive = request.keep_alive && upload.state == UploadState::Done && !ends_by_close && !leaving;
+    let reusable = head.keep_alive && !matches!(incoming, Incoming::UntilClose);
+    let out = &mut scratch.to_downstream;
+    out.clear();
+    let rewriting = rewrite::ResponseContext { via, framing, keep_alive, client_version: request.version };
+    rewrite::response(out, received.unread(), head, &rewriting);
+    received.consume(length);
+
+    if matches!(incoming, Incoming::Length(left) if left > received.capacity() as u64) {
+        received.widen();
+    }
+    let mut download = Pump::new(incoming, outgoing, u64::MAX);
+    download.stage(&mut received, out);
+    if ends_by_close {
+        // The body would look whole if the connection ended in order before all of it is written, and it may end at any
+        // point: with a failure, a drain that takes too long, the process. Where the socket cannot be told so, nothing
+        // more can be done for the client.
+        let _ = downstream.stream.reset_on_close(true);
+    }
+    let timeouts = &context.service.timeouts;
+    let held_back = request.expect_continue && !upload.pump.has_begun();
+    let mut seen = None;
+    let mut cut_short = false;
+    let outcome = poll_fn(|cx| {
+        let mut attempted = false;
+        loop {
+            let fault = match upload.poll(cx, downstream, &mut scratch.to_upstream, &server.stream) {
+                // The server takes no more of it, which it may well say in its response.
+                None | Some(PumpError::Sink(_)) => None,
+                // A client that is refused ends its side (RFC 9112 §9.5), and the server has to know.
+                Some(PumpError::Truncated) => {
+                    cut_short = true;
+                    let _ = server.stream.shutdown(Shutdown::Write);
+                    None
+                }
+                Some(error) => Some(body_failure(&error)),
+            };
+            let sink = Some(&downstream.stream);
+            let mut ends = Ends { source: &server.stream, unread: &mut received, sink, out };
+            if let Poll::Ready(outcome) = download.poll(cx, &mut ends) {
+                return Poll::Ready(outcome.map_err(|error| download_failure(&error, cut_short)));
+            }
+            if let Some(fault) = fault {
+                return Poll::Ready(Err(fault));
+            }
+            if downstream.stream.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(client_gone()));
+            }
+            let uploading = (upload.state == UploadState::Running).then(|| upload.pump.waiting());
+            // A server that waits for the rest of the request has nothing to say until it comes. What the client held
+            // back until it was asked for, it need not send at all now.
+            let starving = uploading == Some(Waiting::Source) && (!held_back || upload.pump.has_begun());
+            let (patience, failure): (_, fn(bool) -> Failure) = match download.waiting() {
+                Waiting::Source if starving => (timeouts.body, |_| {
+                    Failure::downstream(408, "the client sent nothing of its body within the body time-out")
+                }),
+                Waiting::Source => (timeouts.upstream_read, silent),
+                Waiting::Sink => (timeouts.send, |_| {
+                    Failure::downstream(
+                        499,
+                        "the client took nothing of the response within the send time-out",
+                    )
+                }),
+            };
+            let now = (download.waiting(), starving, download.moves(), upload.pump.moves());
+            if seen != Some(now) {
+                seen = Some(now);
+                downstream.timer.set(context.handle.now() + patience);
+            }
+            ready!(downstream.timer.poll_expired(cx));
+            if attempted || (download.waiting() != Waiting::Sink && uploading != Some(Waiting::Sink)) {
+                return Poll::Ready(Err(failure(cut_short)));
+            }
+            attempted = true;
+            downstream.stream.attempt_write();
+            server.stream.attempt_write();
+        }
+    })
+    .await;
+    if let Err(failure) = outcome {
+        log(context, downstream, &scratch.line, upstreams.name(&server), &failure);
+        return Next::Close;
+    }
+    if ends_by_close {
+        let _ = downstream.stream.reset_on_close(false);
+    }
+    let sent_whole = upload.state == UploadState::Done;
+    if reusable && sent_whole && received.is_empty() && !context.is_draining() {
+        upstreams.release(server);
+    }
+    if keep_alive {
+        Next::KeepAlive
+    } else if !sent_whole || downstream.may_send_more(request.keep_alive) {
+        Next::Linger
+    } else {
+        Next::Close
+    }
+}
+
+/// How a response's body comes, how it goes on, and what its head says of that.
+fn response_body(
+    framing: &Framing,
+    client: Version,
+    context: &ServiceContext,
+) -> (Incoming, Outgoing, Framing) {
+    let (identity, chunked) = (Outgoing::Identity, Outgoing::Chunked);
+    match (*framing, client) {
+        (Framing::None, _) => (Incoming::Length(0), identity, Framing::None),
+        (Framing::Length(length), _) => (Incoming::Length(length), identity, Framing::Length(length)),
+        (Framing::Chunked, Version::Http11) => {
+            (Incoming::Chunked(chunk_decoder(context)), chunked, Framing::Chunked)
+        }
+        (Framing::Chunked, Version::Http10) => {
+            (Incoming::Chunked(chunk_decoder(context)), identity, Framing::UntilClose)
+        }
+        // In chunks the client can tell a whole body from a broken one, and its connection can stay.
+        (Framing::UntilClose, Version::Http11) => (Incoming::UntilClose, chunked, Framing::Chunked),
+        (Framing::UntilClose, Version::Http10) => (Incoming::UntilClose, identity, Framing::UntilClose),
+    }
+}
+
+/// The server has sent nothing for too long.
+fn silent(cut_short: bool) -> Failure {
+    if cut_short {
+        return body_failure(&PumpError::Truncated);
+    }
+    Failure::upstream(504, "the server sent nothing of its body within the upstream_read time-out")
+}
+
+/// `cut_short` is whether the server did not get the whole request, through the client's fault.
+fn download_failure(error: &PumpError, cut_short: bool) -> Failure {
+    match error {
+        PumpError::Source(_) | PumpError::Truncated if cut_short => body_failure(&PumpError::Truncated),
+        PumpError::Source(error) => {
+            Failure::upstream(502, format!("the server's connection failed in its response: {error}"))
+        }
+        PumpError::Truncated => Failure::upstream(502, "the server closed before the end of its response"),
+        PumpError::Malformed(why) => {
+            Failure::upstream(502, format!("the server's response is malformed: {why}"))
+        }
+        PumpError::TooLarge => Failure::upstream(502, "the server's response is too large"),
+        PumpError::Sink(error) => {
+            Failure::downstream(499, format!("the client's connection failed: {error}"))
+        }
+    }
+}
