@@ -272,5 +272,7 @@ fn an_incumbent_that_is_terminated_tells_the_waiter_to_go() {
     waiting.wait_state("AwaitingHandoff");
     old.signal(Signal::TERM);
     assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(75));
+    assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(69));
+    waiting.wait_for_line(&format!("pid {} serves no longer; to start cold: ", old.pid()), PATIENCE);
+    assert!(!waiting.log().contains("still serving"), "{}", waiting.log().text());
 }

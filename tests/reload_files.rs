@@ -178,6 +178,21 @@ fn row_17_a_unix_listener_of_another_is_not_removed() {
 }
 
 #[test]
+fn row_17_a_unix_listener_of_another_is_not_removed_after_an_upgrade_either() {
+    let config = Config::new().service("sock", &["unix:web.sock"], &respond("here"));
+    let old = River::with_config(config).serve();
+    let path = old.dir().join("web.sock");
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    let inode = path.metadata().unwrap().ino();
+    let new = upgrade_times(old, 2);
+    new.wait_for_line("the listener's path is lost", PATIENCE);
+    new.signal(Signal::TERM);
+    assert!(new.wait_exit(PATIENCE).success());
+    assert_eq!(path.metadata().unwrap().ino(), inode);
+}
+
+#[test]
 fn row_17_a_unix_listener_that_was_removed_from_the_configuration_goes() {
     let both = Config::respond("kept").service("sock", &["unix:web.sock"], &respond("gone"));
     let old = River::with_config(both).serve();

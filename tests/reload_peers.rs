@@ -133,6 +133,29 @@ fn row_02_a_successor_that_is_killed_after_commit_changes_nothing() {
     expect_back(&river, &gate, held);
 }
 
+#[test]
+fn a_successor_that_failed_is_let_go_of_when_it_has_ended() {
+    let river =
+        River::with_config(Config::respond("here").system("handoff: (ready_timeout: \"1s\")")).serve();
+    let before = river.fds();
+    // It closes; it ends after it was given up; it ends after it said what cannot even be read.
+    for after_commit in ["", "late", "long"] {
+        let count = river.states().iter().filter(|state| *state == "Serving").count();
+        let successor = play(&river, if after_commit == "late" { "" } else { after_commit });
+        river.signal(Signal::QUIT);
+        heard(&successor, "done");
+        if !after_commit.is_empty() {
+            river.wait_state_again("Serving", count + 1);
+            assert_ne!(river.fds().len(), before.len(), "nobody watches the successor that failed");
+        }
+        successor.signal(Signal::KILL);
+        river.wait_state_again("Serving", count + 1);
+        until("the table of descriptors is as it was", PATIENCE, || river.fds().len() == before.len());
+    }
+    let next = upgrade(&river);
+    assert_eq!(get(next.web(), "/").text(), "here");
+}
+
 /// A successor that was stopped after its `Ready`, with the test as the instance in service.
 fn stopped_when_ready() -> (Arc<Dir>, Desk, Peer, TcpListener, Running) {
     let dir = Dir::new();

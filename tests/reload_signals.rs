@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
-use support::peer::{Desk, offer};
+use support::peer::{Desk, Peer, offer};
 use support::*;
 
 /// An origin that begins a response and holds it until the gate opens.
@@ -159,6 +159,25 @@ fn row_08_signals_are_obeyed_while_taking_over() {
         peer.expect("Adopted");
         successor.signal(signal);
         expect_obeyed(&successor);
+    }
+}
+
+#[test]
+fn row_08_signals_are_obeyed_after_the_commit() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let old = River::with_config(Config::respond("here")).serve();
+        let successor = Peer::hello(&old.dir().upgrade_socket(), "[1]");
+        successor.expect_welcome();
+        old.signal(Signal::QUIT);
+        let fds = successor.adopt_all();
+        successor.send("Ready");
+        successor.expect("Commit");
+        old.signal(signal);
+        expect_obeyed(&old);
+        // It was let to take over, and is not told otherwise.
+        assert!(successor.receive().is_none());
+        assert_eq!(old.dir().names(), ["river.ron"]);
+        drop(fds);
     }
 }
 

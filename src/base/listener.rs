@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Address;
+use super::{Address, FileId};
 
 /// The identity of a listener across instances: its address in canonical form.
 ///
@@ -39,4 +39,7 @@ pub struct Label {
     pub id: ListenerId,
     /// The address the socket is bound to, with the port that the kernel chose.
     pub address: Address,
+    /// For a Unix socket, the file at its path as it was made, to be told from one that stands there later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileId>,
 }

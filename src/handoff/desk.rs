@@ -115,10 +115,10 @@ impl Desk {
         self.socket.remove_if_ours()
     }
 
-    /// Closes the desk and tells the waiting instance why. The path stays.
+    /// Closes the desk because this instance ends, and tells the waiting one why. The path stays.
     pub fn close(mut self, why: &str) {
         if let Some(waiter) = &mut self.waiter {
-            waiter.refuse(why);
+            waiter.dismiss(why);
         }
     }
 

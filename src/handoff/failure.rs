@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Failure {
     /// The other side said no.
     Refused(String),
+    /// The other side ends, and so hands nothing over.
+    Ending(String),
     /// This side said no.
     Gave(String),
     /// The other side closed the connection, or its process ended.
@@ -28,6 +30,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Ending(why) => write!(f, "the other instance ends: {why}"),
             Self::Gave(why) => f.write_str(why),
             Self::Closed => f.write_str("the other instance closed the connection or ended"),
             Self::TimedOut(awaited) => write!(f, "timed out waiting for {awaited}"),

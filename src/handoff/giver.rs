@@ -35,9 +35,22 @@ pub struct Giver {
     deadline: Option<(&'static str, Timer)>,
     batches: Vec<Vec<(Label, Arc<OwnedFd>)>>,
     pending: std::collections::VecDeque<GiverEvent>,
-    closed: bool,
+    reading: Reading,
     released: bool,
     ignored: u32,
+}
+
+/// What can still be heard from the successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Its words.
+    Words,
+    /// That its process has ended. Its words cannot be read any more, but it may hold its end of the connection.
+    Death,
+    /// It has closed its end of the connection: once it serves, that its process has ended.
+    Closed,
+    /// Nothing.
+    Nothing,
 }
 
 /// What the successor did.
@@ -53,7 +66,8 @@ pub enum GiverEvent {
     Released,
     /// The hand-over failed; this instance serves on.
     Failed(Failure),
-    /// The connection ended after the hand-over had failed: the successor touches nothing any more.
+    /// The connection, or the process, ended after the hand-over had failed: the successor touches nothing any more.
+    /// It comes once, as the last.
     Gone,
     /// The successor's process ended, without `Released`, after it was `Owned`.
     Died,
@@ -76,7 +90,7 @@ impl Giver {
             deadline: None,
             batches: Vec::new(),
             pending: std::collections::VecDeque::new(),
-            closed: false,
+            reading: Reading::Words,
             released: false,
             ignored: 0,
         };
@@ -123,7 +137,15 @@ impl Giver {
         self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
     }
 
-    /// Tells the successor that this instance ends.
+    /// Says that nothing is handed over because this instance ends.
+    pub fn dismiss(&mut self, why: &str) {
+        let outputs = self.machine.dismiss(why.to_owned());
+        self.perform(outputs);
+        // The host knows what it said.
+        self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
+    }
+
+    /// Tells the successor that nothing is left of this instance.
     pub fn drained(&mut self) {
         let outputs = self.machine.drained();
         self.perform(outputs);
@@ -140,8 +162,8 @@ impl Giver {
             if let Some(event) = self.pending.pop_front() {
                 return Poll::Ready(event);
             }
-            if self.closed {
-                return self.poll_death(cx);
+            if self.reading != Reading::Words {
+                return self.poll_end(cx);
             }
             let outputs = match self.channel.poll_next(cx) {
                 Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
@@ -150,20 +172,15 @@ impl Giver {
                 }
                 Poll::Ready(Err(ChannelError::Io(error))) => {
                     // It may fail for ever, so nothing more is read.
-                    self.closed = true;
+                    self.reading = Reading::Death;
                     self.machine.unreadable(with_cause(&error))
                 }
                 Poll::Ready(Err(_)) => {
-                    self.closed = true;
+                    self.reading = Reading::Closed;
                     if self.machine.is_passed() {
                         continue;
                     }
-                    let mut outputs = self.machine.closed();
-                    if outputs.is_empty() && !self.released {
-                        self.pending.push_back(GiverEvent::Gone);
-                    }
-                    outputs.truncate(1);
-                    outputs
+                    self.machine.closed()
                 }
                 Poll::Pending => match &mut self.deadline {
                     Some((_, timer)) => match Pin::new(timer).poll(cx) {
@@ -178,16 +195,20 @@ impl Giver {
     }
 
     /// The end of a connection says nothing about a successor that serves: only the end of its process does.
-    fn poll_death(&mut self, cx: &mut Context<'_>) -> Poll<GiverEvent> {
-        if !self.machine.is_passed() {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<GiverEvent> {
+        let passed = self.machine.is_passed();
+        if self.reading == Reading::Nothing {
             return Poll::Pending;
         }
-        match self.pidfd.poll_readable(cx) {
-            Poll::Ready(_) => {
-                let _ = self.machine.closed();
-                Poll::Ready(GiverEvent::Died)
-            }
-            Poll::Pending => Poll::Pending,
+        if (passed || self.reading == Reading::Death) && self.pidfd.poll_readable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.reading = Reading::Nothing;
+        let _ = self.machine.closed();
+        match (passed, self.released) {
+            (true, _) => Poll::Ready(GiverEvent::Died),
+            (false, false) => Poll::Ready(GiverEvent::Gone),
+            (false, true) => Poll::Pending,
         }
     }
 
@@ -213,7 +234,9 @@ impl Giver {
                     let pid = self.pid;
                     tracing::warn!(target: "river::handoff", pid, what, "the successor serves; what it said is ignored");
                     self.ignored = self.ignored.saturating_add(1);
-                    self.closed |= self.ignored >= MAX_IGNORED;
+                    if self.ignored >= MAX_IGNORED {
+                        self.reading = Reading::Death;
+                    }
                 }
                 Output::Failed(failure) => {
                     self.batches.clear();

@@ -177,6 +177,15 @@ impl Incumbent {
         outputs
     }
 
+    /// Ends the hand-over because this instance ends.
+    pub fn dismiss(&mut self, why: String) -> Vec<Output> {
+        let mut outputs = self.refuse(why.clone());
+        if let Some(said) = outputs.first_mut() {
+            *said = Output::Send(Message::Ending { why });
+        }
+        outputs
+    }
+
     /// Tells the successor that nothing is left of this instance.
     pub fn drained(&mut self) -> Vec<Output> {
         if self.state != State::Passed {

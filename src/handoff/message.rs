@@ -49,8 +49,13 @@ pub enum Message {
         /// Whether another `Inventory` follows.
         more: bool,
     },
-    /// Either way: this hand-over will not be. The incumbent is the one that serves.
+    /// Either way: this hand-over will not be. The incumbent is the one that serves, unless it says [`Ending`](Self::Ending).
     Refuse {
+        /// Why, as a sentence for the operator.
+        why: String,
+    },
+    /// I → S: this hand-over will not be, because the incumbent ends. It serves no longer.
+    Ending {
         /// Why, as a sentence for the operator.
         why: String,
     },
@@ -128,6 +133,7 @@ impl Message {
             Self::Welcome { .. } => "Welcome",
             Self::Inventory { .. } => "Inventory",
             Self::Refuse { .. } => "Refuse",
+            Self::Ending { .. } => "Ending",
             Self::Offer { .. } => "Offer",
             Self::Adopted { .. } => "Adopted",
             Self::Ready => "Ready",
@@ -165,7 +171,7 @@ impl std::error::Error for MessageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Address;
+    use crate::base::{Address, FileId};
     use proptest::prelude::*;
 
     fn ids() -> impl Strategy<Value = Vec<ListenerId>> {
@@ -181,7 +187,12 @@ mod tests {
             any::<std::net::SocketAddrV4>().prop_map(|v4| Address::Tcp(v4.into())),
             "/[a-z \"\\\\é]{1,20}".prop_map(|path| Address::Unix(path.into())),
         ];
-        let label = address.prop_map(|address| Label { id: ListenerId::fixed(&address), address });
+        let file = proptest::option::of(Just(FileId::of(&std::fs::metadata("/").unwrap())));
+        let label = (address, file).prop_map(|(address, file)| Label {
+            id: ListenerId::fixed(&address),
+            address,
+            file,
+        });
         proptest::collection::vec(label, 0..5)
     }
 
@@ -194,6 +205,7 @@ mod tests {
             ),
             (ids(), any::<bool>()).prop_map(|(ids, more)| Message::Inventory { ids, more }),
             any::<String>().prop_map(|why| Message::Refuse { why }),
+            any::<String>().prop_map(|why| Message::Ending { why }),
             (any::<u32>(), any::<u32>(), labels()).prop_map(|(batch, of, labels)| Message::Offer {
                 batch,
                 of,

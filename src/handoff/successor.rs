@@ -78,6 +78,10 @@ impl Successor {
             return self.fail(Failure::Refused(why));
         }
         match (self.state, message) {
+            (State::Owner, Message::Ending { .. }) => {
+                self.fail(Failure::Unexpected { message: "Ending", awaited: "Drained" })
+            }
+            (_, Message::Ending { why }) => self.fail(Failure::Ending(why)),
             (State::Greeting, Message::Welcome { version, pid, build, generation })
                 if PROTOCOL_VERSIONS.contains(&version) =>
             {

@@ -193,6 +193,23 @@ fn a_refusal_means_step_down_only_to_the_owner() {
 }
 
 #[test]
+fn an_incumbent_that_ends_is_not_said_to_serve() {
+    for (mut machine, _) in incumbents() {
+        let passed = machine.is_passed();
+        let outputs = machine.dismiss("enough".into());
+        assert_eq!(outputs.is_empty(), passed);
+        let said = IncumbentOutput::Send(Message::Ending { why: "enough".into() });
+        assert!(passed || outputs.first() == Some(&said), "{outputs:?}");
+    }
+    for (mut machine, _) in successors() {
+        let owner = machine.is_owner();
+        let outputs = machine.message(Message::Ending { why: "enough".into() });
+        let ending = SuccessorOutput::Failed(Failure::Ending("enough".into()));
+        assert!(if owner { outputs != [ending] } else { outputs == [ending] }, "{outputs:?}");
+    }
+}
+
+#[test]
 fn the_end_of_the_connection_and_a_deadline_end_every_state_once() {
     for (mut machine, _) in incumbents() {
         assert_eq!(machine.closed(), [IncumbentOutput::Failed(Failure::Closed)]);
@@ -358,6 +375,18 @@ fn a_failed_successor_is_gone_only_when_it_has_closed() {
         assert!(future::poll_once(giver.next()).await.is_none());
         drop(taker);
         assert_eq!(giver.next().await, GiverEvent::Gone);
+    });
+}
+
+#[test]
+fn a_successor_that_failed_by_closing_is_gone_too() {
+    let (mut giver, mut taker) = conversation();
+    async_io::block_on(async {
+        greet(&mut giver, &mut taker, &[]).await;
+        drop(taker);
+        assert_eq!(giver.next().await, GiverEvent::Failed(Failure::Closed));
+        assert_eq!(giver.next().await, GiverEvent::Gone);
+        assert!(future::poll_once(giver.next()).await.is_none());
     });
 }
 

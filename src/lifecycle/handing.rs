@@ -97,7 +97,7 @@ impl<W: World> Instance<W, Committed<W>> {
 
     /// Serves on with pidfile and socket restored, because the successor failed; or drains, if it was asked to end.
     pub fn roll_back(mut self, why: &str) -> RolledBack<W> {
-        let ending = self.core.phase == Phase::Committed { ending: true };
+        let ending = self.is_ending();
         let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
         self.core.go(Event::SuccessorFailed, why, hands);
         self.core.world.free_desk();
@@ -114,6 +114,23 @@ impl<W: World> Instance<W, Committed<W>> {
     /// nothing is restored; should the hand-over fail, everything is.
     pub fn forget_former(&mut self, nth: usize) {
         forget(&mut self.state.formers, nth);
+    }
+
+    /// The successor, which may serve already, did not say so soon after this instance was asked to end: leaves the
+    /// service to it, and drains.
+    pub fn let_go(mut self) -> Instance<W, Draining<W>> {
+        let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
+        self.core.go(
+            Event::PatienceEnded,
+            "the successor, which was let to take over, does not say that it serves",
+            hands,
+        );
+        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+    }
+
+    /// Whether it was asked to end.
+    pub fn is_ending(&self) -> bool {
+        self.core.phase == Phase::Committed { ending: true }
     }
 
     /// SIGTERM: the hand-over is completed, and if it fails the instance drains all the same.

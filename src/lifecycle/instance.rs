@@ -139,8 +139,8 @@ impl<W: World> Core<W> {
             }
             Action::SayOffer => successor.into_iter().for_each(|peer| world.offer(peer)),
             Action::SayCommit => successor.into_iter().for_each(|peer| world.commit(peer)),
-            Action::RefuseSuccessor => {
-                successor.into_iter().for_each(|peer| world.refuse_successor(peer, why));
+            Action::DismissSuccessor => {
+                successor.into_iter().for_each(|peer| world.dismiss_successor(peer, why));
             }
             Action::SayDrained => successor.into_iter().for_each(|peer| world.say_drained(peer)),
             Action::SayReady => incumbent.into_iter().for_each(|peer| world.say_ready(peer)),

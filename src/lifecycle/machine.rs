@@ -52,6 +52,8 @@ pub(super) enum Happening<S> {
     Released,
     /// The successor that serves died.
     SuccessorDied,
+    /// The successor did not say soon that it serves, and this instance was asked to end.
+    PatienceEnded,
     GuardEnded,
     DrainEnded,
     Idle,
@@ -87,7 +89,9 @@ impl<W: World> Machine<W> {
                 tracing::warn!(target: "river::lifecycle", "SIGHUP has no meaning yet; to reload, use --upgrade and SIGQUIT");
                 self
             }
-            Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => self.wind_down(&happening),
+            Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => {
+                self.wind_down(&happening)
+            }
             Happening::Welcomed
             | Happening::Adopted(_)
             | Happening::Commit
@@ -209,6 +213,9 @@ impl<W: World> Machine<W> {
 
     fn wind_down(self, happening: &Happening<W::Sockets>) -> Self {
         match (self, happening) {
+            (Self::Committed(instance), Happening::PatienceEnded) if instance.is_ending() => {
+                Self::Draining(instance.let_go())
+            }
             (Self::Draining(instance), Happening::GuardEnded) => Self::Draining(instance.end_guard()),
             (Self::Draining(instance), Happening::DrainEnded) => Self::Exited(instance.time_out()),
             (Self::Draining(instance), Happening::Idle) => Self::Exited(instance.idle()),

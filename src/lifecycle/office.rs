@@ -78,11 +78,18 @@ impl<D: DataPath> Office<D> {
             if self.paths.iter().any(|(id, ..)| *id == one.id) {
                 continue;
             }
-            match OwnedPath::claim(path) {
+            let claimed = match one.file() {
+                Some(file) => OwnedPath::claim(path, file),
+                None => Err(PathError::Lost(path.clone())),
+            };
+            match claimed {
                 Ok(owned) => self.paths.push((one.id.clone(), one.origin, owned)),
                 Err(error) => {
                     let listener = &one.id;
-                    tracing::warn!(target: "river::lifecycle", %error, %listener, "the socket's path is lost");
+                    tracing::warn!(
+                        target: "river::lifecycle",
+                        %error, %listener, "the listener's path is lost; nobody reaches it there until River starts cold"
+                    );
                 }
             }
         }
@@ -222,8 +229,8 @@ impl<D: DataPath> World for Office<D> {
         successor.commit();
     }
 
-    fn refuse_successor(&mut self, successor: &mut Giver, why: &str) {
-        successor.refuse(why);
+    fn dismiss_successor(&mut self, successor: &mut Giver, why: &str) {
+        successor.dismiss(why);
     }
 
     fn say_drained(&mut self, successor: &mut Giver) {

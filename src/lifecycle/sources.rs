@@ -16,6 +16,9 @@ use super::{Cause, DataPath, Exit, Phase, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
 
+/// How long an instance that was asked to end waits for a successor to say that it serves, which takes it a millisecond.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// Everything that can wake the driver, but for what the states own.
 #[derive(Debug)]
 pub(super) struct Sources<S> {
@@ -24,6 +27,7 @@ pub(super) struct Sources<S> {
     command: String,
     drain_timeout: Duration,
     guard_period: Duration,
+    patience: Option<Timer>,
     drain: Option<Timer>,
     guard: Option<Timer>,
 }
@@ -38,6 +42,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             command: settings.command.clone(),
             drain_timeout: settings.drain_timeout,
             guard_period: settings.handoff.guard,
+            patience: None,
             drain: None,
             guard: None,
         }
@@ -66,7 +71,10 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                     self.guard = None;
                 }
             }
-            _ => (self.drain, self.guard) = (None, None),
+            Phase::Committed { ending: true } => {
+                self.patience.get_or_insert_with(|| Timer::after(PATIENCE));
+            }
+            _ => (self.patience, self.drain, self.guard) = (None, None, None),
         }
     }
 
@@ -124,6 +132,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             Machine::Committed(instance) => {
                 poll_desk(&mut instance.core.world, cx);
                 poll_successor(&mut instance.state.successor, cx)
+                    .or_else(|| is_over(&mut self.patience, cx).then_some(Happening::PatienceEnded))
                     .or_else(|| poll_formers(&mut instance.state.formers, cx))
                     .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
                     .map_or(Poll::Pending, Poll::Ready)
@@ -187,12 +196,21 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 ),
             ))),
             TakerEvent::Failed(failure) => {
-                let exit = match failure {
-                    Failure::Refused(_) | Failure::TimedOut(_) | Failure::Closed => Exit::TryAgain,
-                    Failure::Gave(_) | Failure::Unexpected { .. } | Failure::Unreadable(_) => Exit::Software,
-                };
-                let cause = Cause::new(exit, format!("the hand-over failed: {failure}"));
-                Some(Happening::Lost(still_serving(cause, pid)))
+                let failed = format!("the hand-over failed: {failure}");
+                Some(Happening::Lost(match failure {
+                    Failure::Refused(_) => still_serving(Cause::new(Exit::TryAgain, failed), pid),
+                    Failure::Ending(_) => Cause::new(
+                        Exit::Unavailable,
+                        format!("{failed}; pid {pid} serves no longer; to start cold: {}", self.command),
+                    ),
+                    // It was there, and does not say whether it is still.
+                    Failure::TimedOut(_) | Failure::Closed => {
+                        Cause::new(Exit::TryAgain, format!("{failed}; pid {pid} was serving"))
+                    }
+                    Failure::Gave(_) | Failure::Unexpected { .. } | Failure::Unreadable(_) => {
+                        still_serving(Cause::new(Exit::Software, failed), pid)
+                    }
+                }))
             }
             TakerEvent::StepDown(why) => Some(Happening::StepDown(why)),
             TakerEvent::Drained => Some(Happening::PredecessorGone),

@@ -47,6 +47,8 @@ pub enum Event {
     SuccessorReleased,
     /// The process of the successor that served ended without saying so.
     SuccessorDied,
+    /// The successor did not say soon that it serves, and this instance was asked to end.
+    PatienceEnded,
     /// The time in which the listeners can be taken back is over.
     GuardEnded,
     /// No connection is left.
@@ -82,8 +84,8 @@ pub enum Action {
     SayOffer,
     /// Let the successor take over.
     SayCommit,
-    /// Tell the successor that the hand-over is off.
-    RefuseSuccessor,
+    /// Tell the successor that the hand-over is off, because this instance ends.
+    DismissSuccessor,
     /// Tell the successor, if there is one, that nothing is left of this instance.
     SayDrained,
     /// Accept no more, but what is queued; drain listeners that the successor does not want.
@@ -165,6 +167,10 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Committed { ending: true }, E::SuccessorFailed) => {
             (drain, vec![RestoreFiles, CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }
+        // Closing the connection without a refusal lets the successor take over whenever it can.
+        (P::Committed { ending: true }, E::PatienceEnded) => {
+            (drain, vec![CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
+        }
         (P::Serving | P::Offered, E::SuccessorGone) => (phase, vec![RestoreFiles]),
         (P::Draining { guard: true }, E::SuccessorDied) => {
             (P::Serving, vec![ResumeAccepting, Undrain, RestoreFiles])
@@ -179,10 +185,10 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
             (drain, vec![CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }
         (P::Offered, E::Terminate) => {
-            (drain, vec![RefuseSuccessor, CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
+            (drain, vec![DismissSuccessor, CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }
         (P::Offered, E::StepDown) => {
-            (drain, vec![RefuseSuccessor, YieldFiles, StopAccepting, CloseListeners, Drain])
+            (drain, vec![DismissSuccessor, YieldFiles, StopAccepting, CloseListeners, Drain])
         }
         // The successor may serve already: whether it does is known when it says so or fails.
         (P::Committed { .. }, E::Terminate | E::StepDown) => (ending, vec![]),
@@ -190,9 +196,9 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
             (P::Exited, vec![SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }
         (P::Offered, E::Interrupt) => {
-            (P::Exited, vec![RefuseSuccessor, SayReleased, CloseListeners, CloseConnections, RemoveFiles])
+            (P::Exited, vec![DismissSuccessor, SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }
-        // Closing the connection without a refusal lets the successor take over.
+        // As above.
         (P::Committed { .. }, E::Interrupt) => {
             (P::Exited, vec![SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }

@@ -62,8 +62,8 @@ pub trait World {
     fn offer(&mut self, successor: &mut Self::Successor);
     /// Lets the successor take over.
     fn commit(&mut self, successor: &mut Self::Successor);
-    /// Calls the hand-over off.
-    fn refuse_successor(&mut self, successor: &mut Self::Successor, why: &str);
+    /// Calls the hand-over off, because this instance ends.
+    fn dismiss_successor(&mut self, successor: &mut Self::Successor, why: &str);
     /// Tells the successor that nothing is left of this instance.
     fn say_drained(&mut self, successor: &mut Self::Successor);
 

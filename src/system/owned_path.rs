@@ -10,19 +10,20 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
 
-/// A socket's path in the file system, known by device and inode.
+use crate::base::FileId;
+
+/// A socket's path in the file system, and the file that stands there while the path is this socket's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedPath {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    file: FileId,
 }
 
 /// A socket bound to its temporary name, which is removed on drop unless it was published.
@@ -43,6 +44,8 @@ pub enum PathError {
     TooLong(PathBuf),
     /// The path has no file name or no directory.
     BadPath(PathBuf),
+    /// The socket that stood at the path does not stand there any more.
+    Lost(PathBuf),
     /// The file system refused.
     Io(PathBuf, io::Error),
 }
@@ -92,7 +95,7 @@ impl StagedPath {
         let io_error = |error: io::Error| PathError::Io(self.path.clone(), error);
         let identity = fs::symlink_metadata(&self.temporary).map_err(io_error)?;
         fs::rename(&self.temporary, &self.path).map_err(io_error)?;
-        Ok(OwnedPath { path: self.path.clone(), device: identity.dev(), inode: identity.ino() })
+        Ok(OwnedPath { path: self.path.clone(), file: FileId::of(&identity) })
     }
 }
 
@@ -104,16 +107,18 @@ impl Drop for StagedPath {
 }
 
 impl OwnedPath {
-    /// Takes over the socket that stands at `path` now.
+    /// Takes over the socket at `path`, which its former owner knew as `file`.
     ///
     /// # Errors
-    /// When nothing stands there or it is no socket.
-    pub fn claim(path: &Path) -> Result<Self, PathError> {
-        let found = fs::symlink_metadata(path).map_err(|error| PathError::Io(path.to_owned(), error))?;
-        if !found.file_type().is_socket() {
-            return Err(PathError::NotASocket(path.to_owned()));
-        }
-        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    /// When something else stands there now, or nothing.
+    pub fn claim(path: &Path, file: FileId) -> Result<Self, PathError> {
+        let claimed = Self { path: path.to_owned(), file };
+        if claimed.is_ours() { Ok(claimed) } else { Err(PathError::Lost(path.to_owned())) }
+    }
+
+    /// The file that stands at the path while it is this socket's.
+    pub fn file(&self) -> FileId {
+        self.file
     }
 
     /// Where it is.
@@ -123,8 +128,7 @@ impl OwnedPath {
 
     /// Whether the path still leads to this socket.
     pub fn is_ours(&self) -> bool {
-        fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| found.dev() == self.device && found.ino() == self.inode)
+        fs::symlink_metadata(&self.path).is_ok_and(|found| FileId::of(&found) == self.file)
     }
 
     /// Removes the path if it still leads to this socket, and says whether it did.
@@ -198,6 +202,9 @@ impl fmt::Display for PathError {
                 path.display()
             ),
             Self::BadPath(path) => write!(f, "{} is not a file in a directory", path.display()),
+            Self::Lost(path) => {
+                write!(f, "{} does not lead to this instance's socket any more", path.display())
+            }
             Self::Io(path, _) => write!(f, "cannot make a socket at {}", path.display()),
         }
     }
@@ -216,6 +223,7 @@ impl std::error::Error for PathError {
 mod tests {
     use super::*;
     use rustix::net::listen;
+    use std::os::unix::fs::MetadataExt;
 
     fn socket() -> OwnedFd {
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
@@ -255,6 +263,19 @@ mod tests {
         drop(live);
         drop(_second_fd);
         publish(&path, &[]).unwrap();
+    }
+
+    #[test]
+    fn a_path_is_claimed_only_with_the_file_that_was_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let (_first, owned) = publish(&path, &[]).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o660)).unwrap();
+        assert_eq!(OwnedPath::claim(&path, owned.file()).unwrap(), owned);
+        let (_second, _) = publish(&path, &[std::process::id()]).unwrap();
+        assert!(matches!(OwnedPath::claim(&path, owned.file()), Err(PathError::Lost(_))));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(OwnedPath::claim(&path, owned.file()), Err(PathError::Lost(_))));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::net::{
 };
 
 use super::{OwnedPath, PathError, StagedPath};
-use crate::base::{Address, Label, ListenerId};
+use crate::base::{Address, FileId, Label, ListenerId};
 
 /// The length of the accept queue asked for; the kernel caps it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -46,6 +46,7 @@ pub struct Listening {
     pub origin: Origin,
     name: Address,
     path: Option<OwnedPath>,
+    file: Option<FileId>,
 }
 
 /// A socket that has its address and does not listen yet, so the kernel refuses connections to it.
@@ -122,14 +123,20 @@ impl Bound {
                 (self.address, Some(path))
             }
         };
-        Ok(Listening { id: self.id, address, fd: Arc::new(self.fd), origin: Origin::Fresh, name, path })
+        let file = path.as_ref().map(OwnedPath::file);
+        Ok(Listening { id: self.id, address, fd: Arc::new(self.fd), origin: Origin::Fresh, name, path, file })
     }
 }
 
 impl Listening {
     /// What the socket is said to be when it is passed to another process.
     pub fn label(&self) -> Label {
-        Label { id: self.id.clone(), address: self.name.clone() }
+        Label { id: self.id.clone(), address: self.name.clone(), file: self.file }
+    }
+
+    /// The file of a Unix socket, as the process that bound it knew it.
+    pub fn file(&self) -> Option<FileId> {
+        self.file
     }
 
     /// The path of a Unix socket that this process bound.
@@ -145,6 +152,7 @@ impl Listening {
             origin: Origin::Inherited,
             name: label.address.clone(),
             path: None,
+            file: label.file,
         }
     }
 }

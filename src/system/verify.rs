@@ -139,7 +139,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
     fn label(address: SocketAddr) -> Label {
-        Label { id: ListenerId::fixed(&address.into()), address: address.into() }
+        Label { id: ListenerId::fixed(&address.into()), address: address.into(), file: None }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use smol::channel::{Sender, unbounded};
 
 use super::fakes::{FakePath, PathState};
 use crate::base::{Address, Label, ListenerId};
-use crate::handoff::{Channel, Message, UpgradeSocket, connect};
+use crate::handoff::{Channel, ChannelError, Message, UpgradeSocket, connect};
 use crate::lifecycle::{Cause, Exit, HandoffSettings, Settings, run};
 use crate::listen::ListenerSpec;
 use crate::system::Signal;
@@ -330,7 +330,7 @@ fn a_terminate_while_handing_refuses_before_the_commit_and_completes_after_it() 
     in_directory(|directory, executor| async move {
         let (old, mut successor) = offered(&executor, &directory, Duration::from_secs(5)).await;
         old.signal(Signal::Terminate);
-        assert!(matches!(hear(&mut successor).await, Message::Refuse { .. }));
+        assert!(matches!(hear(&mut successor).await, Message::Ending { .. }));
         old.end().await.unwrap();
         let (old, mut successor) = offered(&executor, &directory, Duration::from_secs(5)).await;
         successor.push(&Message::Ready, vec![]).unwrap();
@@ -339,6 +339,23 @@ fn a_terminate_while_handing_refuses_before_the_commit_and_completes_after_it() 
         successor.push(&Message::Owned, vec![]).unwrap();
         assert_eq!(hear(&mut successor).await, Message::Drained);
         old.end().await.unwrap();
+    });
+}
+
+#[test]
+fn a_terminate_after_the_commit_leaves_the_service_to_a_successor_that_is_slow() {
+    in_directory(|directory, executor| async move {
+        let (old, mut successor) = offered(&executor, &directory, Duration::from_secs(5)).await;
+        successor.push(&Message::Ready, vec![]).unwrap();
+        assert_eq!(hear(&mut successor).await, Message::Commit);
+        let before = Instant::now();
+        old.signal(Signal::Terminate);
+        old.end().await.unwrap();
+        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+        // No refusal: whenever it can, it takes over.
+        let last = successor.next_before(Instant::now() + Duration::from_secs(5)).await;
+        assert!(matches!(last, Err(ChannelError::Closed)), "{last:?}");
+        UpgradeSocket::take(&directory.join("upgrade.sock"), &[]).unwrap();
     });
 }
 
@@ -387,7 +404,7 @@ fn descriptors_that_are_not_what_they_are_said_to_be_are_refused() {
         let fd = |socket: std::net::TcpListener| Arc::new(std::os::fd::OwnedFd::from(socket));
         let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let id = listener("127.0.0.1:0", 0).id;
-        let label = |address| vec![Label { id: id.clone(), address: Address::Tcp(address) }];
+        let label = |address| vec![Label { id: id.clone(), address: Address::Tcp(address), file: None }];
         for (wrong, complaint) in [(0, "is bound to"), (1, "descriptors came for"), (2, "0 of")] {
             let path = directory.join("upgrade.sock");
             let offer = || {
@@ -428,7 +445,7 @@ fn a_successor_told_to_step_down_after_it_owned_the_service_drains() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let id = listener("127.0.0.1:0", 0).id;
-        let label = Label { id, address: Address::Tcp(address) };
+        let label = Label { id, address: Address::Tcp(address), file: None };
         let mut mine = settings(&directory, true, vec![listener("127.0.0.1:0", 0)]);
         mine.handoff.ready_timeout = Duration::from_secs(5);
         let incumbent = async {

@@ -242,8 +242,8 @@ impl World for FakeWorld {
         successor.say(Message::Commit);
     }
 
-    fn refuse_successor(&mut self, successor: &mut FakePeer, why: &str) {
-        successor.say(Message::Refuse { why: why.to_owned() });
+    fn dismiss_successor(&mut self, successor: &mut FakePeer, why: &str) {
+        successor.say(Message::Ending { why: why.to_owned() });
     }
 
     fn say_drained(&mut self, successor: &mut FakePeer) {

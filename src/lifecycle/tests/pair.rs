@@ -24,6 +24,7 @@ enum Move {
     Quit,
     EndGuard,
     TerminateOld,
+    EndPatience,
     /// A successor that serves says something that has no place there.
     Stray(usize),
 }
@@ -100,6 +101,7 @@ impl Pair {
                 self.to_old.extend(strays.get(pick % strays.len()).cloned());
             }
             Move::Stray(_) => {}
+            Move::EndPatience => self.turn_old(Happening::PatienceEnded),
             Move::TerminateOld => self.turn_old(Happening::Signal(Signal::Terminate)),
         }
     }
@@ -164,7 +166,7 @@ impl Pair {
             let mut outputs = match word {
                 Message::Offer { .. } => self.giver.offer(2),
                 Message::Commit => self.giver.commit(),
-                Message::Refuse { why } => self.giver.refuse(why),
+                Message::Ending { why } => self.giver.dismiss(why),
                 Message::Drained => self.giver.drained(),
                 other => panic!("{other:?}"),
             };
@@ -313,7 +315,9 @@ proptest! {
         let mut pair = Pair::new();
         before.into_iter().for_each(|step| pair.make(step));
         let phase = pair.phases().1;
-        let refused = pair.to_new.iter().any(|message| matches!(message, Message::Refuse { .. }));
+        let refused = pair.to_new.iter().any(|message| {
+            matches!(message, Message::Refuse { .. } | Message::Ending { .. })
+        });
         pair.make(Move::CrashOld);
         (0..8).for_each(|_| pair.make(Move::DeliverToNew));
         if phase.is_some_and(Phase::accepts) && !refused {
@@ -339,16 +343,29 @@ proptest! {
     /// SIGTERM to the incumbent at any moment: it ends up draining, and a file names an instance in service or
     /// nobody new.
     #[test]
-    fn a_terminate_is_obeyed_at_any_moment(before in prelude(), after in prelude(), guard in any::<bool>()) {
+    fn a_terminate_is_obeyed_at_any_moment(
+        before in prelude(), meanwhile in prelude(), after in prelude(), guard in any::<bool>(),
+    ) {
         let mut pair = Pair::new();
         before.into_iter().for_each(|step| pair.make(step));
         pair.make(Move::TerminateOld);
+        meanwhile.into_iter().for_each(|step| pair.make(step));
+        let (old, new) = pair.phases();
+        let left = matches!(old, Some(Phase::Committed { .. })) && new == Some(Phase::Accepting);
+        pair.make(Move::EndPatience);
+        let drains = matches!(pair.phases().0, Some(Phase::Draining { .. }));
+        prop_assert!(drains, "{:?}", pair.phases());
+        if left {
+            (0..8).for_each(|_| pair.make(Move::DeliverToNew));
+        }
         after.into_iter().for_each(|step| pair.make(step));
         if guard {
             pair.make(Move::EndGuard);
         }
         pair.settle();
         prop_assert_eq!(pair.phases().0, Some(Phase::Draining { guard: false }));
+        // What was left to the successor is taken by it.
+        prop_assert!(!left || pair.phases().1 == Some(Phase::Serving), "{:?}", pair.phases());
         if pair.phases().1 == Some(Phase::Serving) {
             prop_assert_eq!(*pair.file.lock().unwrap(), Some(1));
         }

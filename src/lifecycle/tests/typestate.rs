@@ -28,6 +28,7 @@ fn happening(pick: u8) -> Happening<()> {
         18 => Happening::SuccessorDied,
         19 => Happening::GuardEnded,
         20 => Happening::DrainEnded,
+        26 => Happening::PatienceEnded,
         21..=23 => Happening::Welcomed,
         _ => Happening::Idle,
     }
@@ -56,6 +57,7 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event>
         Happening::GuardEnded => Event::GuardEnded,
         Happening::DrainEnded => Event::DrainEnded,
         Happening::Idle => Event::Idle,
+        Happening::PatienceEnded => Event::PatienceEnded,
     };
     step(phase, event).is_ok().then_some(event)
 }
@@ -86,7 +88,7 @@ proptest! {
     #[test]
     fn the_typestate_goes_where_the_twin_goes(
         upgrade in any::<bool>(),
-        picks in proptest::collection::vec((0_u8..26, any::<bool>()), 0..60),
+        picks in proptest::collection::vec((0_u8..27, any::<bool>()), 0..60),
     ) {
         let mut machine = boot(upgrade);
         let mut cause = None;
