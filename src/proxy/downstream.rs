@@ -1,7 +1,7 @@
 //! The client's side of a connection.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -108,15 +108,25 @@ impl Downstream {
         .await
     }
 
-    /// Sends all of `bytes`; each write may wait for the send time-out.
-    pub(super) async fn send(&self, bytes: &[u8], context: &ServiceContext) -> io::Result<()> {
+    /// Sends all of `head` and of `body`; each write may wait for the send time-out.
+    pub(super) async fn send(&self, head: &[u8], body: &[u8], context: &ServiceContext) -> io::Result<()> {
         let patience = context.service.timeouts.send;
-        let mut sent = 0;
+        let mut sent = 0_usize;
         self.timer.set(context.handle.now() + patience);
         poll_fn(|cx| {
             let mut attempted = false;
-            while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-                match self.stream.poll_write(cx, rest) {
+            loop {
+                let head_left = head.get(sent..).unwrap_or_default();
+                let body_left = body.get(sent.saturating_sub(head.len())..).unwrap_or_default();
+                let written = match (head_left, body_left) {
+                    ([], []) => return Poll::Ready(Ok(())),
+                    (only, []) | ([], only) => self.stream.poll_write(cx, only),
+                    _ => {
+                        let both = [IoSlice::new(head_left), IoSlice::new(body_left)];
+                        self.stream.poll_write_vectored(cx, &both)
+                    }
+                };
+                match written {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(count)) => {
                         sent += count;
@@ -133,7 +143,6 @@ impl Downstream {
                     }
                 }
             }
-            Poll::Ready(Ok(()))
         })
         .await
     }
