@@ -105,6 +105,38 @@ fn what_a_client_claims_of_itself_is_replaced() {
 }
 
 #[test]
+fn nothing_that_a_client_claims_of_itself_gets_through_in_other_words() {
+    let origin = Origin::echo();
+    let river = proxy(&origin);
+    let request = forwarded(
+        &river,
+        &origin,
+        "POST / HTTP/1.1\r\nhost: a\r\nX_Forwarded_For: 10.0.0.1\r\nx-forwarded_proto: https\r\nx_forwarded_host: b\r\n\
+         forwarded: for=10.0.0.1\r\nx-real-ip: 10.0.0.1\r\nX_REAL_IP: 10.0.0.1\r\nx-forwarded-port: 443\r\n\
+         x_forwarded-port: 443\r\ncontent_length: 7\r\ntransfer_encoding: chunked\r\nx_other: kept\r\n\
+         some_longer_name: kept\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx_forwarded_for: 10.0.0.1\r\nx_sum: 1\r\n\r\n",
+    );
+    let names: Vec<_> = request.fields.0.iter().map(|(name, _)| name.to_lowercase()).collect();
+    assert_eq!(
+        names,
+        [
+            "host",
+            "x_other",
+            "some_longer_name",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "transfer-encoding"
+        ]
+    );
+    assert_eq!(request.trailers.0, [("x_sum".to_owned(), "1".to_owned())]);
+    // And nobody joins two hosts.
+    let mut conn = Conn::open(river.web());
+    conn.send("GET / HTTP/1.1\r\nhost: a.example,b.example\r\n\r\n");
+    assert_eq!(conn.read_response("GET").status, 400);
+}
+
+#[test]
 fn targets_become_origin_form_and_host_follows_them() {
     let origin = Origin::echo();
     let river = proxy(&origin);

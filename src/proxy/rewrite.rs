@@ -45,7 +45,7 @@ pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
 /// Appends the head of the request that goes to the server; returns the length of its first line without the CRLF.
 ///
 /// The target goes on as it was written, in origin form (RFC 9112 §3.2.1). `X-Forwarded-For`, `-Proto` and `-Host` that
-/// a client sends are replaced: River trusts nobody's word for them.
+/// a client sends are replaced, and the other fields of their kind left out: River trusts nobody's word for them.
 pub(super) fn request(
     out: &mut Vec<u8>,
     buf: &[u8],
@@ -75,7 +75,10 @@ pub(super) fn request(
             | Known::Expect
             | Known::XForwardedFor
             | Known::XForwardedProto
-            | Known::XForwardedHost => {}
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XRealIp
+            | Known::Forwarded => {}
             Known::Via if context.via.is_some() => {}
             // The one length that there is goes on as it is: framing was read from it.
             _ => lines.keep(sent),
