@@ -231,6 +231,30 @@ fn via_is_added_both_ways_where_it_is_configured() {
 }
 
 #[test]
+fn a_request_that_goes_round_in_circles_is_ended() {
+    let port = origin::refusing().port();
+    let at = |ip: [u8; 4]| Target::from(std::net::SocketAddr::from((ip, port)));
+    let (one, two) = (at([127, 0, 0, 1]), at([127, 0, 0, 2]));
+    let to = |target: &Target| config::connectors(std::slice::from_ref(target));
+    // Two services that forward to each other, which no check of one service's own listeners sees.
+    let config = Config::new()
+        .system("workers: 1")
+        .service("web", &["127.0.0.1:0"], &to(&one))
+        .with("via: \"river\"")
+        .service("other", &[&one.to_string()], &to(&two))
+        .with("via: \"other\"")
+        .service("again", &[&two.to_string()], &to(&one))
+        .with("via: \"river\"");
+    let river = River::with_config(config).serve();
+    let mut conn = Conn::open(river.web());
+    assert_eq!(conn.get("/").status, 508);
+    let line = river.wait_for_line("request failed", PATIENCE).text;
+    assert_eq!(log::field(&line, "blame").as_deref(), Some("river"), "{line}");
+    // The connections to and fro are none that a request could not use again.
+    assert_eq!(conn.get("/").status, 508);
+}
+
+#[test]
 fn whoever_takes_trailers_is_known_to_the_server() {
     let origin = Origin::echo();
     let river = proxy(&origin);

@@ -51,8 +51,13 @@ pub(super) async fn run(
         began,
     };
     let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
-    let body = request_body(&head.framing, outgoing, context);
     let via = via.map(HeaderValue::as_bytes);
+    let body = match via {
+        Some(via) if rewrite::is_loop(downstream.unread.unread(), head, via) => {
+            Err(Failure::river(508, "the request has come through here too often"))
+        }
+        _ => request_body(&head.framing, outgoing, context),
+    };
     let rewriting =
         rewrite::RequestContext { forwarded: &downstream.forwarded, via, host: upstreams.default_host() };
     let line = rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);

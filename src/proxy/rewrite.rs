@@ -42,6 +42,22 @@ pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
     out.into()
 }
 
+/// Whether a request has come through here so often that it goes round in circles.
+///
+/// Neighbours may share a pseudonym, so having been here once is no sign of it.
+pub(super) fn is_loop(buf: &[u8], head: &RequestHead, pseudonym: &[u8]) -> bool {
+    let values = head.fields.iter().filter(|sent| sent.known == Known::Via).map(|sent| sent.value.of(buf));
+    let elements = values.flat_map(|value| value.split(|&byte| byte == b','));
+    let passed = elements.filter(|element| {
+        let mut words = element.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+        words.nth(1).is_some_and(|by| by.eq_ignore_ascii_case(pseudonym))
+    });
+    passed.count() > MOST_PASSES
+}
+
+/// More often than this, a request does not pass on its way to a server.
+const MOST_PASSES: usize = 8;
+
 /// Appends the head of the request that goes to the server; returns the length of its first line without the CRLF.
 ///
 /// The target goes on as it was written, in origin form (RFC 9112 §3.2.1). `X-Forwarded-For`, `-Proto` and `-Host` that
