@@ -76,6 +76,11 @@ impl Downstream {
         self.timer.set(until);
         poll_fn(|cx| {
             loop {
+                // An empty line by itself is no begin of a request (RFC 9112 §2.2): some clients end a body with one.
+                if self.unread.unread() == b"\r\n" {
+                    self.unread.clear();
+                    head.clear();
+                }
                 if !self.unread.is_empty() {
                     match parse_request(self.unread.unread(), &context.head_limits, head) {
                         Ok(length) => return Poll::Ready(HeadRead::Whole(length)),
