@@ -75,7 +75,9 @@ fn a_client_cannot_have_removed_what_servers_rely_on() {
         &river,
         &origin,
         "POST / HTTP/1.1\r\nhost: a\r\nconnection: host, content-length, x-forwarded-for, cookie, authorization\r\n\
-         cookie: c\r\nauthorization: b\r\ncontent-length: 2\r\n\r\nhi",
+         connection: Content-Range, If-Match, If-None-Match, Range\r\n\
+         cookie: c\r\nauthorization: b\r\ncontent-length: 2\r\ncontent-range: bytes 0-1/9\r\nif-match: d\r\n\
+         if-none-match: e\r\nrange: bytes=0-1\r\n\r\nhi",
     );
     assert_eq!(request.body, b"hi");
     for (name, value) in [
@@ -84,6 +86,10 @@ fn a_client_cannot_have_removed_what_servers_rely_on() {
         ("authorization", "b"),
         ("content-length", "2"),
         ("x-forwarded-for", "127.0.0.1"),
+        ("content-range", "bytes 0-1/9"),
+        ("if-match", "d"),
+        ("if-none-match", "e"),
+        ("range", "bytes=0-1"),
     ] {
         assert_eq!(request.fields.get(name), Some(value));
     }
