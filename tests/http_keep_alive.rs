@@ -164,6 +164,8 @@ fn an_old_client_needs_no_host() {
     assert_eq!(conn.read_response("GET").status, 200);
     let requests = origin.wait_requests(1, PATIENCE);
     assert_eq!(requests[0].fields.get("host"), Some(origin.address().to_string().as_str()));
+    // Which the client did not ask for.
+    assert!(!requests[0].fields.has("x-forwarded-host"), "{:?}", requests[0]);
 }
 
 #[test]

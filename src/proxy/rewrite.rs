@@ -27,7 +27,7 @@ pub(super) struct ResponseContext<'a> {
     pub(super) client_version: Version,
 }
 
-/// What is said of a client to the server with each of its requests, up to the host that it asked for.
+/// What is said of a client to the server with each of its requests.
 ///
 /// `client` is its address; none where it came over a Unix socket.
 pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
@@ -38,7 +38,7 @@ pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
         out.extend_from_slice(client.to_canonical().to_string().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"X-Forwarded-Proto: http\r\nX-Forwarded-Host: ");
+    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     out.into()
 }
 
@@ -105,8 +105,11 @@ pub(super) fn request(
         via(out, buf, &head.fields, head.version, pseudonym);
     }
     out.extend_from_slice(context.forwarded);
-    out.extend_from_slice(host);
-    out.extend_from_slice(b"\r\n");
+    if !head.authority().is_empty() {
+        out.extend_from_slice(b"X-Forwarded-Host: ");
+        out.extend_from_slice(host);
+        out.extend_from_slice(b"\r\n");
+    }
     if head.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -159,9 +162,11 @@ pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, conte
     if context.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if switching {
+    // A server that insists on another protocol has to say which (RFC 9110 §15.5.22).
+    if switching || (head.status == 426 && head.fields.iter().any(|sent| sent.known == Known::Upgrade)) {
         upgrade(out, buf, &head.fields);
-    } else if !interim {
+    }
+    if !interim {
         connection(out, context.keep_alive, context.client_version);
     }
     out.extend_from_slice(b"\r\n");
