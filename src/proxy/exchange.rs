@@ -28,8 +28,9 @@ pub(super) struct Request {
     pub(super) began: Instant,
 }
 
-/// More interim responses than this before the final one are refused.
-const MOST_INTERIM: usize = 16;
+/// More interim responses than this before the final one are refused. A server that says 102 (Processing) every second
+/// for as long as a request takes by default stays below; the request time-out bounds them too.
+const MOST_INTERIM: usize = 1000;
 
 /// Forwards a request whose head has been read and brings its response back.
 pub(super) async fn run(
