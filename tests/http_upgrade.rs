@@ -214,6 +214,20 @@ fn a_refused_upgrade_is_an_ordinary_response() {
 }
 
 #[test]
+fn a_required_upgrade_says_to_what() {
+    let origin = Origin::with(|_, reply| {
+        reply.respond(426, &[("connection", "upgrade"), ("upgrade", "websocket")], b"not like this")
+    });
+    let river = proxy(&origin);
+    let mut conn = Conn::open(river.web());
+    for _ in 0..2 {
+        let response = conn.get("/").expect_status(426);
+        assert_eq!(response.fields.get("upgrade"), Some("websocket"));
+        assert_eq!((response.fields.get("connection"), response.closed), (Some("upgrade"), false));
+    }
+}
+
+#[test]
 fn a_switch_that_was_not_asked_for_is_refused() {
     let refused = |request: &str, answer: &'static str| {
         let origin = Origin::with(move |_, reply| {

@@ -47,12 +47,14 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
             context.scratches.put(scratch);
             match next {
                 Next::StillIdle => break,
-                Next::KeepAlive if downstream.unread.is_empty() => {
+                Next::KeepAlive => {
                     until = handle.now() + timeouts.idle;
-                    break;
+                    if downstream.unread.is_empty() {
+                        break;
+                    }
+                    // The next request is already here.
+                    downstream.pipelines = true;
                 }
-                // The next request is already here.
-                Next::KeepAlive => downstream.pipelines = true,
                 Next::Close => return,
                 Next::Linger => return downstream.linger(handle.now()).await,
             }
