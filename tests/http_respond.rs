@@ -117,7 +117,7 @@ fn a_failure_names_the_request() {
     let mut conn = Conn::open(river.web());
     conn.send("POST /much?too HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n");
     let line = river.wait_for_line("request failed", PATIENCE).text;
-    assert!(line.contains("request=POST /much?too HTTP/1.1 ") && line.contains("status=413"), "{line}");
+    assert!(line.contains("request=\"POST /much?too HTTP/1.1\" ") && line.contains("status=413"), "{line}");
     conn.reset();
     // An answer that does not get through is one, too.
     let mark = river.mark();
@@ -126,7 +126,10 @@ fn a_failure_names_the_request() {
     conn.read_head();
     conn.reset();
     let line = river.wait_line_after(mark, "request failed").text;
-    assert!(line.contains("request=GET http://a/away HTTP/1.1 ") && line.contains("status=499"), "{line}");
+    assert!(
+        line.contains("request=\"GET http://a/away HTTP/1.1\" ") && line.contains("status=499"),
+        "{line}"
+    );
     assert_eq!(log::field(&line, "blame").as_deref(), Some("downstream"), "{line}");
 }
 

@@ -167,7 +167,7 @@ fn a_reset_is_seen_while_the_other_side_takes_nothing() {
     let ends = |river: &Running, blame: &str| {
         let line = river.wait_for_line("request failed", PATIENCE).text;
         assert_eq!(field(&line, "blame").as_deref(), Some(blame), "{line}");
-        assert!(line.contains("request=GET /chat HTTP/1.1 "), "{line}");
+        assert!(line.contains("request=\"GET /chat HTTP/1.1\" "), "{line}");
         assert!(field(&line, "upstream").unwrap().starts_with("127.0.0.1:"), "{line}");
     };
     let gate = Arc::new(Gate::new());

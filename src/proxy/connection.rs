@@ -98,14 +98,18 @@ pub(super) fn log(
 ) {
     let service = &*context.service.name;
     let client = downstream.client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
+    let client = &*client;
     let request = String::from_utf8_lossy(line);
+    // What is not known is left out.
+    let request = (!request.is_empty()).then_some(&*request);
+    let upstream = (!upstream.is_empty()).then_some(upstream);
     let Failure { status, blame, why } = failure;
     match blame {
         Blame::Downstream => {
-            tracing::info!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
+            tracing::info!(target: "river::proxy", service, client, request, upstream, status, %blame, why, "request failed");
         }
         Blame::Upstream | Blame::River => {
-            tracing::warn!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
+            tracing::warn!(target: "river::proxy", service, client, request, upstream, status, %blame, why, "request failed");
         }
     }
 }
