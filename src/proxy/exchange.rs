@@ -110,8 +110,8 @@ pub(super) async fn run(
 
 /// Sends the request and waits for the head of its final response, or of a 101.
 ///
-/// Where an idle connection turns out to have been closed, the request goes once more over a fresh one, if it is safe
-/// to repeat (RFC 9110 §9.2.2) and all of it is at hand. On failure the first half names the server.
+/// Where an idle connection turns out to have been closed, the request goes once more over a fresh one, if not a byte of
+/// it was sent (RFC 9112 §9.3.1), or if it is safe to repeat (RFC 9110 §9.2.2) and all of it is at hand. On failure the first half names the server.
 async fn respond_to(
     context: &ServiceContext,
     upstreams: &Upstreams,
@@ -160,7 +160,7 @@ async fn respond_to(
                 sent.map_err(|failure| (upstreams.name(&server).to_owned(), Lost::ClientGone(failure)))?;
             }
             Ok(length) => return Ok((server, length)),
-            Err(Lost::Stale(_)) if replayable && !retried && interim == 0 => {
+            Err(Lost::Stale(_)) if (replayable || !upload.pump.has_touched()) && !retried && interim == 0 => {
                 retried = true;
                 upload.pump.rewind();
                 upload.state = UploadState::Running;
