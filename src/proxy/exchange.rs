@@ -216,7 +216,8 @@ async fn fail(
 ) -> Next {
     log(context, downstream, &scratch.line, server, failure);
     let head = request.method == Method::Head;
-    let client = Client { version: request.version, head, keep_alive: request.keep_alive && body_received };
+    let keep_alive = request.keep_alive && body_received;
+    let client = Client { version: request.version, head, keep_alive, received: body_received };
     respond::failure(context, downstream, scratch, failure, client).await
 }
 

@@ -22,12 +22,14 @@ pub(super) struct Client {
     pub(super) head: bool,
     /// The connection can go on after the answer.
     pub(super) keep_alive: bool,
+    /// All of the request has come.
+    pub(super) received: bool,
 }
 
 impl Client {
     /// Of a request that could not be understood.
     pub(super) fn unknown() -> Self {
-        Self { version: Version::Http11, head: false, keep_alive: false }
+        Self { version: Version::Http11, head: false, keep_alive: false, received: false }
     }
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn fixed(
         version: request.version,
         head: request.method == Method::Head,
         keep_alive: request.keep_alive,
+        received: false,
     };
     // Who waits to be told to go on is told the answer instead, and the body is never sent (RFC 9110 §10.1.1).
     let expects = request.expect_continue;
@@ -126,7 +129,9 @@ pub(super) async fn failure(
     }
     match downstream.send(out, &[], context).await {
         Ok(()) if keep_alive => Next::KeepAlive,
-        Ok(()) => Next::Linger,
+        // Who was too slow is not waited for at length.
+        Ok(()) if client.received || failure.status == 408 => Next::Linger,
+        Ok(()) => Next::Absorb,
         Err(_) => Next::Close,
     }
 }
