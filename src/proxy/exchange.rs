@@ -43,6 +43,10 @@ pub(super) async fn run(
 ) -> Next {
     let Some(upstreams) = &context.upstreams else { return Next::Close };
     let head = &scratch.request;
+    if rewrite::forwards_left(downstream.unread.unread(), head) == Some(0) {
+        let answer = respond::last_hop(head.method);
+        return respond::fixed(context, downstream, scratch, head_length, began, &answer).await;
+    }
     let request = Request {
         method: head.method,
         version: head.version,

@@ -33,6 +33,13 @@ impl Client {
     }
 }
 
+/// The answer to a request that may be forwarded no further (RFC 9110 §7.6.2). What TRACE would bring back may hold
+/// credentials, so River does not do it.
+pub(super) fn last_hop(method: Method) -> Respond {
+    let status = if method == Method::Options { StatusCode::OK } else { StatusCode::NOT_IMPLEMENTED };
+    Respond { status, headers: Vec::new(), body: Vec::new() }
+}
+
 /// A body up to this size is copied behind its head: one plain write costs less than a gathering one. A larger one
 /// goes from where it is, however many clients take their time with it.
 const COPIED: usize = 8 << 10;
