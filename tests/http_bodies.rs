@@ -85,7 +85,7 @@ fn responses_by_length_and_chunked_arrive_as_they_were_sent() {
 #[test]
 fn responses_without_a_body() {
     let origin = Origin::with(|request, reply| match request.target.as_str() {
-        "/204" => reply.raw(b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n"),
+        "/204" => reply.raw(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n"),
         "/304" => reply.raw(b"HTTP/1.1 304 Not Modified\r\ncontent-length: 1234\r\netag: \"e\"\r\n\r\n"),
         "/head" => reply.respond(200, &[("x-a", "b")], &[b'x'; 1000]),
         "/head-chunked" => reply.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
