@@ -23,7 +23,8 @@ pub trait World {
     fn start_workers(&mut self, sockets: Self::Sockets) -> Result<(), Cause>;
     /// Stops accepting, sweeps the queues, and drains and closes the unwanted listeners.
     fn stop_accepting(&mut self, unwanted: &[ListenerId]);
-    /// Accepts again on the listeners that are held.
+    /// Accepts again on the listeners that are held, and on those that were given up for a successor that did not want
+    /// them; logs which of these cannot be bound again.
     fn resume_accepting(&mut self);
     /// Closes the listeners that are held.
     fn close_listeners(&mut self);

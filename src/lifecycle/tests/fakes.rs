@@ -55,6 +55,11 @@ impl DataPath for FakePath {
         state.listeners.retain(|one| !unwanted.contains(&one.id));
     }
 
+    fn add(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
+        self.state().listeners.extend(listeners);
+        Ok(())
+    }
+
     fn resume_accepting(&mut self) {
         self.state().accepting = true;
     }
