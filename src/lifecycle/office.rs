@@ -127,14 +127,17 @@ impl<D: DataPath> World for Office<D> {
     type Successor = Giver;
     type Incumbent = Taker;
 
-    fn start_workers(&mut self, sockets: Vec<Listening>) -> Result<(), Cause> {
+    fn hold_listeners(&mut self, sockets: Vec<Listening>) {
         for one in &sockets {
             if let Some(path) = one.fresh_path() {
                 self.paths.push((one.id.clone(), Origin::Fresh, path.clone()));
             }
         }
-        self.listeners = sockets.clone();
-        self.data_path.start(sockets).map_err(|error| {
+        self.listeners = sockets;
+    }
+
+    fn start_workers(&mut self) -> Result<(), Cause> {
+        self.data_path.start(self.listeners.clone()).map_err(|error| {
             self.listeners.clear();
             Cause::new(Exit::Unavailable, format!("cannot start the workers: {error}"))
         })

@@ -162,11 +162,17 @@ impl World for FakeWorld {
     type Successor = FakePeer;
     type Incumbent = FakePeer;
 
-    fn start_workers(&mut self, (): ()) -> Result<(), Cause> {
+    fn hold_listeners(&mut self, (): ()) {
+        self.holding = true;
+    }
+
+    fn start_workers(&mut self) -> Result<(), Cause> {
+        assert!(self.holding);
         if self.fail_start {
+            self.holding = false;
             return Err(Cause::new(Exit::Unavailable, "no threads"));
         }
-        (self.accepting, self.holding) = (true, true);
+        self.accepting = true;
         Ok(())
     }
 
