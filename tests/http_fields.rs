@@ -75,7 +75,9 @@ fn a_client_cannot_have_removed_what_servers_rely_on() {
         &river,
         &origin,
         "POST / HTTP/1.1\r\nhost: a\r\nconnection: host, content-length, x-forwarded-for, cookie, authorization\r\n\
-         cookie: c\r\nauthorization: b\r\ncontent-length: 2\r\n\r\nhi",
+         connection: Content-Range, If-Match, If-None-Match, Range\r\n\
+         cookie: c\r\nauthorization: b\r\ncontent-length: 2\r\ncontent-range: bytes 0-1/9\r\nif-match: d\r\n\
+         if-none-match: e\r\nrange: bytes=0-1\r\n\r\nhi",
     );
     assert_eq!(request.body, b"hi");
     for (name, value) in [
@@ -84,6 +86,10 @@ fn a_client_cannot_have_removed_what_servers_rely_on() {
         ("authorization", "b"),
         ("content-length", "2"),
         ("x-forwarded-for", "127.0.0.1"),
+        ("content-range", "bytes 0-1/9"),
+        ("if-match", "d"),
+        ("if-none-match", "e"),
+        ("range", "bytes=0-1"),
     ] {
         assert_eq!(request.fields.get(name), Some(value));
     }
@@ -102,6 +108,38 @@ fn what_a_client_claims_of_itself_is_replaced() {
     assert_eq!(request.fields.get("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(request.fields.get("x-forwarded-proto"), Some("http"));
     assert_eq!(request.fields.get("x-forwarded-host"), Some("real.example"));
+}
+
+#[test]
+fn nothing_that_a_client_claims_of_itself_gets_through_in_other_words() {
+    let origin = Origin::echo();
+    let river = proxy(&origin);
+    let request = forwarded(
+        &river,
+        &origin,
+        "POST / HTTP/1.1\r\nhost: a\r\nX_Forwarded_For: 10.0.0.1\r\nx-forwarded_proto: https\r\nx_forwarded_host: b\r\n\
+         forwarded: for=10.0.0.1\r\nx-real-ip: 10.0.0.1\r\nX_REAL_IP: 10.0.0.1\r\nx-forwarded-port: 443\r\n\
+         x_forwarded-port: 443\r\ncontent_length: 7\r\ntransfer_encoding: chunked\r\nx_other: kept\r\n\
+         some_longer_name: kept\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx_forwarded_for: 10.0.0.1\r\nx_sum: 1\r\n\r\n",
+    );
+    let names: Vec<_> = request.fields.0.iter().map(|(name, _)| name.to_lowercase()).collect();
+    assert_eq!(
+        names,
+        [
+            "host",
+            "x_other",
+            "some_longer_name",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "transfer-encoding"
+        ]
+    );
+    assert_eq!(request.trailers.0, [("x_sum".to_owned(), "1".to_owned())]);
+    // And nobody joins two hosts.
+    let mut conn = Conn::open(river.web());
+    conn.send("GET / HTTP/1.1\r\nhost: a.example,b.example\r\n\r\n");
+    assert_eq!(conn.read_response("GET").status, 400);
 }
 
 #[test]
@@ -196,6 +234,30 @@ fn via_is_added_both_ways_where_it_is_configured() {
     conn.send("GET / HTTP/1.1\r\nhost: a\r\nvia: 1.1 first\r\n\r\n");
     assert_eq!(conn.read_response("GET").fields.get("via"), Some("1.0 inner, 1.1 other"));
     assert_eq!(origin.requests()[2].fields.get("via"), Some("1.1 first"));
+}
+
+#[test]
+fn a_request_that_goes_round_in_circles_is_ended() {
+    let port = origin::refusing().port();
+    let at = |ip: [u8; 4]| Target::from(std::net::SocketAddr::from((ip, port)));
+    let (one, two) = (at([127, 0, 0, 1]), at([127, 0, 0, 2]));
+    let to = |target: &Target| config::connectors(std::slice::from_ref(target));
+    // Two services that forward to each other, which no check of one service's own listeners sees.
+    let config = Config::new()
+        .system("workers: 1")
+        .service("web", &["127.0.0.1:0"], &to(&one))
+        .with("via: \"river\"")
+        .service("other", &[&one.to_string()], &to(&two))
+        .with("via: \"other\"")
+        .service("again", &[&two.to_string()], &to(&one))
+        .with("via: \"river\"");
+    let river = River::with_config(config).serve();
+    let mut conn = Conn::open(river.web());
+    assert_eq!(conn.get("/").status, 508);
+    let line = river.wait_for_line("request failed", PATIENCE).text;
+    assert_eq!(log::field(&line, "blame").as_deref(), Some("river"), "{line}");
+    // The connections to and fro are none that a request could not use again.
+    assert_eq!(conn.get("/").status, 508);
 }
 
 #[test]

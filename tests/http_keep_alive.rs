@@ -137,6 +137,25 @@ fn bytes_behind_the_last_request_do_not_cost_its_response() {
 }
 
 #[test]
+fn an_empty_line_between_requests_is_no_request() {
+    let origin = Origin::echo();
+    let config =
+        Config::proxy(&origin).system("workers: 1").with("timeouts: (head: \"300ms\", idle: \"20s\")");
+    let river = River::with_config(config).serve();
+    let mut conn = Conn::open(river.web());
+    for body in ["x\r\n", "x"] {
+        conn.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n{body}"));
+        assert_eq!(conn.read_response("POST").text(), "POST /\nx");
+        conn.send("\r\n");
+        // Longer than a head may take.
+        conn.socket().set_read_timeout(std::time::Duration::from_millis(600)).unwrap();
+        assert_eq!(conn.reader().fill().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        conn.socket().set_read_timeout(PATIENCE).unwrap();
+    }
+    assert!(!river.log().contains("request failed"));
+}
+
+#[test]
 fn an_old_client_needs_no_host() {
     let origin = Origin::echo();
     let river = proxy(&origin);
@@ -145,6 +164,8 @@ fn an_old_client_needs_no_host() {
     assert_eq!(conn.read_response("GET").status, 200);
     let requests = origin.wait_requests(1, PATIENCE);
     assert_eq!(requests[0].fields.get("host"), Some(origin.address().to_string().as_str()));
+    // Which the client did not ask for.
+    assert!(!requests[0].fields.has("x-forwarded-host"), "{:?}", requests[0]);
 }
 
 #[test]

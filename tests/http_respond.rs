@@ -108,6 +108,48 @@ fn what_is_wrong_is_refused_here_too() {
     }
 }
 
+/// Nearly as much as the configuration may hold.
+const LARGE: usize = 4_000_000;
+
+#[test]
+fn a_failure_names_the_request() {
+    let river = respond(&format!("respond: (body: {:?}), limits: (max_body: \"10B\")", "x".repeat(LARGE)));
+    let mut conn = Conn::open(river.web());
+    conn.send("POST /much?too HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n");
+    let line = river.wait_for_line("request failed", PATIENCE).text;
+    assert!(line.contains("request=\"POST /much?too HTTP/1.1\" ") && line.contains("status=413"), "{line}");
+    conn.reset();
+    // An answer that does not get through is one, too.
+    let mark = river.mark();
+    let mut conn = Conn::open(river.web());
+    conn.send("GET http://a/away HTTP/1.1\r\nhost: a\r\n\r\n");
+    conn.read_head();
+    conn.reset();
+    let line = river.wait_line_after(mark, "request failed").text;
+    assert!(
+        line.contains("request=\"GET http://a/away HTTP/1.1\" ") && line.contains("status=499"),
+        "{line}"
+    );
+    assert_eq!(log::field(&line, "blame").as_deref(), Some("downstream"), "{line}");
+}
+
+/// Every answer under way was a copy of the body.
+#[test]
+fn many_slow_readers_share_one_body() {
+    let river = respond(&format!("respond: (body: {:?})", "x".repeat(LARGE)));
+    let mut conns: Vec<Conn> = (0..50).map(|_| Conn::open(river.web())).collect();
+    for conn in &mut conns {
+        conn.request("GET", "/");
+        conn.read_head();
+    }
+    let pages = std::fs::read_to_string(format!("/proc/{}/statm", river.pid())).unwrap();
+    let resident = pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size();
+    assert!(resident < 20 * LARGE, "{resident} bytes are resident");
+    for conn in &mut conns {
+        assert_eq!(conn.reader().exactly(LARGE).unwrap(), vec![b'x'; LARGE]);
+    }
+}
+
 /// A turn of a task is worth 64 operations; a connection that had used them up exactly when it fell idle span for
 /// ever, because it asked again without giving way.
 #[test]

@@ -402,6 +402,7 @@ fn a_request_that_takes_too_long_in_all() {
     }
     assert!(conn.read_response("POST").expect_status(408).closed);
     took_short(begin);
+    river.wait_for_line("the client did not send all of its body within the request time-out", PATIENCE);
 }
 
 #[test]

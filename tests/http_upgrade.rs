@@ -167,7 +167,7 @@ fn a_reset_is_seen_while_the_other_side_takes_nothing() {
     let ends = |river: &Running, blame: &str| {
         let line = river.wait_for_line("request failed", PATIENCE).text;
         assert_eq!(field(&line, "blame").as_deref(), Some(blame), "{line}");
-        assert!(line.contains("request=GET /chat HTTP/1.1 "), "{line}");
+        assert!(line.contains("request=\"GET /chat HTTP/1.1\" "), "{line}");
         assert!(field(&line, "upstream").unwrap().starts_with("127.0.0.1:"), "{line}");
     };
     let gate = Arc::new(Gate::new());
@@ -211,6 +211,20 @@ fn a_refused_upgrade_is_an_ordinary_response() {
         assert!(!response.fields.has("upgrade"));
     }
     assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_required_upgrade_says_to_what() {
+    let origin = Origin::with(|_, reply| {
+        reply.respond(426, &[("connection", "upgrade"), ("upgrade", "websocket")], b"not like this")
+    });
+    let river = proxy(&origin);
+    let mut conn = Conn::open(river.web());
+    for _ in 0..2 {
+        let response = conn.get("/").expect_status(426);
+        assert_eq!(response.fields.get("upgrade"), Some("websocket"));
+        assert_eq!((response.fields.get("connection"), response.closed), (Some("upgrade"), false));
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn every_signal_is_described_in_every_state() {
     assert_eq!(states, ["Booting", "AwaitingHandoff", "Serving", "Handing", "Draining", "Exited"]);
     let signals = entries(&section(&page, "SIGNALS"), "Dv");
     let names: Vec<&str> = signals.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"]);
+    assert_eq!(names, ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"]);
     for (signal, body) in &signals {
         for state in states.iter().filter(|state| *state != "Exited") {
             let described = body.contains(&format!(".It {state}\n")) || body.contains("in every state");

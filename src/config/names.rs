@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -25,13 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A name brings an error when it is unknown, or when nobody has answered after five seconds. This blocks the thread.
 pub fn resolve(hosts: &[&str]) -> Vec<Lookup> {
     let deadline = Instant::now() + PATIENCE;
-    // Threads of their own do it, from now on; one that is late goes on to wait, and hinders nobody.
-    let asked = hosts.iter().map(|host| {
-        let host = (*host).to_owned();
-        smol::unblock(move || (host, 0).to_socket_addrs().map(Iterator::collect))
-    });
-    let asked: Vec<_> = asked.collect();
-    smol::block_on(async {
+    let executor = smol::LocalExecutor::new();
+    // Each is asked by a thread of its own; one that is late goes on to wait, and hinders nobody.
+    let ask = |host: &&str| executor.spawn(async_net::resolve(((*host).to_owned(), 0)));
+    let asked: Vec<_> = hosts.iter().map(ask).collect();
+    smol::block_on(executor.run(async {
         let mut answers = Vec::with_capacity(asked.len());
         for answer in asked {
             let late = async {
@@ -41,7 +39,7 @@ pub fn resolve(hosts: &[&str]) -> Vec<Lookup> {
             answers.push(answer.or(late).await);
         }
         answers
-    })
+    }))
 }
 
 /// What the names of a draft stand for.

@@ -38,23 +38,11 @@ const fn classes() -> [u8; 256] {
         ) {
             class |= TOKEN;
         }
-        // RFC 3986 §3.2.2: unreserved and sub-delims; the percent sign is looked at apart.
+        // RFC 3986 §3.2.2: unreserved and sub-delims; the percent sign is looked at apart. The comma is left out: no host
+        // has one, and a server that joins fields of one name would take the part before it for the host.
         if matches!(
             byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
         ) {
             class |= HOST;
         }

@@ -56,7 +56,24 @@ fn read_all(buf: &[u8], fields: &mut [Field], seen: Seen) -> Result<Options, &'s
     Ok(options)
 }
 
+/// Conditions and ranges, which decide what a response means, beside the fields of [`Known::is_end_to_end`].
+const END_TO_END: &[&str] = &[
+    "content-range",
+    "etag",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "range",
+    "vary",
+];
+
 fn drop_named(buf: &[u8], fields: &mut [Field], name: &[u8]) {
+    if END_TO_END.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes())) {
+        return;
+    }
     for field in fields {
         field.drop |= field.name.of(buf).eq_ignore_ascii_case(name) && !field.known.is_end_to_end();
     }

@@ -13,7 +13,8 @@ pub struct Field {
     pub value: Span,
     /// Which field it is.
     pub known: Known,
-    /// Whether it is meant for River alone and not to be forwarded: it is hop-by-hop, or `Connection` names it.
+    /// Whether it is not to be forwarded: it is hop-by-hop, `Connection` names it, or it is one that River has the say
+    /// in, written with `_` for `-`.
     pub drop: bool,
 }
 
@@ -115,6 +116,34 @@ impl Known {
     }
 }
 
+/// Whether `name`, with every `_` read as `-`, is a field of framing or one that says who the client is.
+///
+/// Servers that hand fields on as variables (CGI, RFC 3875 §4.1.18; WSGI) cannot tell the two apart, so this would be a
+/// way around what River decides about these fields.
+#[inline]
+fn is_alias(name: &[u8]) -> bool {
+    matches!(name.len(), 9 | 14..=17) && name.contains(&b'_') && reads_as_own(name)
+}
+
+#[cold]
+fn reads_as_own(name: &[u8]) -> bool {
+    let mut hyphened = [0; 17];
+    let Some(hyphened) = hyphened.get_mut(..name.len()) else { return false };
+    for (to, from) in hyphened.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    matches!(
+        Known::of(hyphened),
+        Known::ContentLength
+            | Known::TransferEncoding
+            | Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XRealIp
+    )
+}
+
 /// Whether `name`, a token, is `lower`, both of length `N`.
 ///
 /// With a constant length and no early end this is a few instructions where the standard comparison is a loop. To set
@@ -180,7 +209,8 @@ pub(super) fn collect(
         let known = Known::of(header.name.as_bytes());
         seen.again |= seen.once & known.bit();
         seen.once |= known.bit();
-        Field { name, value: Span::locate(header.value, buf), known, drop: known.is_hop_by_hop() }
+        let drop = known.is_hop_by_hop() || (known == Known::Other && is_alias(header.name.as_bytes()));
+        Field { name, value: Span::locate(header.value, buf), known, drop }
     }));
     strict.then_some(seen)
 }

@@ -66,8 +66,14 @@ pub fn trailer_fields(section: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+/// Where `_` and `-` are the same to a server, a forbidden name is forbidden in either way.
 fn is_allowed(name: &[u8]) -> bool {
-    !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes()))
+    let same = |(given, forbidden): (&u8, u8)| {
+        given.eq_ignore_ascii_case(&forbidden) || (*given == b'_' && forbidden == b'-')
+    };
+    !FORBIDDEN
+        .iter()
+        .any(|forbidden| forbidden.len() == name.len() && name.iter().zip(forbidden.bytes()).all(same))
 }
 
 /// Checks a whole `section`, the empty line at its end included, by the rules of a head's fields. That each line

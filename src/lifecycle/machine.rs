@@ -85,8 +85,11 @@ impl<W: World> Machine<W> {
             Happening::Signal(Signal::Terminate) => self.terminate(),
             Happening::Signal(Signal::Interrupt) => self.interrupt(),
             Happening::Signal(Signal::Quit) => self.quit(advice),
-            Happening::Signal(Signal::Hangup) => {
-                tracing::warn!(target: "river::lifecycle", "SIGHUP has no meaning yet; to reload, use --upgrade and SIGQUIT");
+            Happening::Signal(unused @ (Signal::Hangup | Signal::User1 | Signal::User2)) => {
+                tracing::warn!(
+                    target: "river::lifecycle",
+                    "{unused} has no meaning yet and is ignored; to reload, start an instance with --upgrade and send SIGQUIT to the one in service"
+                );
                 self
             }
             Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => {

@@ -129,28 +129,36 @@ impl Stall {
         let upload = &*attempt.upload;
         let timeouts = &attempt.context.service.timeouts;
         let now = (upload.state, upload.pump.waiting(), upload.pump.moves());
-        let (patience, failure): (_, fn() -> Failure) = match now {
+        let (patience, late): (_, fn(bool) -> Failure) = match now {
             (UploadState::Running, Waiting::Source, _) if attempt.held_back && !upload.pump.has_begun() => {
-                (timeouts.upstream_read, || {
+                (timeouts.upstream_read, |_| {
                     Failure::upstream(
                         504,
                         "the server did not ask for the body within the upstream_read or request time-out",
                     )
                 })
             }
-            (UploadState::Running, Waiting::Source, _) => (timeouts.body, || {
+            (UploadState::Running, Waiting::Source, _) => (timeouts.body, |in_all| {
                 Failure::downstream(
                     408,
-                    "the client sent nothing of its body within the body or request time-out",
+                    if in_all {
+                        "the client did not send all of its body within the request time-out"
+                    } else {
+                        "the client sent nothing of its body within the body time-out"
+                    },
                 )
             }),
-            (UploadState::Running, Waiting::Sink, _) => (timeouts.upstream_write, || {
+            (UploadState::Running, Waiting::Sink, _) => (timeouts.upstream_write, |in_all| {
                 Failure::upstream(
                     504,
-                    "the server took nothing of the request within the upstream_write or request time-out",
+                    if in_all {
+                        "the server did not take all of the request within the request time-out"
+                    } else {
+                        "the server took nothing of the request within the upstream_write time-out"
+                    },
                 )
             }),
-            (UploadState::Done | UploadState::Broken, ..) => (timeouts.upstream_read, || {
+            (UploadState::Done | UploadState::Broken, ..) => (timeouts.upstream_read, |_| {
                 Failure::upstream(
                     504,
                     "the server sent no response within the upstream_read or request time-out",
@@ -162,6 +170,6 @@ impl Stall {
             self.seen = Some(now);
             timer.set((attempt.context.handle.now() + patience).min(attempt.until));
         }
-        timer.poll_expired(cx).map(|()| Lost::Failed(failure()))
+        timer.poll_expired(cx).map(|()| Lost::Failed(late(attempt.context.handle.now() >= attempt.until)))
     }
 }

@@ -47,12 +47,14 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
             context.scratches.put(scratch);
             match next {
                 Next::StillIdle => break,
-                Next::KeepAlive if downstream.unread.is_empty() => {
+                Next::KeepAlive => {
                     until = handle.now() + timeouts.idle;
-                    break;
+                    if downstream.unread.is_empty() {
+                        break;
+                    }
+                    // The next request is already here.
+                    downstream.pipelines = true;
                 }
-                // The next request is already here.
-                Next::KeepAlive => downstream.pipelines = true,
                 Next::Close => return,
                 Next::Linger => return downstream.linger(handle.now()).await,
             }
@@ -96,14 +98,18 @@ pub(super) fn log(
 ) {
     let service = &*context.service.name;
     let client = downstream.client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
+    let client = &*client;
     let request = String::from_utf8_lossy(line);
+    // What is not known is left out.
+    let request = (!request.is_empty()).then_some(&*request);
+    let upstream = (!upstream.is_empty()).then_some(upstream);
     let Failure { status, blame, why } = failure;
     match blame {
         Blame::Downstream => {
-            tracing::info!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
+            tracing::info!(target: "river::proxy", service, client, request, upstream, status, %blame, why, "request failed");
         }
         Blame::Upstream | Blame::River => {
-            tracing::warn!(target: "river::proxy", service, client, %request, upstream, status, %blame, why, "request failed");
+            tracing::warn!(target: "river::proxy", service, client, request, upstream, status, %blame, why, "request failed");
         }
     }
 }

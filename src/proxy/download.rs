@@ -7,7 +7,7 @@ use std::task::{Poll, ready};
 use super::connection::{Next, log};
 use super::downstream::Downstream;
 use super::exchange::Request;
-use super::failure::{Failure, client_gone};
+use super::failure::{Failure, TOOK_NOTHING, client_gone, send_failure};
 use super::pump::{Ends, Incoming, Outgoing, Pump, PumpError, Waiting};
 use super::scratch::Scratch;
 use super::upload::{Upload, UploadState, body_failure, chunk_decoder};
@@ -99,12 +99,7 @@ pub(super) async fn send_response(
                     Failure::downstream(408, "the client sent nothing of its body within the body time-out")
                 }),
                 Waiting::Source => (timeouts.upstream_read, silent),
-                Waiting::Sink => (timeouts.send, |_| {
-                    Failure::downstream(
-                        499,
-                        "the client took nothing of the response within the send time-out",
-                    )
-                }),
+                Waiting::Sink => (timeouts.send, |_| Failure::downstream(499, TOOK_NOTHING)),
             };
             let now = (download.waiting(), starving, download.moves(), upload.pump.moves());
             if seen != Some(now) {
@@ -183,8 +178,6 @@ fn download_failure(error: &PumpError, cut_short: bool) -> Failure {
             Failure::upstream(502, format!("the server's response is malformed: {why}"))
         }
         PumpError::TooLarge => Failure::upstream(502, "the server's response is too large"),
-        PumpError::Sink(error) => {
-            Failure::downstream(499, format!("the client's connection failed: {error}"))
-        }
+        PumpError::Sink(error) => send_failure(error),
     }
 }

@@ -1,7 +1,7 @@
 //! The client's side of a connection.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -76,6 +76,11 @@ impl Downstream {
         self.timer.set(until);
         poll_fn(|cx| {
             loop {
+                // An empty line by itself is no begin of a request (RFC 9112 §2.2): some clients end a body with one.
+                if self.unread.unread() == b"\r\n" {
+                    self.unread.clear();
+                    head.clear();
+                }
                 if !self.unread.is_empty() {
                     match parse_request(self.unread.unread(), &context.head_limits, head) {
                         Ok(length) => return Poll::Ready(HeadRead::Whole(length)),
@@ -108,15 +113,25 @@ impl Downstream {
         .await
     }
 
-    /// Sends all of `bytes`; each write may wait for the send time-out.
-    pub(super) async fn send(&self, bytes: &[u8], context: &ServiceContext) -> io::Result<()> {
+    /// Sends all of `head` and of `body`; each write may wait for the send time-out.
+    pub(super) async fn send(&self, head: &[u8], body: &[u8], context: &ServiceContext) -> io::Result<()> {
         let patience = context.service.timeouts.send;
-        let mut sent = 0;
+        let mut sent = 0_usize;
         self.timer.set(context.handle.now() + patience);
         poll_fn(|cx| {
             let mut attempted = false;
-            while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-                match self.stream.poll_write(cx, rest) {
+            loop {
+                let head_left = head.get(sent..).unwrap_or_default();
+                let body_left = body.get(sent.saturating_sub(head.len())..).unwrap_or_default();
+                let written = match (head_left, body_left) {
+                    ([], []) => return Poll::Ready(Ok(())),
+                    (only, []) | ([], only) => self.stream.poll_write(cx, only),
+                    _ => {
+                        let both = [IoSlice::new(head_left), IoSlice::new(body_left)];
+                        self.stream.poll_write_vectored(cx, &both)
+                    }
+                };
+                match written {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(count)) => {
                         sent += count;
@@ -133,7 +148,6 @@ impl Downstream {
                     }
                 }
             }
-            Poll::Ready(Ok(()))
         })
         .await
     }

@@ -8,10 +8,10 @@ use super::attempt::{Attempt, Lost};
 use super::connection::{Next, log};
 use super::download::{Response, send_response};
 use super::downstream::Downstream;
-use super::failure::Failure;
+use super::failure::{Failure, send_failure};
 use super::pump::Outgoing;
 use super::respond::{self, Client};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, note_line};
 use super::upload::{Upload, UploadState, request_body};
 use super::{ServiceContext, rewrite, tunnel};
 use crate::http::{Framing, Method, Version};
@@ -28,11 +28,9 @@ pub(super) struct Request {
     pub(super) began: Instant,
 }
 
-/// More interim responses than this before the final one are refused.
-const MOST_INTERIM: usize = 16;
-
-/// The longest part of a request line that goes into a log line.
-const LOGGED_LINE: usize = 200;
+/// More interim responses than this before the final one are refused. A server that says 102 (Processing) every second
+/// for as long as a request takes by default stays below; the request time-out bounds them too.
+const MOST_INTERIM: usize = 1000;
 
 /// Forwards a request whose head has been read and brings its response back.
 pub(super) async fn run(
@@ -54,13 +52,18 @@ pub(super) async fn run(
         began,
     };
     let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
-    let body = request_body(&head.framing, outgoing, context);
     let via = via.map(HeaderValue::as_bytes);
+    let body = match via {
+        Some(via) if rewrite::is_loop(downstream.unread.unread(), head, via) => {
+            Err(Failure::river(508, "the request has come through here too often"))
+        }
+        _ => request_body(&head.framing, outgoing, context),
+    };
     let rewriting =
         rewrite::RequestContext { forwarded: &downstream.forwarded, via, host: upstreams.default_host() };
     let line = rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
-    let line = scratch.to_upstream.get(..line.min(LOGGED_LINE)).unwrap_or_default();
-    scratch.line.extend_from_slice(line);
+    let line = scratch.to_upstream.get(..line).unwrap_or_default();
+    note_line(&mut scratch.line, line);
     downstream.unread.consume(head_length);
     let mut pump = match body {
         Ok(pump) => pump,
@@ -185,9 +188,9 @@ async fn forward_interim(
         out.clear();
         let rewriting = response_rewriting(None, Framing::None, true, request.version);
         rewrite::response(out, received.unread(), &scratch.response, &rewriting);
-        let sent = downstream.send(out, context).await;
+        let sent = downstream.send(out, &[], context).await;
         out.clear();
-        sent.map_err(|error| Failure::downstream(499, format!("the client's connection failed: {error}")))?;
+        sent.map_err(|error| send_failure(&error))?;
     }
     received.consume(length);
     Ok(())

@@ -1,6 +1,6 @@
 //! What went wrong with an exchange, who is to blame, and what the client is told.
 
-use std::fmt;
+use std::{fmt, io};
 
 use crate::http::Reject;
 
@@ -42,6 +42,17 @@ impl Failure {
 pub(super) fn client_gone() -> Failure {
     Failure::downstream(499, "the client reset the connection before its response")
 }
+
+/// What the client was to be sent did not get to it.
+pub(super) fn send_failure(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return Failure::downstream(499, TOOK_NOTHING);
+    }
+    Failure::downstream(499, format!("the client's connection failed: {error}"))
+}
+
+/// Why a client that does not read is let go of.
+pub(super) const TOOK_NOTHING: &str = "the client took nothing of the response within the send time-out";
 
 impl From<Reject> for Failure {
     fn from(reject: Reject) -> Self {

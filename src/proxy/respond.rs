@@ -8,9 +8,9 @@ use http::StatusCode;
 
 use super::connection::{Next, log};
 use super::downstream::Downstream;
-use super::failure::Failure;
+use super::failure::{Failure, send_failure};
 use super::pump::{Ends, Outgoing, Pump};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, note_line};
 use super::upload::{body_failure, request_body};
 use super::{Respond, ServiceContext, rewrite};
 use crate::http::{Method, Version};
@@ -31,6 +31,10 @@ impl Client {
     }
 }
 
+/// A body up to this size is copied behind its head: one plain write costs less than a gathering one. A larger one
+/// goes from where it is, however many clients take their time with it.
+const COPIED: usize = 8 << 10;
+
 /// Gives the service's fixed answer, after the request's body has been read and thrown away.
 pub(super) async fn fixed(
     context: &ServiceContext,
@@ -49,6 +53,8 @@ pub(super) async fn fixed(
     // Who waits to be told to go on is told the answer instead, and the body is never sent (RFC 9110 §10.1.1).
     let expects = request.expect_continue;
     let body = request_body(&request.framing, Outgoing::Identity, context);
+    let (begin, end) = (request.method_span.range().start, request.target.range().end + " HTTP/1.1".len());
+    note_line(&mut scratch.line, downstream.unread.unread().get(begin..end).unwrap_or_default());
     downstream.unread.consume(head_length);
     let outcome = match body {
         Ok(pump) if expects && !pump.has_arrived() => {
@@ -59,7 +65,7 @@ pub(super) async fn fixed(
         Err(failure) => Err(failure),
     };
     if let Err(refusal) = outcome {
-        log(context, downstream, &[], "", &refusal);
+        log(context, downstream, &scratch.line, "", &refusal);
         client.keep_alive = false;
         return failure(context, downstream, scratch, &refusal, client).await;
     }
@@ -77,13 +83,19 @@ pub(super) async fn fixed(
     }
     rewrite::connection(out, client.keep_alive, client.version);
     out.extend_from_slice(b"\r\n");
-    if !client.head {
-        out.extend_from_slice(&answer.body);
+    let mut body: &[u8] = if client.head { &[] } else { &answer.body };
+    if body.len() <= COPIED {
+        out.extend_from_slice(body);
+        body = &[];
     }
-    match downstream.send(&scratch.to_downstream, context).await {
+    match downstream.send(&scratch.to_downstream, body, context).await {
         Ok(()) if client.keep_alive => Next::KeepAlive,
         Ok(()) if expects || downstream.may_send_more(asked_to_stay) => Next::Linger,
-        Ok(()) | Err(_) => Next::Close,
+        Ok(()) => Next::Close,
+        Err(error) => {
+            log(context, downstream, &scratch.line, "", &send_failure(&error));
+            Next::Close
+        }
     }
 }
 
@@ -112,7 +124,7 @@ pub(super) async fn failure(
     if !client.head {
         out.extend_from_slice(body.as_bytes());
     }
-    match downstream.send(out, context).await {
+    match downstream.send(out, &[], context).await {
         Ok(()) if keep_alive => Next::KeepAlive,
         Ok(()) => Next::Linger,
         Err(_) => Next::Close,

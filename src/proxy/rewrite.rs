@@ -27,7 +27,7 @@ pub(super) struct ResponseContext<'a> {
     pub(super) client_version: Version,
 }
 
-/// What is said of a client to the server with each of its requests, up to the host that it asked for.
+/// What is said of a client to the server with each of its requests.
 ///
 /// `client` is its address; none where it came over a Unix socket.
 pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
@@ -38,14 +38,30 @@ pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
         out.extend_from_slice(client.to_canonical().to_string().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"X-Forwarded-Proto: http\r\nX-Forwarded-Host: ");
+    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     out.into()
 }
+
+/// Whether a request has come through here so often that it goes round in circles.
+///
+/// Neighbours may share a pseudonym, so having been here once is no sign of it.
+pub(super) fn is_loop(buf: &[u8], head: &RequestHead, pseudonym: &[u8]) -> bool {
+    let values = head.fields.iter().filter(|sent| sent.known == Known::Via).map(|sent| sent.value.of(buf));
+    let elements = values.flat_map(|value| value.split(|&byte| byte == b','));
+    let passed = elements.filter(|element| {
+        let mut words = element.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+        words.nth(1).is_some_and(|by| by.eq_ignore_ascii_case(pseudonym))
+    });
+    passed.count() > MOST_PASSES
+}
+
+/// More often than this, a request does not pass on its way to a server.
+const MOST_PASSES: usize = 8;
 
 /// Appends the head of the request that goes to the server; returns the length of its first line without the CRLF.
 ///
 /// The target goes on as it was written, in origin form (RFC 9112 §3.2.1). `X-Forwarded-For`, `-Proto` and `-Host` that
-/// a client sends are replaced: River trusts nobody's word for them.
+/// a client sends are replaced, and the other fields of their kind left out: River trusts nobody's word for them.
 pub(super) fn request(
     out: &mut Vec<u8>,
     buf: &[u8],
@@ -75,7 +91,10 @@ pub(super) fn request(
             | Known::Expect
             | Known::XForwardedFor
             | Known::XForwardedProto
-            | Known::XForwardedHost => {}
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XRealIp
+            | Known::Forwarded => {}
             Known::Via if context.via.is_some() => {}
             // The one length that there is goes on as it is: framing was read from it.
             _ => lines.keep(sent),
@@ -86,8 +105,11 @@ pub(super) fn request(
         via(out, buf, &head.fields, head.version, pseudonym);
     }
     out.extend_from_slice(context.forwarded);
-    out.extend_from_slice(host);
-    out.extend_from_slice(b"\r\n");
+    if !head.authority().is_empty() {
+        out.extend_from_slice(b"X-Forwarded-Host: ");
+        out.extend_from_slice(host);
+        out.extend_from_slice(b"\r\n");
+    }
     if head.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -140,9 +162,11 @@ pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, conte
     if context.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if switching {
+    // A server that insists on another protocol has to say which (RFC 9110 §15.5.22).
+    if switching || (head.status == 426 && head.fields.iter().any(|sent| sent.known == Known::Upgrade)) {
         upgrade(out, buf, &head.fields);
-    } else if !interim {
+    }
+    if !interim {
         connection(out, context.keep_alive, context.client_version);
     }
     out.extend_from_slice(b"\r\n");

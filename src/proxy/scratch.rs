@@ -13,7 +13,7 @@ pub(super) struct Scratch {
     pub(super) to_upstream: Vec<u8>,
     /// For the client.
     pub(super) to_downstream: Vec<u8>,
-    /// The request line as it went to the server, cut to what a log line bears.
+    /// The request line as it goes to the server or, where River answers, as it came; cut to what a log line bears.
     pub(super) line: Vec<u8>,
 }
 
@@ -32,6 +32,15 @@ const MOST_KEPT: usize = 256;
 
 /// A buffer that grew above this is given back rather than kept.
 const LARGEST_KEPT: usize = 64 << 10;
+
+/// The longest part of a request line that goes into a log line.
+const LOGGED_LINE: usize = 200;
+
+/// Remembers a request line for the log.
+pub(super) fn note_line(noted: &mut Vec<u8>, line: &[u8]) {
+    noted.clear();
+    noted.extend_from_slice(line.get(..LOGGED_LINE).unwrap_or(line));
+}
 
 impl Scratches {
     pub(super) fn take(&self) -> Box<Scratch> {

@@ -20,6 +20,10 @@ pub enum Signal {
     Quit,
     /// SIGHUP: nothing yet; it must not kill.
     Hangup,
+    /// SIGUSR1: nothing yet; log rotation sends it to other servers.
+    User1,
+    /// SIGUSR2: nothing yet.
+    User2,
 }
 
 impl fmt::Display for Signal {
@@ -29,6 +33,8 @@ impl fmt::Display for Signal {
             Self::Interrupt => "SIGINT",
             Self::Quit => "SIGQUIT",
             Self::Hangup => "SIGHUP",
+            Self::User1 => "SIGUSR1",
+            Self::User2 => "SIGUSR2",
         })
     }
 }
@@ -54,9 +60,17 @@ impl Signals {
     /// When the kernel gives no socket pair or no handler.
     pub fn install() -> io::Result<Self> {
         use async_signal::Signal as Raw;
-        let raw = async_signal::Signals::new([Raw::Term, Raw::Int, Raw::Quit, Raw::Hup])?;
+        let raw =
+            async_signal::Signals::new([Raw::Term, Raw::Int, Raw::Quit, Raw::Hup, Raw::Usr1, Raw::Usr2])?;
         // Not before the handlers are there: what is pending would kill.
-        let taken = [Number::SIGTERM, Number::SIGINT, Number::SIGQUIT, Number::SIGHUP];
+        let taken = [
+            Number::SIGTERM,
+            Number::SIGINT,
+            Number::SIGQUIT,
+            Number::SIGHUP,
+            Number::SIGUSR1,
+            Number::SIGUSR2,
+        ];
         taken.into_iter().collect::<SigSet>().thread_unblock()?;
         Ok(Self { raw, kept: VecDeque::new() })
     }
@@ -118,6 +132,8 @@ impl Stream for Signals {
                 Raw::Int => Signal::Interrupt,
                 Raw::Quit => Signal::Quit,
                 Raw::Hup => Signal::Hangup,
+                Raw::Usr1 => Signal::User1,
+                Raw::Usr2 => Signal::User2,
                 _ => continue,
             };
             return Poll::Ready(Some(Ok(signal)));

@@ -10,10 +10,12 @@ use crate::config::draft;
 use crate::config::node::Spanned;
 use crate::proxy::Respond;
 
-/// Fields that describe the connection or the framing (RFC 9110 §7.6.1, RFC 9112 §6), which River writes itself.
-const OWN: [&str; 8] = [
+/// Fields that describe the connection or the framing (RFC 9110 §7.6.1, RFC 9112 §6), and the date: River writes them
+/// itself.
+const OWN: [&str; 9] = [
     "connection",
     "content-length",
+    "date",
     "keep-alive",
     "proxy-connection",
     "te",
@@ -21,6 +23,9 @@ const OWN: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// Fields of requests and of proxies, which say something untrue in a server's own answer.
+const FOREIGN: [&str; 4] = ["host", "proxy-authenticate", "proxy-authorization", "via"];
 
 pub(super) fn plan(draft: &draft::Respond, report: &mut Report<'_>) -> Respond {
     let number = draft.status.as_ref().and_then(|status| u16::try_from(status.value).ok());
@@ -73,7 +78,11 @@ fn header(
     if OWN.contains(&header.as_str()) {
         report
             .error(&name.at, format!("{header} is written by River itself"))
-            .note("fields about the connection and the framing of a message cannot be set");
+            .note("fields about the connection and the framing of a message cannot be set, nor can its date");
+        return None;
+    }
+    if FOREIGN.contains(&header.as_str()) {
+        report.error(&name.at, format!("{header} is no field of a server's own answer"));
         return None;
     }
     // RFC 9110 §5.5: visible characters, with spaces and tabs within.

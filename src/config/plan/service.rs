@@ -1,6 +1,6 @@
 //! Services: what answers, within which limits.
 
-use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,8 +31,6 @@ pub(super) fn plan_all(
     names: &Names<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Arc<Service>> {
-    let owners: HashMap<&Address, &Placed> =
-        listeners.iter().map(|listener| (&listener.spec.address, listener)).collect();
     let mut planned = Vec::new();
     for (name, draft) in services {
         check_name(name, report);
@@ -40,7 +38,7 @@ pub(super) fn plan_all(
         let handler = match (&draft.connectors, &draft.respond) {
             (_, Some(respond)) => Handler::Respond(respond::plan(respond, report)),
             (Some(connectors), None) => {
-                Handler::Proxy { group: group(name, connectors, &owners, names, report), via }
+                Handler::Proxy { group: group(name, connectors, listeners, names, report), via }
             }
             // It has been reported that nothing answers.
             (None, None) => Handler::Respond(Respond {
@@ -114,7 +112,7 @@ fn timeouts(draft: &draft::Timeouts) -> Timeouts {
 fn group(
     service: &str,
     draft: &draft::Connectors,
-    owners: &HashMap<&Address, &Placed>,
+    listeners: &[Placed],
     names: &Names<'_>,
     report: &mut Report<'_>,
 ) -> Group {
@@ -123,8 +121,9 @@ fn group(
     for server in &draft.servers {
         let Some(addr) = &server.addr else { continue };
         let addresses = server_addresses(addr, names, report);
-        let own = addresses.iter().find_map(|address| owners.get(address));
-        if let Some(own) = own.filter(|own| *own.spec.service == *service) {
+        let mut own = listeners.iter().filter(|listener| *listener.spec.service == *service);
+        if let Some(own) = own.find(|own| addresses.iter().any(|address| reaches(address, &own.spec.address)))
+        {
             report
                 .error(&addr.at, "the service would forward to itself")
                 .related(&own.at, "its own listener");
@@ -145,14 +144,41 @@ fn group(
     Group { servers, pool }
 }
 
+/// Whether a connection to `server` arrives at `listener`, as far as the addresses tell: they are the same, or the
+/// listener is on all addresses and the server on this machine. Which other addresses the machine has is not asked.
+fn reaches(server: &Address, listener: &Address) -> bool {
+    server == listener
+        || matches!((server, listener), (Address::Tcp(server), Address::Tcp(listener))
+            if server.port() == listener.port()
+                && server.is_ipv4() == listener.is_ipv4()
+                && server.ip().is_loopback()
+                && listener.ip().is_unspecified())
+}
+
 /// Every address of a server, in the order the resolver gave; nothing if there is none (then reported).
 fn server_addresses(addr: &Spanned<String>, names: &Names<'_>, report: &mut Report<'_>) -> Vec<Address> {
     let message = match address::parse(addr, EXAMPLE_PORT) {
         Ok(Written::Numeric(address)) if address.port() == 0 => "a server has no port 0".to_owned(),
         Ok(Written::Name(_, 0)) => "a server has no port 0".to_owned(),
+        Ok(Written::Numeric(address)) if address.ip().is_unspecified() => {
+            let own: IpAddr = match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            };
+            let help = format!("write \"{}\" for this machine", SocketAddr::new(own, address.port()));
+            report.error(&addr.at, format!("{} is no address of a server", address.ip())).help(help);
+            return Vec::new();
+        }
         Ok(Written::Numeric(address)) => return vec![Address::Tcp(address)],
         Ok(Written::Name(host, port)) => match names.lookup(host, port) {
-            Ok(addresses) => return addresses.into_iter().map(Address::Tcp).collect(),
+            Ok(mut addresses) => {
+                // Some resolvers answer with it for names that they block.
+                addresses.retain(|address| !address.ip().is_unspecified());
+                if !addresses.is_empty() {
+                    return addresses.into_iter().map(Address::Tcp).collect();
+                }
+                format!("the name {host:?} has no address")
+            }
             Err(message) => message,
         },
         Ok(Written::Unix(written)) => {
