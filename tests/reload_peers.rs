@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::thread;
 
 use support::peer::{Desk, Peer, offer};
+use support::proc::listening_sockets;
 use support::*;
 
 /// What the process that plays the successor is told: where the upgrade socket is, and what to do after `Commit`.
@@ -131,6 +132,49 @@ fn row_02_a_successor_that_is_killed_after_commit_changes_nothing() {
     successor.signal(Signal::KILL);
     river.wait_state_again("Serving", 2);
     expect_back(&river, &gate, held);
+}
+
+#[test]
+fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
+    let gate = Arc::new(Gate::new());
+    let waiting = gate.clone();
+    let origin = Origin::with(move |_, reply| {
+        waiting.pass();
+        reply.respond(200, &[], b"whole")
+    });
+    let more = support::config::respond("more");
+    let kept = || Config::proxy(&origin);
+    let config = kept().service("tcp", &["127.0.0.1:0"], &more).service("sock", &["unix:web.sock"], &more);
+    let old = River::with_config(config).serve();
+    let (tcp, sock) = (old.address("tcp", 0), old.dir().join("web.sock"));
+    let mut held = Conn::open(old.web());
+    held.request("GET", "/hold");
+    origin.wait_requests(1, PATIENCE);
+    let config = fs::read_to_string(old.dir().config()).unwrap();
+    let new = upgrade_to(&old, old.successor().config(kept()));
+    until("what was removed is gone", PATIENCE, || {
+        Conn::try_open(&tcp.into()).is_err() && !sock.exists() && listening_sockets(tcp.port()) == 0
+    });
+    new.signal(Signal::KILL);
+    old.wait_state_again("Serving", 2);
+    assert_eq!(get(tcp, "/").text(), "more");
+    assert_eq!(get(sock.as_path(), "/").text(), "more");
+    gate.open();
+    assert_eq!(held.read_response("GET").text(), "whole");
+    drop(held);
+    // They are passed like the others from here on.
+    let third = upgrade_to(&old, old.successor().config(config));
+    assert!(old.wait_exit(PATIENCE).success());
+    assert!(
+        third.listeners().iter().all(|listener| listener.origin == "inherited"),
+        "{:?}",
+        third.listeners()
+    );
+    assert_eq!(get(tcp, "/").text(), "more");
+    assert_eq!(get(sock.as_path(), "/").text(), "more");
+    third.signal(Signal::TERM);
+    assert!(third.wait_exit(PATIENCE).success());
+    assert!(!sock.exists());
 }
 
 #[test]

@@ -158,6 +158,7 @@ impl Giver {
 
     /// What the successor did next; the task is woken when there may be something. Pending for ever once it is gone.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<GiverEvent> {
+        let mut heard = false;
         loop {
             if let Some(event) = self.pending.pop_front() {
                 return Poll::Ready(event);
@@ -165,6 +166,13 @@ impl Giver {
             if self.reading != Reading::Words {
                 return self.poll_end(cx);
             }
+            // A peer that never stops talking does not put it off; what was said while this process was stopped counts.
+            if heard && self.is_late(cx) {
+                let outputs = self.machine.deadline();
+                self.perform(outputs);
+                continue;
+            }
+            heard = true;
             let outputs = match self.channel.poll_next(cx) {
                 Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
@@ -182,16 +190,15 @@ impl Giver {
                     }
                     self.machine.closed()
                 }
-                Poll::Pending => match &mut self.deadline {
-                    Some((_, timer)) => match Pin::new(timer).poll(cx) {
-                        Poll::Ready(_) => self.machine.deadline(),
-                        Poll::Pending => return Poll::Pending,
-                    },
-                    None => return Poll::Pending,
-                },
+                Poll::Pending if self.is_late(cx) => self.machine.deadline(),
+                Poll::Pending => return Poll::Pending,
             };
             self.perform(outputs);
         }
+    }
+
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|(_, timer)| Pin::new(timer).poll(cx).is_ready())
     }
 
     /// The end of a connection says nothing about a successor that serves: only the end of its process does.

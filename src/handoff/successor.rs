@@ -3,6 +3,9 @@
 use super::{Failure, Message, PROTOCOL_VERSIONS};
 use crate::base::{Label, ListenerId};
 
+/// How many listeners an incumbent may announce: more than a process can have.
+const MAX_INVENTORY: usize = 1 << 20;
+
 /// The successor's side of one hand-over.
 ///
 /// ```text
@@ -90,6 +93,10 @@ impl Successor {
             }
             (State::Listing, Message::Inventory { ids, more }) => {
                 self.inventory.extend(ids);
+                if self.inventory.len() > MAX_INVENTORY {
+                    let why = format!("more than {MAX_INVENTORY} listeners were announced");
+                    return self.say_no(why.clone(), Failure::Gave(why));
+                }
                 if more {
                     return Vec::new();
                 }

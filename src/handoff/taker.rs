@@ -135,6 +135,7 @@ impl Taker {
 
     /// What the incumbent did next; the task is woken when there may be something. Pending for ever at the end.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<TakerEvent> {
+        let mut heard = false;
         loop {
             if let Some(event) = self.pending.pop_front() {
                 if matches!(event, TakerEvent::Commit) && self.is_taken_back(cx) {
@@ -145,6 +146,13 @@ impl Taker {
             if self.closed.is_some() {
                 return self.poll_end(cx);
             }
+            // A peer that never stops talking does not put it off; what was said while this process was stopped counts.
+            if heard && self.is_late(cx) {
+                let outputs = self.machine.deadline();
+                self.perform(outputs);
+                continue;
+            }
+            heard = true;
             let outputs = match self.channel.poll_next(cx) {
                 Poll::Ready(Ok(incoming)) => {
                     self.fds = incoming.fds;
@@ -153,22 +161,25 @@ impl Taker {
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
                 }
-                Poll::Ready(Err(ChannelError::Io(error))) => self.machine.unreadable(with_cause(&error)),
+                Poll::Ready(Err(ChannelError::Io(error))) => {
+                    // It may fail for ever, so nothing more is read.
+                    self.closed = Some(Timer::after(LAST_GASP));
+                    self.machine.unreadable(with_cause(&error))
+                }
                 Poll::Ready(Err(_)) => {
                     self.closed = Some(Timer::after(LAST_GASP));
                     self.deadline = None;
                     continue;
                 }
-                Poll::Pending => match &mut self.deadline {
-                    Some((_, timer)) => match Pin::new(timer).poll(cx) {
-                        Poll::Ready(_) => self.machine.deadline(),
-                        Poll::Pending => return Poll::Pending,
-                    },
-                    None => return Poll::Pending,
-                },
+                Poll::Pending if self.is_late(cx) => self.machine.deadline(),
+                Poll::Pending => return Poll::Pending,
             };
             self.perform(outputs);
         }
+    }
+
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|(_, timer)| Pin::new(timer).poll(cx).is_ready())
     }
 
     /// Whether the incumbent has thought better of its `Commit`: this process may have been stopped since that came,

@@ -342,6 +342,51 @@ fn an_inventory_that_exceeds_a_message_comes_in_parts() {
 }
 
 #[test]
+fn an_inventory_without_end_is_refused() {
+    let mut machine = Successor::new(1, "b").0;
+    machine.message(all_messages().swap_remove(1));
+    let ids: Vec<_> = (0..1 << 16).map(id).collect();
+    for _ in 0..16 {
+        assert!(machine.message(Message::Inventory { ids: ids.clone(), more: true }).is_empty());
+    }
+    let outputs = machine.message(Message::Inventory { ids, more: true });
+    assert!(is_refusal(&outputs, |output| matches!(output, SuccessorOutput::Send(Message::Refuse { .. }))));
+    assert!(machine.is_over());
+}
+
+#[test]
+fn a_deadline_is_not_put_off_by_talking() {
+    let (a, b) = pair();
+    let peer = Peer::of(&b).unwrap();
+    let mut incumbent = Channel::new(a).unwrap();
+    let mut taker = Taker::new(Channel::new(b).unwrap(), peer, "new", Duration::from_millis(50)).unwrap();
+    let talking = async move {
+        incumbent.next().await.unwrap();
+        let welcome = Message::Welcome { version: 1, pid: 1, build: "old".into(), generation: 1 };
+        incumbent.push(&welcome, vec![]).unwrap();
+        loop {
+            let _ = incumbent.push(&Message::Inventory { ids: vec![id(0)], more: true }, vec![]);
+            let soon = std::time::Instant::now() + Duration::from_millis(1);
+            let _ = incumbent.flush_before(soon).await;
+            if let Some(Ok(Incoming { message: Message::Refuse { why }, .. })) =
+                future::poll_once(incumbent.next()).await
+            {
+                return why;
+            }
+        }
+    };
+    let talker = std::thread::spawn(|| async_io::block_on(talking));
+    async_io::block_on(async {
+        assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
+        let TakerEvent::Failed(failure) = taker.next().await else { panic!("not refused") };
+        assert_eq!(failure, Failure::TimedOut("Inventory"));
+        // The refusal waits for room in the queue.
+        assert!(future::poll_once(taker.next()).await.is_none());
+    });
+    assert!(talker.join().unwrap().contains("Inventory"));
+}
+
+#[test]
 fn a_wrong_count_of_descriptors_is_refused() {
     let (a, b) = pair();
     let peer = Peer::of(&b).unwrap();

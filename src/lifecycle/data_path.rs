@@ -19,6 +19,12 @@ pub trait DataPath {
     /// closed then; the data path must hold the last reference to them.
     fn stop_accepting(&mut self, unwanted: &[ListenerId]);
 
+    /// Holds these listeners too, until [`resume_accepting`](Self::resume_accepting) accepts on them.
+    ///
+    /// # Errors
+    /// When one belongs to no service; none is held then.
+    fn add(&mut self, listeners: Vec<Listening>) -> io::Result<()>;
+
     /// Accepts again on the listeners that are held.
     fn resume_accepting(&mut self);
 

@@ -17,6 +17,10 @@ impl DataPath for Fleet {
         Self::stop_accepting(self, unwanted);
     }
 
+    fn add(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
+        Self::add(self, listeners)
+    }
+
     fn resume_accepting(&mut self) {
         Self::resume_accepting(self);
     }

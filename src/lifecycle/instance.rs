@@ -115,11 +115,12 @@ impl<W: World> Core<W> {
         let successor = hands.successor.as_deref_mut();
         let incumbent = hands.incumbent.as_deref_mut();
         match action {
-            Action::StartWorkers => {
+            Action::HoldListeners => {
                 if let Some(sockets) = hands.sockets.take() {
-                    world.start_workers(sockets)?;
+                    world.hold_listeners(sockets);
                 }
             }
+            Action::StartWorkers => world.start_workers()?,
             Action::TakeFiles => world.take_files(self.generation, incumbent.as_deref())?,
             Action::RestoreFiles => world.restore_files(self.generation),
             Action::ForgetFiles => world.forget_files(),

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use super::{Cause, DataPath, Exit, Settings, World};
 use crate::base::{Address, ListenerId};
 use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
-use crate::system::{Listening, Origin, OwnedPath, PathError, PidFile};
+use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Office<D> {
     listeners: Vec<Listening>,
     /// The paths of Unix listeners that this process removes at its end.
     paths: Vec<(ListenerId, Origin, OwnedPath)>,
+    /// Listeners that a successor did not want, with the addresses they had, to be bound again if it dies.
+    given_up: Vec<(ListenerId, Address)>,
     pid_file: Option<PidFile>,
     desk: Option<Desk>,
     /// The processes that were let to take the files, to take them back from.
@@ -30,6 +32,7 @@ impl<D: DataPath> Office<D> {
             data_path,
             listeners: Vec::new(),
             paths: Vec::new(),
+            given_up: Vec::new(),
             pid_file: None,
             desk: None,
             heirs: Vec::new(),
@@ -69,6 +72,29 @@ impl<D: DataPath> Office<D> {
             self.pid_file = Some(file);
         }
         Ok(())
+    }
+
+    /// Binds the listeners that were given up, each at the address it had.
+    fn bind_again(&mut self) {
+        for (id, address) in std::mem::take(&mut self.given_up) {
+            let mode = self.settings.listeners.iter().find(|spec| spec.id == id).and_then(|spec| spec.mode);
+            let bound = Bound::bind(id.clone(), &address, mode).and_then(Bound::listen);
+            let added = bound.map_err(|error| with_cause(&error)).and_then(|one| {
+                self.data_path.add(vec![one.clone()]).map_err(|error| error.to_string())?;
+                Ok(one)
+            });
+            match added {
+                Ok(one) => {
+                    let path = one.fresh_path().cloned();
+                    self.paths.extend(path.map(|path| (id, Origin::Fresh, path)));
+                    self.listeners.push(one);
+                }
+                Err(why) => tracing::error!(
+                    target: "river::lifecycle",
+                    %id, why, "a listener that the successor did not have cannot be taken back; it is not served until the next upgrade"
+                ),
+            }
+        }
     }
 
     /// Takes over the paths of inherited Unix listeners, which their last owner has forgotten.
@@ -113,14 +139,17 @@ impl<D: DataPath> World for Office<D> {
     type Successor = Giver;
     type Incumbent = Taker;
 
-    fn start_workers(&mut self, sockets: Vec<Listening>) -> Result<(), Cause> {
+    fn hold_listeners(&mut self, sockets: Vec<Listening>) {
         for one in &sockets {
             if let Some(path) = one.fresh_path() {
                 self.paths.push((one.id.clone(), Origin::Fresh, path.clone()));
             }
         }
-        self.listeners = sockets.clone();
-        self.data_path.start(sockets).map_err(|error| {
+        self.listeners = sockets;
+    }
+
+    fn start_workers(&mut self) -> Result<(), Cause> {
+        self.data_path.start(self.listeners.clone()).map_err(|error| {
             self.listeners.clear();
             Cause::new(Exit::Unavailable, format!("cannot start the workers: {error}"))
         })
@@ -128,7 +157,9 @@ impl<D: DataPath> World for Office<D> {
 
     fn stop_accepting(&mut self, unwanted: &[ListenerId]) {
         // The data path has to hold the last reference, so that its close is the end of the socket.
-        self.listeners.retain(|one| !unwanted.contains(&one.id));
+        for one in self.listeners.extract_if(.., |one| unwanted.contains(&one.id)) {
+            self.given_up.push((one.id, one.address));
+        }
         self.data_path.stop_accepting(unwanted);
         self.paths.retain(|(id, _, path)| {
             let keep = !unwanted.contains(id);
@@ -140,6 +171,7 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn resume_accepting(&mut self) {
+        self.bind_again();
         self.data_path.resume_accepting();
     }
 

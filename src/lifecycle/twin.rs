@@ -60,7 +60,9 @@ pub enum Event {
 /// What has to be done at a transition, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Start the workers on all listeners. May fail.
+    /// Hold all listeners, which listen and are not accepted on yet.
+    HoldListeners,
+    /// Start the workers on them. May fail.
     StartWorkers,
     /// Take pidfile, upgrade socket and the paths of Unix listeners. May fail.
     TakeFiles,
@@ -129,12 +131,13 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
     let ending = P::Committed { ending: true };
     let next = match (phase, event) {
         // Booting
-        (P::Booting, E::ColdStart) => (P::Serving, vec![StartWorkers, TakeFiles]),
+        // Files first: what cannot be taken is found before a client is accepted.
+        (P::Booting, E::ColdStart) => (P::Serving, vec![HoldListeners, TakeFiles, StartWorkers]),
         (P::Booting, E::Upgrade) => (P::Awaiting, vec![]),
         (P::Booting, E::BootFailed | E::Terminate | E::Interrupt) => (P::Exited, vec![RemoveFiles]),
 
         // The successor's side
-        (P::Awaiting, E::Adopted) => (P::Accepting, vec![StartWorkers, SayReady]),
+        (P::Awaiting, E::Adopted) => (P::Accepting, vec![HoldListeners, StartWorkers, SayReady]),
         (P::Awaiting, E::Lost | E::IncumbentDied | E::Terminate | E::Interrupt) => {
             (P::Exited, vec![RefuseIncumbent, RemoveFiles])
         }

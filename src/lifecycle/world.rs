@@ -16,14 +16,17 @@ pub trait World {
     /// The conversation with an incumbent or predecessor.
     type Incumbent: Debug;
 
-    /// Starts the workers on all listeners.
+    /// Holds all listeners, which are not accepted on yet.
+    fn hold_listeners(&mut self, sockets: Self::Sockets);
+    /// Starts the workers on the listeners that are held.
     ///
     /// # Errors
     /// When they cannot be started; none runs then.
-    fn start_workers(&mut self, sockets: Self::Sockets) -> Result<(), Cause>;
+    fn start_workers(&mut self) -> Result<(), Cause>;
     /// Stops accepting, sweeps the queues, and drains and closes the unwanted listeners.
     fn stop_accepting(&mut self, unwanted: &[ListenerId]);
-    /// Accepts again on the listeners that are held.
+    /// Accepts again on the listeners that are held, and on those that were given up for a successor that did not want
+    /// them; logs which of these cannot be bound again.
     fn resume_accepting(&mut self);
     /// Closes the listeners that are held.
     fn close_listeners(&mut self);

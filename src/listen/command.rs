@@ -30,6 +30,8 @@ pub(super) enum Command {
     Serve(Arrival),
     /// The service has room for connections again.
     Freed { service: usize },
+    /// Hold these listeners too.
+    Admit(Arc<[Door]>),
     /// Accept from every listener that is held, and look at once at what is queued.
     Accept,
     /// Accept no more. What is queued is accepted first, so that no connection waits for a worker that was woken for

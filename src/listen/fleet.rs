@@ -123,6 +123,17 @@ impl Fleet {
         });
     }
 
+    /// Holds these listeners too. They are accepted from at the next [`resume_accepting`](Self::resume_accepting).
+    ///
+    /// # Errors
+    ///
+    /// A listener that feeds no service. None is held then.
+    pub fn add(&self, listeners: Vec<Listening>) -> io::Result<()> {
+        let doors: Arc<[_]> = self.doors(listeners)?.into();
+        self.tell(|| Command::Admit(Arc::clone(&doors)));
+        Ok(())
+    }
+
     /// Accepts from the listeners that are held, and looks at once at what is queued on them.
     pub fn resume_accepting(&self) {
         self.tell(|| Command::Accept);

@@ -102,6 +102,16 @@ impl Worker {
             match command {
                 Command::Serve(Arrival { fd, peer, place }) => self.serve(fd, peer, place),
                 Command::Freed { service } => self.announce_room(service),
+                Command::Admit(doors) => {
+                    for door in &*doors {
+                        match Entrance::watch(self, door.clone()) {
+                            Ok(entrance) => entrances.push(entrance),
+                            Err(error) => {
+                                tracing::error!(target: "river::listen", listener = %door.id, %error, "cannot watch a listener");
+                            }
+                        }
+                    }
+                }
                 Command::Accept => entrances.iter_mut().for_each(|entrance| entrance.open(self)),
                 Command::StopAccepting { unwanted, sweep } => {
                     let sweep = Rc::new(sweep);

@@ -185,6 +185,27 @@ fn a_cold_start_beside_an_instance_in_service_is_refused() {
 }
 
 #[test]
+fn a_cold_start_that_cannot_take_its_files_accepts_nobody() {
+    in_directory(|directory, executor| async move {
+        let unix = Address::Unix(directory.join("web.sock"));
+        let mut mine = settings(&directory, false, vec![listener("127.0.0.1:0", 0)]);
+        mine.listeners.push(ListenerSpec {
+            id: ListenerId::fixed(&unix),
+            service: Arc::from("web"),
+            address: unix,
+            mode: None,
+        });
+        mine.upgrade_socket = Some(directory.join("none/upgrade.sock"));
+        let one = start(&executor, mine);
+        let path = one.path.clone();
+        let cause = one.end().await.unwrap_err();
+        assert_eq!(cause.exit, Exit::CannotCreate, "{cause}");
+        assert!(path.state().listeners.is_empty(), "the workers were started");
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "something was left behind");
+    });
+}
+
+#[test]
 fn an_upgrade_without_an_incumbent_says_what_to_do() {
     in_directory(|directory, executor| async move {
         let one = start(&executor, settings(&directory, true, vec![]));

@@ -55,6 +55,11 @@ impl DataPath for FakePath {
         state.listeners.retain(|one| !unwanted.contains(&one.id));
     }
 
+    fn add(&mut self, listeners: Vec<Listening>) -> io::Result<()> {
+        self.state().listeners.extend(listeners);
+        Ok(())
+    }
+
     fn resume_accepting(&mut self) {
         self.state().accepting = true;
     }
@@ -158,11 +163,17 @@ impl World for FakeWorld {
     type Successor = FakePeer;
     type Incumbent = FakePeer;
 
-    fn start_workers(&mut self, (): ()) -> Result<(), Cause> {
+    fn hold_listeners(&mut self, (): ()) {
+        self.holding = true;
+    }
+
+    fn start_workers(&mut self) -> Result<(), Cause> {
+        assert!(self.holding);
         if self.fail_start {
+            self.holding = false;
             return Err(Cause::new(Exit::Unavailable, "no threads"));
         }
-        (self.accepting, self.holding) = (true, true);
+        self.accepting = true;
         Ok(())
     }
 

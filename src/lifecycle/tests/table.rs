@@ -107,7 +107,11 @@ struct Effects {
 impl Effects {
     fn apply(&mut self, action: Action) {
         match action {
-            Action::StartWorkers => (self.accepting, self.holding) = (true, true),
+            Action::HoldListeners => self.holding = true,
+            Action::StartWorkers => {
+                assert!(self.holding, "there is nothing to accept on");
+                self.accepting = true;
+            }
             Action::StopAccepting => self.accepting = false,
             Action::ResumeAccepting => {
                 assert!(self.holding, "what is closed cannot be accepted on");

@@ -146,6 +146,20 @@ fn an_adoption_without_workers_leaves_the_incumbent_alone() {
 }
 
 #[test]
+fn a_cold_start_takes_the_files_before_it_accepts_and_leaves_none_when_it_fails() {
+    let mut world = FakeWorld::new(1, SharedFile::default());
+    world.fail_files = true;
+    world.fail_start = true;
+    let fallback = Instance::new(world).cold_start(()).unwrap_err();
+    assert_eq!(fallback.cause.exit, Exit::CannotCreate, "it began to accept first");
+    let mut world = FakeWorld::new(1, SharedFile::default());
+    world.fail_start = true;
+    let fallback = Instance::new(world).cold_start(()).unwrap_err();
+    assert_eq!(fallback.cause.exit, Exit::Unavailable);
+    assert_eq!(*fallback.instance.world().file.lock().unwrap(), None);
+}
+
+#[test]
 fn the_generation_counts_on() {
     let Machine::Meeting(mut meeting, incumbent) = boot(true) else { panic!("not meeting") };
     meeting.follows(41);
