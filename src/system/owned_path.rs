@@ -128,7 +128,7 @@ impl OwnedPath {
 
     /// The permissions of what stands there; 0 where nothing does.
     pub fn mode(&self) -> u32 {
-        fs::symlink_metadata(&self.path).map_or(0, |found| found.mode() & 0o777)
+        fs::symlink_metadata(&self.path).map_or(0, |found| found.permissions().mode() & 0o777)
     }
 
     /// Whether the path still leads to this socket.
