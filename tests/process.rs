@@ -35,7 +35,9 @@ fn start_blocking(signals: &[Number], river: River) -> Running {
 #[test]
 fn signals_that_were_blocked_when_it_was_started_are_taken() {
     let all = [Number::SIGTERM, Number::SIGINT, Number::SIGQUIT, Number::SIGHUP, Number::SIGUSR1];
-    for (signal, said) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::QUIT, "no instance waits")] {
+    for (signal, said) in
+        [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::QUIT, "no instance waits")]
+    {
         let river = start_blocking(&all, River::with_config(Config::respond("here")));
         river.wait_serving();
         river.signal(signal);
