@@ -165,9 +165,9 @@ fn what_is_left_at_the_drain_timeout_is_closed() {
     let mut idle = Conn::open(old.web());
     idle.get("/");
     let _new = upgrade(&old);
-    let begin = old.wait_state("Draining").at;
+    let draining = old.wait_state("Draining");
     idle.expect_gone_within(PATIENCE);
-    assert!(begin.elapsed() >= Duration::from_millis(900), "an idle connection was cut early");
+    assert!(draining.age() >= Duration::from_millis(900), "an idle connection was cut early");
     stream.expect_gone_within(PATIENCE);
     old.wait_exit(SOON);
 }
@@ -179,12 +179,12 @@ fn a_tunnel_lives_until_the_drain_timeout() {
     let old = River::with_config(Config::proxy(&origin).system("drain_timeout: \"3s\"")).serve();
     let mut conn = tunnel(old.web());
     let new = upgrade(&old);
-    let begin = old.wait_state("Draining").at;
-    while begin.elapsed() < drain / 2 {
+    let draining = old.wait_state("Draining");
+    while draining.age() < drain / 2 {
         echo(&mut conn, b"while it drains");
     }
     conn.expect_gone_within(PATIENCE);
-    let lived = begin.elapsed();
+    let lived = draining.age();
     assert!(lived > drain - Duration::from_millis(100) && lived < drain + SOON, "{lived:?}");
     old.wait_exit(SOON);
     tunnel(new.web());

@@ -27,6 +27,24 @@ fn free(address: &str) -> SocketAddr {
     TcpListener::bind(address).unwrap().local_addr().unwrap()
 }
 
+/// Starts an instance with `config` for a free port of `address`, which another test may take first: then another one.
+#[track_caller]
+fn serve_on_free(address: &str, config: impl Fn(u16) -> Config) -> (u16, Running) {
+    for _ in 0..20 {
+        let port = free(address).port();
+        let river = River::with_config(config(port)).start();
+        let serves = river.log().wait_for("that it serves or cannot bind", PATIENCE, |lines| {
+            let said = |text: &str| lines.iter().any(|line| line.text.contains(text));
+            (said("to=Serving") || said("to=Exited")).then(|| said("to=Serving"))
+        });
+        if serves {
+            return (port, river);
+        }
+        assert_eq!(river.wait_exit(PATIENCE).code(), Some(69));
+    }
+    panic!("no port of {address} is free");
+}
+
 /// `count` connections that wait in the queue of the stopped `river`, each with a request sent.
 fn queue(address: SocketAddr, count: usize) -> Vec<Conn> {
     let open = |nth| {
@@ -183,19 +201,17 @@ fn row_14_listeners_that_are_written_alike_stay_apart() {
 
 #[test]
 fn row_14_one_address_written_in_two_ways_is_one_listener() {
-    let port = free("127.0.0.1:0").port();
-    let mut written = vec![(format!("127.0.0.1:{port}"), format!("localhost:{port}"))];
+    let v4 = |port| (format!("127.0.0.1:{port}"), format!("localhost:{port}"));
+    let v6 = |port| (format!("[::1]:{port}"), format!("[0:0:0:0:0:0:0:1]:{port}"));
+    let mut written: Vec<(&str, &dyn Fn(u16) -> (String, String))> = vec![("127.0.0.1:0", &v4)];
     match TcpListener::bind("[::1]:0") {
-        Ok(v6) => {
-            let port = v6.local_addr().unwrap().port();
-            written.push((format!("[::1]:{port}"), format!("[0:0:0:0:0:0:0:1]:{port}")));
-        }
+        Ok(_) => written.push(("[::1]:0", &v6)),
         Err(error) => eprintln!("skipped: the IPv6 half of row 14 needs ::1 ({error})"),
     }
-    for (before, after) in written {
+    for (address, written) in written {
         let config = |bind: &str| Config::new().service("web", &[bind], &respond("here"));
-        let old = River::with_config(config(&before)).serve();
-        let new = upgrade_to(&old, old.successor().config(config(&after)));
+        let (port, old) = serve_on_free(address, |port| config(&written(port).0));
+        let new = upgrade_to(&old, old.successor().config(config(&written(port).1)));
         assert_eq!(new.listener("web", 0).origin, "inherited");
         assert_eq!(new.web(), old.web());
         assert!(old.wait_exit(PATIENCE).success());

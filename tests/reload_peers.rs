@@ -200,6 +200,31 @@ fn a_successor_that_failed_is_let_go_of_when_it_has_ended() {
     assert_eq!(get(next.web(), "/").text(), "here");
 }
 
+#[test]
+fn row_02_a_stalled_successor_does_not_hinder_the_next_one() {
+    let (_origin, gate, first, mut held) = holding();
+    let stalled = play(&first, "");
+    first.signal(Signal::QUIT);
+    heard(&stalled, "done");
+    stalled.pause();
+    first.wait_state_again("Serving", 2);
+    let third = upgrade(&first);
+    let inode = || third.dir().upgrade_socket().metadata().unwrap().ino();
+    let before = inode();
+    stalled.resume();
+    stalled.log().wait_for("its refusal", PATIENCE, |lines| {
+        lines.iter().any(|line| line.text.starts_with("heard Refuse")).then_some(())
+    });
+    gate.open();
+    assert_eq!(held.read_response("GET").text(), "whole");
+    drop(held);
+    assert!(first.wait_exit(PATIENCE).success());
+    heard(&stalled, "closed");
+    assert_eq!((inode(), third.dir().pid()), (before, Some(third.pid())));
+    let fourth = upgrade(&third);
+    assert_eq!(get(fourth.web(), "/").text(), "whole");
+}
+
 /// A successor that was stopped after its `Ready`, with the test as the instance in service.
 fn stopped_when_ready() -> (Arc<Dir>, Desk, Peer, TcpListener, Running) {
     let dir = Dir::new();

@@ -163,6 +163,43 @@ fn row_08_signals_are_obeyed_while_taking_over() {
 }
 
 #[test]
+fn row_08_signals_are_obeyed_while_meeting_the_incumbent() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let dir = Dir::new();
+        let desk = Desk::open(&dir.upgrade_socket());
+        let successor = River::in_dir(dir.clone()).config(Config::respond("here")).upgrade().start();
+        // It said hello and gets no answer.
+        let peer = desk.greet();
+        successor.signal(Signal::QUIT);
+        successor.signal(signal);
+        expect_obeyed(&successor);
+        peer.expect_closed();
+        assert_eq!(dir.names(), ["river.ron", "upgrade.sock"]);
+    }
+}
+
+#[test]
+fn row_08_signals_are_obeyed_while_accepting_beside_the_incumbent() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let dir = Dir::new();
+        let desk = Desk::open(&dir.upgrade_socket());
+        let successor = River::in_dir(dir.clone()).config(Config::respond("here")).upgrade().start();
+        let peer = desk.welcome(&["127.0.0.1:0#web.0"]);
+        successor.wait_state("AwaitingHandoff");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        offer(&peer, "127.0.0.1:0#web.0", &listener, 0, 1);
+        peer.expect("Adopted");
+        peer.expect("Ready");
+        assert_eq!(get(successor.web(), "/").text(), "here");
+        successor.signal(Signal::QUIT);
+        successor.signal(signal);
+        peer.expect("Refuse");
+        expect_obeyed(&successor);
+        assert_eq!(dir.names(), ["river.ron", "upgrade.sock"]);
+    }
+}
+
+#[test]
 fn row_08_signals_are_obeyed_after_the_commit() {
     for signal in [Signal::TERM, Signal::INT] {
         let old = River::with_config(Config::respond("here")).serve();

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One line of output.
 #[derive(Clone, Debug)]
@@ -16,6 +16,40 @@ pub struct Line {
     pub stdout: bool,
     /// The text, without colours and without its line feed.
     pub text: String,
+}
+
+impl Line {
+    /// How long ago the process wrote it, by the time that the line itself gives.
+    #[track_caller]
+    pub fn age(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        since(stamp(&self.text), Duration::new(now.as_secs() % DAY, now.subsec_nanos()))
+    }
+}
+
+/// The time from one line to another, by the times that they give; they may be of two processes.
+#[track_caller]
+pub fn between(first: &Line, second: &Line) -> Duration {
+    since(stamp(&first.text), stamp(&second.text))
+}
+
+const DAY: u64 = 86_400;
+
+/// From one time of day to a later one, midnight or not.
+fn since(from: Duration, to: Duration) -> Duration {
+    if to >= from { to - from } else { to + Duration::from_secs(DAY) - from }
+}
+
+/// The time of day at which a line begins (`2026-01-01T00:00:00.000000Z`).
+#[track_caller]
+fn stamp(line: &str) -> Duration {
+    let time = line.split_once('T').and_then(|(_, rest)| rest.split_once('Z'));
+    let parts: Option<Vec<f64>> =
+        time.and_then(|(time, _)| time.split(':').map(|part| part.parse().ok()).collect());
+    match parts.as_deref() {
+        Some([hours, minutes, seconds]) => Duration::from_secs_f64(hours * 3600.0 + minutes * 60.0 + seconds),
+        _ => panic!("no time in {line:?}"),
+    }
 }
 
 /// The output of a process, which threads collect while it runs.

@@ -84,6 +84,8 @@ impl Peer {
         let mut into = [IoSliceMut::new(&mut buffer)];
         let received = match recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::CONNRESET) => return None,
+            // This process was stopped and goes on.
+            Err(Errno::INTR) => return self.receive(),
             Err(Errno::AGAIN) => panic!("no message within {PATIENCE:?}"),
             other => other.unwrap().bytes,
         };
