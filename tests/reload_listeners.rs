@@ -199,11 +199,14 @@ fn row_14_listeners_that_are_written_alike_stay_apart() {
     }
 }
 
+/// One address, written in two ways.
+type TwoWays = (String, String);
+
 #[test]
 fn row_14_one_address_written_in_two_ways_is_one_listener() {
     let v4 = |port| (format!("127.0.0.1:{port}"), format!("localhost:{port}"));
     let v6 = |port| (format!("[::1]:{port}"), format!("[0:0:0:0:0:0:0:1]:{port}"));
-    let mut written: Vec<(&str, &dyn Fn(u16) -> (String, String))> = vec![("127.0.0.1:0", &v4)];
+    let mut written: Vec<(&str, &dyn Fn(u16) -> TwoWays)> = vec![("127.0.0.1:0", &v4)];
     match TcpListener::bind("[::1]:0") {
         Ok(_) => written.push(("[::1]:0", &v6)),
         Err(error) => eprintln!("skipped: the IPv6 half of row 14 needs ::1 ({error})"),

@@ -31,7 +31,7 @@ pub enum Mismatch {
     /// It is bound to another address than the label says.
     Name {
         /// What it is said to be.
-        label: Label,
+        label: Box<Label>,
         /// What it is.
         actual: Address,
     },
@@ -68,7 +68,7 @@ impl Inherited {
         }
         let actual = socket_name(&fd).map_err(unclear)?;
         if actual != label.address {
-            return Err(Mismatch::Name { label: label.clone(), actual });
+            return Err(Mismatch::Name { label: Box::new(label.clone()), actual });
         }
         let Some(address) = reached_at(&actual, expected) else {
             return Err(Mismatch::Configured { label: label.clone(), expected: expected.clone() });
