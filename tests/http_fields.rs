@@ -261,6 +261,29 @@ fn a_request_that_goes_round_in_circles_is_ended() {
 }
 
 #[test]
+fn a_request_is_forwarded_no_further_than_it_may() {
+    let origin = Origin::echo();
+    let river = proxy(&origin);
+    let mut conn = Conn::open(river.web());
+    for (method, status) in [("OPTIONS", 200), ("TRACE", 501)] {
+        conn.send(format!("{method} / HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n"));
+        let response = conn.read_response(method);
+        assert_eq!((response.status, response.fields.get("content-length")), (status, Some("0")));
+    }
+    assert_eq!(origin.connections(), 0);
+    for (method, given, passed) in
+        [("OPTIONS", "10", "9"), ("TRACE", "1", "0"), ("GET", "0", "0"), ("OPTIONS", "x", "x")]
+    {
+        let text = format!("{method} / HTTP/1.1\r\nhost: a\r\nMax-Forwards: {given}\r\n\r\n");
+        assert_eq!(
+            forwarded(&river, &origin, &text).fields.get("max-forwards"),
+            Some(passed),
+            "{method} {given}"
+        );
+    }
+}
+
+#[test]
 fn whoever_takes_trailers_is_known_to_the_server() {
     let origin = Origin::echo();
     let river = proxy(&origin);

@@ -100,6 +100,20 @@ fn bodies_as_large_as_they_may_be_and_one_byte_more() {
     assert_eq!(origin.requests().len(), 2);
 }
 
+/// Many clients read nothing before they have sent everything.
+#[test]
+fn a_client_that_sends_all_of_a_refused_body_reads_the_refusal() {
+    const MUCH: usize = 32 << 20;
+    let origin = Origin::echo();
+    let river = proxy(&origin, "max_body: \"100KiB\"");
+    let mut conn = Conn::open(river.web());
+    conn.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {MUCH}\r\n\r\n"));
+    conn.send(vec![b'x'; MUCH]);
+    assert!(conn.read_response("POST").expect_status(413).closed);
+    conn.finish();
+    conn.expect_closed();
+}
+
 #[test]
 fn connections_beyond_the_limit_wait_their_turn() {
     for workers in [1, 4] {

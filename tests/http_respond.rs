@@ -122,7 +122,8 @@ fn a_failure_names_the_request() {
     // An answer that does not get through is one, too.
     let mark = river.mark();
     let mut conn = Conn::open(river.web());
-    conn.send("GET http://a/away HTTP/1.1\r\nhost: a\r\n\r\n");
+    // More of them than the kernel's buffers hold.
+    conn.send("GET http://a/away HTTP/1.1\r\nhost: a\r\n\r\n".repeat(10));
     conn.read_head();
     conn.reset();
     let line = river.wait_line_after(mark, "request failed").text;

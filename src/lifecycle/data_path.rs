@@ -50,5 +50,8 @@ pub trait DataPath {
     fn close_all(&mut self) -> usize;
 
     /// Ends the workers and joins their threads.
-    fn stop(self);
+    ///
+    /// # Errors
+    /// What went wrong with a worker that had ended by a mistake in River.
+    fn stop(self) -> Result<(), String>;
 }

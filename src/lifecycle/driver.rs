@@ -34,9 +34,9 @@ pub async fn run<D: DataPath>(
     loop {
         if let Machine::Exited(exited) = machine {
             let exit = exited.exit();
-            exited.into_world().close();
+            let stopped = exited.into_world().close();
             return match exit {
-                Exit::Success => Ok(()),
+                Exit::Success => stopped.map_err(|why| Cause::new(Exit::Software, why)),
                 _ => Err(cause.unwrap_or_else(|| Cause::new(exit, "the instance ended"))),
             };
         }
@@ -87,6 +87,16 @@ fn check_files(settings: &Settings) -> Result<(), Cause> {
 
 /// A cold start beside an instance in service would take its files; it has to take over instead.
 fn check_alone(settings: &Settings) -> Result<(), Cause> {
+    if let Some((path, pid)) =
+        settings.pid_file.as_ref().and_then(|path| Some((path, PidFile::other_holder(path)?)))
+    {
+        // One that drains still has its pid there, and must not keep another from starting.
+        tracing::warn!(
+            target: "river::lifecycle", pid_file = %path.display(), pid,
+            "another living instance has its pid in this instance's pidfile, which is replaced; \
+             instances that do not hand over to each other need pidfiles of their own"
+        );
+    }
     let Some(path) = &settings.upgrade_socket else { return Ok(()) };
     match connect(path) {
         Err(ConnectError::Nobody(..)) => Ok(()),

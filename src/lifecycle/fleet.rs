@@ -49,7 +49,7 @@ impl DataPath for Fleet {
         self.close_connections()
     }
 
-    fn stop(mut self) {
-        Self::stop(&mut self);
+    fn stop(mut self) -> Result<(), String> {
+        Self::stop(&mut self)
     }
 }

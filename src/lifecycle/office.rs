@@ -47,9 +47,9 @@ impl<D: DataPath> Office<D> {
         self.data_path.poll_idle(cx)
     }
 
-    /// Ends the workers.
-    pub(super) fn close(self) {
-        self.data_path.stop();
+    /// Ends the workers; says if one had ended before by a mistake.
+    pub(super) fn close(self) -> Result<(), String> {
+        self.data_path.stop()
     }
 
     fn open_desk(&mut self, generation: u64, may_replace: &[u32]) -> Result<(), PathError> {
@@ -109,7 +109,19 @@ impl<D: DataPath> Office<D> {
                 None => Err(PathError::Lost(path.clone())),
             };
             match claimed {
-                Ok(owned) => self.paths.push((one.id.clone(), one.origin, owned)),
+                Ok(owned) => {
+                    let wanted = self.settings.listeners.iter().find(|spec| spec.id == one.id);
+                    if let Some(wanted) =
+                        wanted.and_then(|spec| spec.mode).filter(|mode| *mode != owned.mode())
+                    {
+                        tracing::warn!(
+                            target: "river::lifecycle",
+                            listener = %one.id, mode = format!("{:o}", owned.mode()), wanted = format!("{wanted:o}"),
+                            "the listener keeps the mode it was made with until River starts cold, or chmod(1)"
+                        );
+                    }
+                    self.paths.push((one.id.clone(), one.origin, owned));
+                }
                 Err(error) => {
                     let listener = &one.id;
                     tracing::warn!(

@@ -105,7 +105,8 @@ impl Fleet {
         if started.is_ok() {
             self.resume_accepting();
         } else {
-            self.stop();
+            // The first error is the one to tell.
+            let _ = self.stop();
         }
         started
     }
@@ -173,7 +174,11 @@ impl Fleet {
 
     /// Ends the workers and waits for them, though not for one that does not end within a second. Connections that are
     /// left are closed.
-    pub fn stop(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// What a worker said that ended by a mistake in River.
+    pub fn stop(&mut self) -> Result<(), String> {
         self.tell(|| Command::Stop);
         let reports = self.reports.take();
         let ended = reports.is_none_or(|reports| {
@@ -185,6 +190,7 @@ impl Fleet {
                 }
             }
         });
+        let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
             if !ended && !thread.is_finished() {
                 tracing::error!(target: "river::listen", thread = thread.name(), "a worker does not end");
@@ -192,8 +198,10 @@ impl Fleet {
             }
             if let Err(panicked) = thread.join() {
                 tracing::error!(target: "river::listen", %panicked, "a worker had panicked");
+                outcome = Err(panicked.to_string());
             }
         }
+        outcome
     }
 
     fn doors(&self, listeners: Vec<Listening>) -> io::Result<Vec<Door>> {
@@ -233,6 +241,7 @@ fn report(reports: &Receiver<io::Result<()>>) -> io::Result<()> {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.stop();
+        // Logged already.
+        let _ = self.stop();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
@@ -20,7 +21,20 @@ pub(super) enum Next {
     Close,
     /// It is closed, and the client may not know yet.
     Linger,
+    /// It is closed, and the rest of a request that was answered early may be on its way.
+    Absorb,
 }
+
+/// How long a connection that River closes is still read from, so that what the client sends meanwhile does not
+/// reset it and take the response with it (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long it is where the client may be sending a body that nobody wants any more: clients that read no response
+/// before they have sent all of it are to see it, too.
+const ABSORB: Duration = Duration::from_secs(30);
+
+/// How long such a client may be silent.
+const ABSORB_SILENCE: Duration = Duration::from_secs(5);
 
 /// Serves a client's connection until it ends. `client` is its address; none for a Unix socket.
 pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<IpAddr>) {
@@ -56,7 +70,8 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
                     downstream.pipelines = true;
                 }
                 Next::Close => return,
-                Next::Linger => return downstream.linger(handle.now()).await,
+                Next::Linger => return downstream.linger(handle, LINGER, LINGER).await,
+                Next::Absorb => return downstream.linger(handle, ABSORB_SILENCE, ABSORB).await,
             }
         }
     }

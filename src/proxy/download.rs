@@ -129,7 +129,9 @@ pub(super) async fn send_response(
     }
     if keep_alive {
         Next::KeepAlive
-    } else if !sent_whole || downstream.may_send_more(request.keep_alive) {
+    } else if !sent_whole {
+        Next::Absorb
+    } else if downstream.may_send_more(request.keep_alive) {
         Next::Linger
     } else {
         Next::Close

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::ServiceContext;
 use super::failure::Failure;
 use crate::http::{RequestHead, Unparsed, parse_request};
-use crate::runtime::{Buffer, Stream, Timer};
+use crate::runtime::{Buffer, Handle, Stream, Timer};
 
 /// A client's connection: the stream, what was read of it and not yet used, and its one timer.
 #[derive(Debug)]
@@ -45,13 +45,6 @@ pub(super) enum HeadRead {
     /// It is to be refused.
     Refuse(Failure),
 }
-
-/// How long a connection that River closes is still read from, so that what the client sends meanwhile does not
-/// reset it and take the response with it (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
-
-/// How much is read and thrown away meanwhile.
-const LINGER_BYTES: usize = 1 << 20;
 
 impl Downstream {
     /// Waits until the client sends something, not later than `until`. The buffer is not needed meanwhile.
@@ -166,23 +159,23 @@ impl Downstream {
         !self.unread.is_empty() || !self.stream.is_quiet() || (expects_to_stay && self.pipelines)
     }
 
-    /// Closes the connection after a response that the client may still be reading.
-    pub(super) async fn linger(mut self, now: Instant) {
+    /// Closes the connection after a response that the client may still be reading: takes what the client sends, and
+    /// throws it away, until that closes too, is silent for `silence`, or has gone on for `most`.
+    pub(super) async fn linger(mut self, handle: &Handle, silence: Duration, most: Duration) {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        self.timer.set(now + LINGER);
-        let mut read = 0;
+        self.unread.clear();
+        let until = handle.now() + most;
+        self.timer.set(handle.now() + silence);
         poll_fn(|cx| {
-            while read < LINGER_BYTES {
-                self.unread.clear();
+            loop {
                 match self.stream.poll_read(cx, self.unread.space_mut()) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(count)) => read += count,
+                    Poll::Ready(Ok(_)) => self.timer.set(until.min(handle.now() + silence)),
                     Poll::Pending => return self.timer.poll_expired(cx),
                 }
             }
-            Poll::Ready(())
         })
         .await;
     }

@@ -43,6 +43,10 @@ pub(super) async fn run(
 ) -> Next {
     let Some(upstreams) = &context.upstreams else { return Next::Close };
     let head = &scratch.request;
+    if rewrite::forwards_left(downstream.unread.unread(), head) == Some(0) {
+        let answer = respond::last_hop(head.method);
+        return respond::fixed(context, downstream, scratch, head_length, began, &answer).await;
+    }
     let request = Request {
         method: head.method,
         version: head.version,
@@ -110,8 +114,8 @@ pub(super) async fn run(
 
 /// Sends the request and waits for the head of its final response, or of a 101.
 ///
-/// Where an idle connection turns out to have been closed, the request goes once more over a fresh one, if it is safe
-/// to repeat (RFC 9110 §9.2.2) and all of it is at hand. On failure the first half names the server.
+/// Where an idle connection turns out to have been closed, the request goes once more over a fresh one, if not a byte of
+/// it was sent (RFC 9112 §9.3.1), or if it is safe to repeat (RFC 9110 §9.2.2) and all of it is at hand. On failure the first half names the server.
 async fn respond_to(
     context: &ServiceContext,
     upstreams: &Upstreams,
@@ -160,7 +164,7 @@ async fn respond_to(
                 sent.map_err(|failure| (upstreams.name(&server).to_owned(), Lost::ClientGone(failure)))?;
             }
             Ok(length) => return Ok((server, length)),
-            Err(Lost::Stale(_)) if replayable && !retried && interim == 0 => {
+            Err(Lost::Stale(_)) if (replayable || !upload.pump.has_touched()) && !retried && interim == 0 => {
                 retried = true;
                 upload.pump.rewind();
                 upload.state = UploadState::Running;
@@ -216,7 +220,8 @@ async fn fail(
 ) -> Next {
     log(context, downstream, &scratch.line, server, failure);
     let head = request.method == Method::Head;
-    let client = Client { version: request.version, head, keep_alive: request.keep_alive && body_received };
+    let keep_alive = request.keep_alive && body_received;
+    let client = Client { version: request.version, head, keep_alive, received: body_received };
     respond::failure(context, downstream, scratch, failure, client).await
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Pump {
     arrived: bool,
     /// Some of the body has been read or used.
     begun: bool,
+    /// The sink has taken some of the message.
+    touched: bool,
     waiting: Waiting,
     /// Counts every successful read and write, so that a stall can be told from progress.
     moves: u64,
@@ -101,6 +103,7 @@ impl Pump {
             sent: 0,
             arrived,
             begun: false,
+            touched: false,
             waiting: Waiting::Sink,
             moves: 0,
         }
@@ -109,6 +112,12 @@ impl Pump {
     /// Begins again with what is in `out`, for another sink. Right only while nothing but `out` has been sent.
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
+        self.touched = false;
+    }
+
+    /// The sink has taken some of the message.
+    pub(super) fn has_touched(&self) -> bool {
+        self.touched
     }
 
     /// The whole message has arrived, so that `out` holds all of it that was not sent directly.
@@ -219,6 +228,7 @@ impl Pump {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.moves += 1;
+        self.touched = true;
         let of_body = count.saturating_sub(staged.len());
         self.sent += count - of_body;
         self.took(of_body, ends.unread);

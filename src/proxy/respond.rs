@@ -22,13 +22,22 @@ pub(super) struct Client {
     pub(super) head: bool,
     /// The connection can go on after the answer.
     pub(super) keep_alive: bool,
+    /// All of the request has come.
+    pub(super) received: bool,
 }
 
 impl Client {
     /// Of a request that could not be understood.
     pub(super) fn unknown() -> Self {
-        Self { version: Version::Http11, head: false, keep_alive: false }
+        Self { version: Version::Http11, head: false, keep_alive: false, received: false }
     }
+}
+
+/// The answer to a request that may be forwarded no further (RFC 9110 §7.6.2). What TRACE would bring back may hold
+/// credentials, so River does not do it.
+pub(super) fn last_hop(method: Method) -> Respond {
+    let status = if method == Method::Options { StatusCode::OK } else { StatusCode::NOT_IMPLEMENTED };
+    Respond { status, headers: Vec::new(), body: Vec::new() }
 }
 
 /// A body up to this size is copied behind its head: one plain write costs less than a gathering one. A larger one
@@ -49,6 +58,7 @@ pub(super) async fn fixed(
         version: request.version,
         head: request.method == Method::Head,
         keep_alive: request.keep_alive,
+        received: false,
     };
     // Who waits to be told to go on is told the answer instead, and the body is never sent (RFC 9110 §10.1.1).
     let expects = request.expect_continue;
@@ -126,7 +136,9 @@ pub(super) async fn failure(
     }
     match downstream.send(out, &[], context).await {
         Ok(()) if keep_alive => Next::KeepAlive,
-        Ok(()) => Next::Linger,
+        // Who was too slow is not waited for at length.
+        Ok(()) if client.received || failure.status == 408 => Next::Linger,
+        Ok(()) => Next::Absorb,
         Err(_) => Next::Close,
     }
 }

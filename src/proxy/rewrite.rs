@@ -58,6 +58,20 @@ pub(super) fn is_loop(buf: &[u8], head: &RequestHead, pseudonym: &[u8]) -> bool 
 /// More often than this, a request does not pass on its way to a server.
 const MOST_PASSES: usize = 8;
 
+/// How often a request may still be forwarded, where its method has a say in that (RFC 9110 §7.6.2). What is no number
+/// says nothing.
+pub(super) fn forwards_left(buf: &[u8], head: &RequestHead) -> Option<u64> {
+    if !matches!(head.method, Method::Trace | Method::Options) {
+        return None;
+    }
+    let fields = head.fields.iter().filter(|sent| sent.known == Known::MaxForwards);
+    fields.filter_map(|sent| decimal(sent.value.of(buf))).min()
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+}
+
 /// Appends the head of the request that goes to the server; returns the length of its first line without the CRLF.
 ///
 /// The target goes on as it was written, in origin form (RFC 9112 §3.2.1). `X-Forwarded-For`, `-Proto` and `-Host` that
@@ -83,10 +97,17 @@ pub(super) fn request(
     if !as_sent {
         field(out, b"Host", host);
     }
+    let forwards = forwards_left(buf, head);
+    if let Some(left) = forwards {
+        out.extend_from_slice(b"Max-Forwards: ");
+        number(out, left.saturating_sub(1));
+        out.extend_from_slice(b"\r\n");
+    }
     let mut lines = Lines::new(out, buf);
     for sent in head.fields.iter().filter(|sent| !sent.drop) {
         match sent.known {
             Known::Host if !as_sent => {}
+            Known::MaxForwards if forwards.is_some() => {}
             Known::TransferEncoding
             | Known::Expect
             | Known::XForwardedFor

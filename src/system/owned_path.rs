@@ -126,6 +126,11 @@ impl OwnedPath {
         &self.path
     }
 
+    /// The permissions of what stands there; 0 where nothing does.
+    pub fn mode(&self) -> u32 {
+        fs::symlink_metadata(&self.path).map_or(0, |found| found.permissions().mode() & 0o777)
+    }
+
     /// Whether the path still leads to this socket.
     pub fn is_ours(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| FileId::of(&found) == self.file)

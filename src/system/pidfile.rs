@@ -64,6 +64,15 @@ impl PidFile {
         }
     }
 
+    /// The living process of this program that the file at `path` names, if it names one and not this process.
+    pub fn other_holder(path: &Path) -> Option<u32> {
+        let pid: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        // A pid may be another program's by now.
+        let program = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+        let same = program(&pid.to_string())? == program("self")?;
+        (same && pid != std::process::id()).then_some(pid)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

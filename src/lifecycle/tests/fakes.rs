@@ -95,10 +95,11 @@ impl DataPath for FakePath {
         state.closed
     }
 
-    fn stop(self) {
+    fn stop(self) -> Result<(), String> {
         let mut state = self.state();
         state.accepting = false;
         state.stopped = true;
+        Ok(())
     }
 }
 
