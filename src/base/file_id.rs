@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct FileId {
     device: u64,
     inode: u64,
-    /// Seconds and nanoseconds since 1970.
-    born: Option<(u64, u32)>,
+    /// Nanoseconds since 1970.
+    born: Option<u64>,
 }
 
 impl FileId {
@@ -26,7 +26,7 @@ impl FileId {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
-            born: born.map(|since| (since.as_secs(), since.subsec_nanos())),
+            born: born.and_then(|since| u64::try_from(since.as_nanos()).ok()),
         }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
         let id = FileId::of(&before);
         assert_eq!(FileId::of(&fs::metadata(&other).unwrap()), id);
         // The number may be given to another file, whose birth is later.
-        let later = id.born.map(|(seconds, nanoseconds)| (seconds.saturating_add(1), nanoseconds));
+        let later = id.born.map(|nanoseconds| nanoseconds.saturating_add(1));
         assert!(later.is_none() || FileId { born: later, ..id } != id);
         assert_ne!(FileId::of(&fs::metadata(directory.path()).unwrap()), id);
     }

@@ -38,7 +38,7 @@ pub enum Mismatch {
     /// It is what the label says, but not what the configuration asks for.
     Configured {
         /// What it is.
-        label: Label,
+        label: Box<Label>,
         /// What the configuration says.
         expected: Address,
     },
@@ -71,7 +71,7 @@ impl Inherited {
             return Err(Mismatch::Name { label: Box::new(label.clone()), actual });
         }
         let Some(address) = reached_at(&actual, expected) else {
-            return Err(Mismatch::Configured { label: label.clone(), expected: expected.clone() });
+            return Err(Mismatch::Configured { label: Box::new(label.clone()), expected: expected.clone() });
         };
         // The flag belongs to the description, so it is as the other process left it.
         let flags = fcntl_getfl(&fd).map_err(unclear)?;
