@@ -7,6 +7,11 @@
 //!
 //! An import points right or skips ahead, never back; `base` and `observe` may be used by all.
 //! A test (`tests/rooms.rs`) holds the rule.
+//!
+//! # Cancel safety
+//!
+//! Every future of the crate may be dropped at any await point: what that does stands in the documentation of
+//! [`runtime`] and [`proxy`] for the data path, and of [`lifecycle::run`] for the control thread.
 
 #![forbid(unsafe_code)]
 
