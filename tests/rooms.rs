@@ -46,6 +46,22 @@ fn imports_point_right() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// `docs/decisions/0007-where-rustix-is-used.md`.
+#[test]
+fn system_calls_are_made_where_they_are_expected() {
+    let rooms = ["runtime/", "system/"];
+    let files = ["config/source.rs", "handoff/channel.rs", "handoff/upgrade_socket.rs", "observe/log.rs"]
+        .map(PathBuf::from);
+    let root = source_root();
+    for file in sources(&root) {
+        let place = file.strip_prefix(&root).unwrap();
+        let expected =
+            rooms.iter().any(|room| place.starts_with(room)) || files.iter().any(|one| one == place);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(expected || !text.contains("rustix::"), "{} uses rustix", place.display());
+    }
+}
+
 #[test]
 fn every_room_has_its_place_and_its_doc() {
     let mut found: Vec<String> = fs::read_dir(source_root())
