@@ -4,6 +4,7 @@
 
 use std::env;
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use river::cli::{self, Exit, Failure, Request};
@@ -25,7 +26,11 @@ fn main() -> ExitCode {
     };
     let ended = signals
         .map_err(|error| Failure::new(Exit::Software, &format!("cannot take signals: {error}")))
-        .and_then(|signals| smol::block_on(live(signals)));
+        .and_then(|signals| {
+            let lived = catch_unwind(AssertUnwindSafe(|| smol::block_on(live(signals))));
+            // The panic has been logged, with its place.
+            lived.unwrap_or_else(|_| Err(Failure::new(Exit::Software, "ended by a mistake in River")))
+        });
     // What is queued is written before the last words.
     let Failure { exit, text } = ended.err().unwrap_or(Failure { exit: Exit::Success, text: String::new() });
     log.end(&text);
