@@ -1,15 +1,13 @@
 //! The incumbent's side of one hand-over over a real channel, with its deadlines.
 
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use std::future::Future;
+use async_io::Async;
 
-use async_io::{Async, Timer};
-
+use super::deadline::Deadline;
 use super::incumbent::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
 use crate::base::{Label, ListenerId};
@@ -32,7 +30,7 @@ pub struct Giver {
     pidfd: Async<OwnedFd>,
     machine: Incumbent,
     step_timeout: Duration,
-    deadline: Option<(&'static str, Timer)>,
+    deadline: Deadline<&'static str>,
     batches: Vec<Vec<(Label, Arc<OwnedFd>)>>,
     pending: std::collections::VecDeque<GiverEvent>,
     reading: Reading,
@@ -87,7 +85,7 @@ impl Giver {
             pidfd: Async::new_nonblocking(pidfd)?,
             machine: Incumbent::default(),
             step_timeout,
-            deadline: None,
+            deadline: Deadline::default(),
             batches: Vec::new(),
             pending: std::collections::VecDeque::new(),
             reading: Reading::Words,
@@ -167,7 +165,7 @@ impl Giver {
                 return self.poll_end(cx);
             }
             // A peer that never stops talking does not put it off; what was said while this process was stopped counts.
-            if heard && self.is_late(cx) {
+            if heard && self.deadline.is_over(cx) {
                 let outputs = self.machine.deadline();
                 self.perform(outputs);
                 continue;
@@ -190,15 +188,11 @@ impl Giver {
                     }
                     self.machine.closed()
                 }
-                Poll::Pending if self.is_late(cx) => self.machine.deadline(),
+                Poll::Pending if self.deadline.is_over(cx) => self.machine.deadline(),
                 Poll::Pending => return Poll::Pending,
             };
             self.perform(outputs);
         }
-    }
-
-    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        self.deadline.as_mut().is_some_and(|(_, timer)| Pin::new(timer).poll(cx).is_ready())
     }
 
     /// The end of a connection says nothing about a successor that serves: only the end of its process does.
@@ -264,13 +258,9 @@ impl Giver {
 
     /// The time starts anew when the awaited step changes; all batches of an offer share one.
     fn arm(&mut self) {
-        let awaited = self.machine.limited();
-        if awaited == self.deadline.as_ref().map(|(step, _)| *step) {
-            return;
-        }
-        self.deadline = awaited.map(|step| {
-            let timeout = if step == "Hello" { GREETING_TIMEOUT } else { self.step_timeout };
-            (step, Timer::after(timeout))
+        let step_timeout = self.step_timeout;
+        self.deadline.arm(self.machine.limited(), |step| {
+            if step == "Hello" { GREETING_TIMEOUT } else { step_timeout }
         });
     }
 }

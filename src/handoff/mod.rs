@@ -4,6 +4,7 @@
 //! [`Taker`] run them over a [`Channel`], and the [`Desk`] is where the instance in service receives waiters.
 
 mod channel;
+mod deadline;
 mod desk;
 mod failure;
 mod giver;

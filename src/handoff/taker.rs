@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 
+use super::deadline::Deadline;
 use super::giver::with_cause;
 use super::successor::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
@@ -26,7 +27,7 @@ pub struct Taker {
     pidfd: Option<Async<OwnedFd>>,
     machine: Successor,
     step_timeout: Duration,
-    deadline: Option<((&'static str, u32), Timer)>,
+    deadline: Deadline<(&'static str, u32)>,
     fds: Vec<OwnedFd>,
     pending: VecDeque<TakerEvent>,
     /// Set when the connection has ended: how long to wait for the process's end, which may come a little later.
@@ -81,7 +82,7 @@ impl Taker {
             pidfd: Async::new_nonblocking(pidfd).ok(),
             machine,
             step_timeout,
-            deadline: None,
+            deadline: Deadline::default(),
             fds: Vec::new(),
             pending: VecDeque::new(),
             closed: None,
@@ -147,7 +148,7 @@ impl Taker {
                 return self.poll_end(cx);
             }
             // A peer that never stops talking does not put it off; what was said while this process was stopped counts.
-            if heard && self.is_late(cx) {
+            if heard && self.deadline.is_over(cx) {
                 let outputs = self.machine.deadline();
                 self.perform(outputs);
                 continue;
@@ -168,18 +169,14 @@ impl Taker {
                 }
                 Poll::Ready(Err(_)) => {
                     self.closed = Some(Timer::after(LAST_GASP));
-                    self.deadline = None;
+                    self.deadline.clear();
                     continue;
                 }
-                Poll::Pending if self.is_late(cx) => self.machine.deadline(),
+                Poll::Pending if self.deadline.is_over(cx) => self.machine.deadline(),
                 Poll::Pending => return Poll::Pending,
             };
             self.perform(outputs);
         }
-    }
-
-    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        self.deadline.as_mut().is_some_and(|(_, timer)| Pin::new(timer).poll(cx).is_ready())
     }
 
     /// Whether the incumbent has thought better of its `Commit`: this process may have been stopped since that came,
@@ -258,13 +255,9 @@ impl Taker {
     }
 
     fn arm(&mut self) {
-        let awaited = self.machine.limited();
-        if awaited == self.deadline.as_ref().map(|(step, _)| *step) {
-            return;
-        }
-        self.deadline = awaited.map(|step| {
-            let timeout = if step.0 == "Welcome" { GREETING_TIMEOUT } else { self.step_timeout };
-            (step, Timer::after(timeout))
+        let step_timeout = self.step_timeout;
+        self.deadline.arm(self.machine.limited(), |step| {
+            if step.0 == "Welcome" { GREETING_TIMEOUT } else { step_timeout }
         });
     }
 }
