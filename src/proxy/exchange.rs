@@ -93,7 +93,12 @@ pub(super) async fn run(
         };
     if scratch.response.status == 101 {
         let out = &mut scratch.to_downstream;
-        let rewriting = response_rewriting(via, Framing::None, true, request.version);
+        let rewriting = rewrite::ResponseContext {
+            via,
+            framing: Framing::None,
+            keep_alive: true,
+            client_version: request.version,
+        };
         rewrite::response(out, received.unread(), &scratch.response, &rewriting);
         received.consume(length);
         scratch.to_upstream.clear();
@@ -190,7 +195,12 @@ async fn forward_interim(
     if request.version == Version::Http11 {
         let out = &mut scratch.to_downstream;
         out.clear();
-        let rewriting = response_rewriting(None, Framing::None, true, request.version);
+        let rewriting = rewrite::ResponseContext {
+            via: None,
+            framing: Framing::None,
+            keep_alive: true,
+            client_version: request.version,
+        };
         rewrite::response(out, received.unread(), &scratch.response, &rewriting);
         let sent = downstream.send(out, &[], context).await;
         out.clear();
@@ -198,15 +208,6 @@ async fn forward_interim(
     }
     received.consume(length);
     Ok(())
-}
-
-fn response_rewriting(
-    via: Option<&[u8]>,
-    framing: Framing,
-    keep_alive: bool,
-    client_version: Version,
-) -> rewrite::ResponseContext<'_> {
-    rewrite::ResponseContext { via, framing, keep_alive, client_version }
 }
 
 async fn fail(

@@ -84,16 +84,15 @@ pub(super) fn request(
 ) -> usize {
     out.extend_from_slice(head.method_span.of(buf));
     out.push(b' ');
-    target(out, buf, head);
+    let (root, target) = head.origin_target(buf);
+    out.extend_from_slice(root);
+    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let line = out.len() - 2;
-    let (host, as_sent) = match &head.form {
-        Target::Absolute { authority, .. } => (authority.of(buf), false),
-        Target::Origin | Target::Asterisk => match head.host.of(buf) {
-            b"" => (context.host.as_bytes(), false),
-            host => (host, true),
-        },
-    };
+    let named = head.authority().of(buf);
+    let host = if named.is_empty() { context.host.as_bytes() } else { named };
+    // A target's authority beats `Host` (RFC 9112 §3.2.2).
+    let as_sent = !named.is_empty() && !matches!(head.form, Target::Absolute { .. });
     if !as_sent {
         field(out, b"Host", host);
     }
@@ -230,22 +229,6 @@ pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-fn target(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
-    match &head.form {
-        Target::Origin => out.extend_from_slice(head.target.of(buf)),
-        Target::Asterisk => out.push(b'*'),
-        Target::Absolute { path, .. } => match path.of(buf) {
-            // RFC 9112 §3.2.4: a whole server's options are asked for without a path.
-            b"" if head.method == Method::Options => out.push(b'*'),
-            path if path.first() == Some(&b'/') => out.extend_from_slice(path),
-            query => {
-                out.push(b'/');
-                out.extend_from_slice(query);
-            }
-        },
-    }
 }
 
 /// Appends `Connection: upgrade` and the protocols that were named.
