@@ -61,17 +61,17 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
     let (connections, freed) = (RefCell::default(), RefCell::default());
     let worker = Rc::new(Worker { handle, load, number, mailboxes, services, draining, connections, freed });
     let watched: io::Result<Vec<_>> = doors.into_iter().map(|door| Entrance::watch(&worker, door)).collect();
-    let (entrances, outcome) = match watched {
-        Ok(entrances) => (entrances, Ok(())),
-        Err(error) => (Vec::new(), Err(error)),
-    };
-    let failed = outcome.is_err();
     // A fleet that waits no longer has given up.
-    let _ = ready.send(outcome);
-    if !failed {
-        let unexpected = Unexpected { worker: &worker };
-        worker.obey(entrances, &commands).await;
-        std::mem::forget(unexpected);
+    match watched {
+        Err(error) => {
+            let _ = ready.send(Err(error));
+        }
+        Ok(entrances) => {
+            let _ = ready.send(Ok(()));
+            let unexpected = Unexpected { worker: &worker };
+            worker.obey(entrances, &commands).await;
+            std::mem::forget(unexpected);
+        }
     }
     worker.connections.borrow_mut().clear();
 }
