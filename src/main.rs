@@ -69,8 +69,14 @@ async fn run(plan: Plan, upgrade: bool, command: String, signals: Signals) -> Re
         listeners,
         pid_file: system.pid_file,
         upgrade_socket: system.upgrade_socket,
-        handoff: HandoffSettings { ready_timeout: system.handoff.ready_timeout, guard: system.handoff.guard },
+        handoff: HandoffSettings {
+            ready_timeout: system.handoff.ready_timeout,
+            guard: system.handoff.guard,
+            max_draining: system.handoff.max_draining,
+            move_connections: system.handoff.move_connections,
+        },
         drain_timeout: system.drain_timeout,
+        tunnel_drain_timeout: system.tunnel_drain_timeout,
         command,
         build: format!("river {}", env!("CARGO_PKG_VERSION")),
     };

@@ -87,7 +87,10 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(plan.system.upgrade_socket, Some(here.join("river-upgrade.sock")));
     assert_eq!(plan.system.drain_timeout, Duration::from_secs(300));
     assert_eq!(plan.system.handoff.ready_timeout, Duration::from_secs(60));
+    assert_eq!(plan.system.tunnel_drain_timeout, Duration::from_secs(3600));
     assert_eq!(plan.system.handoff.guard, Duration::from_secs(20));
+    assert_eq!(plan.system.handoff.max_draining.get(), 2);
+    assert!(!plan.system.handoff.move_connections);
     let ids: Vec<_> = plan.listeners.iter().map(|listener| listener.id.to_string()).collect();
     let socket = format!("unix:{}", here.join("web.sock").display());
     let tcp = ["0.0.0.0:8080", "[::1]:8080", "127.0.0.1:8081", "127.0.0.1:0#web.0"];

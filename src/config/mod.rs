@@ -22,7 +22,7 @@ use std::path::Path;
 
 pub use diagnostics::Errors;
 pub use names::{Lookup, Resolve, resolve};
-pub use plan::{DEFAULT_DRAIN_TIMEOUT, Handoff, Overrides, Plan, System};
+pub use plan::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_TUNNEL_DRAIN_TIMEOUT, Handoff, Overrides, Plan, System};
 pub use settings::{SETTINGS, Setting};
 pub use source::{MAX_SIZE, Source};
 

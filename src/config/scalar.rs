@@ -11,6 +11,8 @@ use super::node::{Kind, Node, Spanned, options};
 /// Longer than any duration that is meant: ten years.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
+const DURATION_HELP: &str = "write whole numbers with units: \"250ms\", \"30s\", \"5m\", \"1h30m\"";
+
 impl<'s> Node<'s> {
     /// Reads a string.
     pub(super) fn string(&self, report: &mut Report<'s>) -> Option<Spanned<String>> {
@@ -38,6 +40,16 @@ impl<'s> Node<'s> {
 
     /// Reads a duration, which is never zero.
     pub(super) fn duration(&self, report: &mut Report<'s>) -> Option<Spanned<Duration>> {
+        let duration = self.duration_or_zero(report)?;
+        if duration.is_zero() {
+            report.error(&duration.at, "a duration of zero is not possible").help(DURATION_HELP);
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// Reads a duration that may be zero.
+    pub(super) fn duration_or_zero(&self, report: &mut Report<'s>) -> Option<Spanned<Duration>> {
         if self.kind() == Kind::Number {
             let text = self.text();
             let problem = report.error(self.place(), format!("the duration {text} has no unit"));
@@ -53,16 +65,13 @@ impl<'s> Node<'s> {
         }
         let text = self.string(report)?;
         let problem = match units::parse_duration(&text) {
-            Ok(duration) if duration.is_zero() => "a duration of zero is not possible".to_owned(),
             Ok(duration) if duration > MAX_DURATION => {
                 "a duration of more than ten years is a mistake".to_owned()
             }
             Ok(duration) => return Some(self.spanned(duration)),
             Err(error) => format!("the duration {:?} {error}", text.value),
         };
-        report
-            .error(&text.at, problem)
-            .help("write whole numbers with units: \"250ms\", \"30s\", \"5m\", \"1h30m\"");
+        report.error(&text.at, problem).help(DURATION_HELP);
         None
     }
 

@@ -8,10 +8,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Label, ListenerId};
+use crate::base::{InstanceReport, Label, ListenerId, Moved};
 
 /// The protocol versions this build speaks, the best one first.
-pub const PROTOCOL_VERSIONS: &[u32] = &[1];
+///
+/// Version 2 added the messages that move connections.
+pub const PROTOCOL_VERSIONS: &[u32] = &[2, 1];
+
+/// The first version in which connections move.
+pub const MOVING_VERSION: u32 = 2;
 
 /// The longest message on the wire, in bytes.
 pub const MAX_FRAME: usize = 128 * 1024;
@@ -85,6 +90,42 @@ pub enum Message {
     Drained,
     /// S → I: the successor ends on purpose; do not take the listeners back.
     Released,
+    /// I → S, from version 2 on: a connection, whose sockets come with it. The incumbent keeps them until the answer.
+    Transfer {
+        /// The number of the transfer, from 0.
+        number: u64,
+        /// What the successor has to know of it.
+        moved: Moved,
+    },
+    /// S → I: the connection is the successor's now.
+    Taken {
+        /// The number of the transfer.
+        number: u64,
+    },
+    /// S → I: the connection stays where it is.
+    Declined {
+        /// The number of the transfer.
+        number: u64,
+        /// Why, as a sentence for the log.
+        why: String,
+    },
+    /// Anyone → the instance in service, in place of `Hello`: what instances are there?
+    Ask {
+        /// Whether to answer again at every change, until the connection ends.
+        watch: bool,
+        /// Whether the first answer is to bring the instance's standard output and standard error.
+        streams: bool,
+    },
+    /// The answer to `Ask`: the instance in service first, then those that drain, the youngest first, then those that
+    /// have ended lately.
+    Instances(Vec<InstanceReport>),
+    /// A draining instance → the instance in service, in place of `Hello`, and again at changes: how it fares.
+    Draining(InstanceReport),
+    /// The instance in service → a draining one: end now.
+    End {
+        /// Why, as a sentence for the log.
+        why: String,
+    },
 }
 
 /// Why a message cannot be sent or understood.
@@ -141,6 +182,13 @@ impl Message {
             Self::Owned => "Owned",
             Self::Drained => "Drained",
             Self::Released => "Released",
+            Self::Transfer { .. } => "Transfer",
+            Self::Taken { .. } => "Taken",
+            Self::Declined { .. } => "Declined",
+            Self::Ask { .. } => "Ask",
+            Self::Instances(_) => "Instances",
+            Self::Draining(_) => "Draining",
+            Self::End { .. } => "End",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the lifecycle has to know of configuration and command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,25 +19,36 @@ pub struct Settings {
     pub upgrade_socket: Option<PathBuf>,
     /// The hand-over's times.
     pub handoff: HandoffSettings,
-    /// How long connections may last while draining; then they are closed.
+    /// How long requests and idle connections may last while draining; then they are closed.
     pub drain_timeout: Duration,
+    /// How long tunnels may last while draining.
+    pub tunnel_drain_timeout: Duration,
     /// The command that starts this configuration cold, to be told to the operator.
     pub command: String,
     /// The name and version of this build, to be told to the other instance.
     pub build: String,
 }
 
-/// How long the steps of a hand-over may take.
+/// How a hand-over goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandoffSettings {
     /// From `Offer` to `Ready`, and for every other step.
     pub ready_timeout: Duration,
-    /// How long the incumbent can take the listeners back after its successor owns them.
+    /// How long the incumbent can take the listeners back after its successor owns them; zero is not at all.
     pub guard: Duration,
+    /// How many earlier instances may drain at a time; the oldest ends first.
+    pub max_draining: NonZeroUsize,
+    /// Whether connections without a request, and tunnels, go to the successor.
+    pub move_connections: bool,
 }
 
 impl Default for HandoffSettings {
     fn default() -> Self {
-        Self { ready_timeout: Duration::from_secs(30), guard: Duration::from_secs(10) }
+        Self {
+            ready_timeout: Duration::from_secs(30),
+            guard: Duration::from_secs(10),
+            max_draining: NonZeroUsize::MIN.saturating_add(7),
+            move_connections: true,
+        }
     }
 }

@@ -11,8 +11,11 @@ pub(crate) struct System {
     pub(crate) pid_file: Option<Spanned<String>>,
     pub(crate) upgrade_socket: Option<Spanned<String>>,
     pub(crate) drain_timeout: Option<Spanned<Duration>>,
+    pub(crate) tunnel_drain_timeout: Option<Spanned<Duration>>,
     pub(crate) ready_timeout: Option<Spanned<Duration>>,
     pub(crate) guard: Option<Spanned<Duration>>,
+    pub(crate) max_draining: Option<Spanned<u64>>,
+    pub(crate) idle_connections: Option<Spanned<String>>,
 }
 
 impl System {
@@ -23,6 +26,7 @@ impl System {
             pid_file: fields.take("pid_file", report, Node::string),
             upgrade_socket: fields.take("upgrade_socket", report, Node::string),
             drain_timeout: fields.take("drain_timeout", report, Node::duration),
+            tunnel_drain_timeout: fields.take("tunnel_drain_timeout", report, Node::duration),
             ..Self::default()
         };
         fields.take("handoff", report, |node, report| system.read_handoff(node, report));
@@ -33,7 +37,10 @@ impl System {
     fn read_handoff<'s>(&mut self, node: &Node<'s>, report: &mut Report<'s>) -> Option<()> {
         let mut fields = Fields::of(node, "system.handoff", report)?;
         self.ready_timeout = fields.take("ready_timeout", report, Node::duration);
-        self.guard = fields.take("guard", report, Node::duration);
+        self.guard = fields.take("guard", report, Node::duration_or_zero);
+        self.max_draining = fields.take("max_draining", report, |node, report| node.integer(1, 1000, report));
+        self.idle_connections = fields
+            .take("idle_connections", report, |node, report| node.variant(&["Move", "Close"], &[], report));
         fields.finish(report);
         Some(())
     }

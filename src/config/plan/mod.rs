@@ -40,27 +40,41 @@ pub struct System {
     pub upgrade_socket: Option<PathBuf>,
     /// Deadlines of a hand-over.
     pub handoff: Handoff,
-    /// How long connections may go on after the last accept.
+    /// How long requests and idle connections may go on after the last accept.
     pub drain_timeout: Duration,
+    /// How long tunnels may, where they cannot move to the successor.
+    pub tunnel_drain_timeout: Duration,
 }
 
-/// Deadlines of a hand-over. None is zero.
+/// How a hand-over goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handoff {
     /// For the successor, from the offer of the listeners until it is ready.
     pub ready_timeout: Duration,
-    /// How long after the commitment the incumbent can take the listeners back.
+    /// How long after the commitment the incumbent can take the listeners back; zero is not at all.
     pub guard: Duration,
+    /// How many instances may drain at a time; the oldest ends first.
+    pub max_draining: NonZeroUsize,
+    /// Whether connections without a request, and tunnels, go to the successor.
+    pub move_connections: bool,
 }
 
 impl Default for Handoff {
     fn default() -> Self {
-        Self { ready_timeout: Duration::from_secs(30), guard: Duration::from_secs(10) }
+        Self {
+            ready_timeout: Duration::from_secs(30),
+            guard: Duration::from_secs(10),
+            max_draining: NonZeroUsize::MIN.saturating_add(7),
+            move_connections: true,
+        }
     }
 }
 
 /// How long connections may go on after the last accept, where nothing else is said.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long tunnels may, where nothing else is said.
+pub const DEFAULT_TUNNEL_DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What flags and environment variables say; each beats what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::config::diagnostics::{Place, Report};
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 
-use super::{DEFAULT_DRAIN_TIMEOUT, Handoff, Overrides, System, or};
+use super::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_TUNNEL_DRAIN_TIMEOUT, Handoff, Overrides, System, or};
 
 /// What is checked about a path beyond that a file can be made there.
 type Check = fn(&str, &Path) -> Result<(), String>;
@@ -48,8 +48,19 @@ pub(super) fn plan(draft: &draft::System, overrides: &Overrides, report: &mut Re
         handoff: Handoff {
             ready_timeout: or(&draft.ready_timeout, defaults.ready_timeout),
             guard: or(&draft.guard, defaults.guard),
+            max_draining: draft
+                .max_draining
+                .as_ref()
+                .and_then(|most| usize::try_from(most.value).ok())
+                .and_then(NonZeroUsize::new)
+                .unwrap_or(defaults.max_draining),
+            move_connections: draft
+                .idle_connections
+                .as_ref()
+                .map_or(defaults.move_connections, |what| what.value == "Move"),
         },
         drain_timeout: or(&draft.drain_timeout, DEFAULT_DRAIN_TIMEOUT),
+        tunnel_drain_timeout: or(&draft.tunnel_drain_timeout, DEFAULT_TUNNEL_DRAIN_TIMEOUT),
     }
 }
 
