@@ -6,11 +6,13 @@ mod args;
 mod command;
 mod failure;
 mod parse;
+mod usage;
 mod validate;
 
 pub use crate::base::Exit;
-pub use args::{FLAGS, Flag};
+pub use args::{FLAGS, Flag, SUBCOMMANDS, Subcommand};
 pub use command::command;
 pub use failure::Failure;
-pub use parse::{Request, UsageError, parse};
+pub use parse::{Request, Whereabouts, parse};
+pub use usage::UsageError;
 pub use validate::validate;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt::socket_peercred;
-use rustix::process::{PidfdFlags, geteuid, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 /// A process on the other side of a connected Unix socket, allowed to hand over to this one or to take from it.
 ///
@@ -55,6 +55,22 @@ impl Peer {
     /// The peer's pidfd, which becomes readable when the process has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// Tells it to hand over, as an operator does with SIGQUIT.
+    ///
+    /// # Errors
+    /// When it has ended, or this process may not signal it.
+    pub fn tell_to_hand_over(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, Signal::QUIT)?)
+    }
+
+    /// Tells it to drain and end, as an operator does with SIGTERM.
+    ///
+    /// # Errors
+    /// When it has ended, or this process may not signal it.
+    pub fn tell_to_end(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, Signal::TERM)?)
     }
 
     /// The peer's pid and its pidfd, to wait for its end.
