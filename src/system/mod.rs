@@ -2,6 +2,7 @@
 
 mod end;
 mod limits;
+mod notify;
 mod offspring;
 mod owned_path;
 mod passing;
@@ -14,6 +15,7 @@ mod verify;
 
 pub use end::ask_to_end;
 pub use limits::raise_descriptor_limit;
+pub use notify::Manager;
 pub use offspring::{End, News, Offspring};
 pub use owned_path::{OwnedPath, PathError, StagedPath};
 pub use passing::{MAX_DESCRIPTORS, Received, receive, send};

@@ -22,7 +22,7 @@ pub struct Offspring {
     pidfd: Async<OwnedFd>,
     /// Until it will say no more.
     readiness: Option<Readiness>,
-    last_words: Option<(Exit, String)>,
+    last_words: Option<End>,
     ended: bool,
 }
 
@@ -33,6 +33,8 @@ pub enum News {
     Waiting,
     /// It is in service.
     Serving,
+    /// It will not serve. It may have connections to finish before it ends.
+    Failed(End),
     /// It has ended, and was reaped. It is the last news.
     Ended(End),
 }
@@ -86,9 +88,11 @@ impl Offspring {
             match readiness.poll_next(cx) {
                 Poll::Ready(Ok(Some(Report::Waiting))) => return Poll::Ready(News::Waiting),
                 Poll::Ready(Ok(Some(Report::Serving { .. }))) => return Poll::Ready(News::Serving),
-                // Its end, which follows, is what counts.
                 Poll::Ready(Ok(Some(Report::Failed { exit, text }))) => {
-                    self.last_words = Some((Exit::from_code(exit).unwrap_or(Exit::Software), text));
+                    let why = text.trim().trim_start_matches("river: ").to_owned();
+                    let end = End { exit: Exit::from_code(exit).unwrap_or(Exit::Software), why };
+                    self.last_words = Some(end.clone());
+                    return Poll::Ready(News::Failed(end));
                 }
                 Poll::Ready(Ok(None)) => self.readiness = None,
                 Poll::Ready(Err(error)) => {
@@ -126,22 +130,20 @@ impl Offspring {
     }
 
     fn end(&mut self, status: io::Result<ExitStatus>) -> End {
-        let code = status.as_ref().ok().and_then(|status| u8::try_from(status.code()?).ok());
-        let exit = code.and_then(Exit::from_code).unwrap_or(Exit::Software);
-        if let Some((_, why)) = self.last_words.take() {
-            let why = why.trim().trim_start_matches("river: ").to_owned();
-            return End { exit, why };
-        }
-        let pid = self.child.id();
-        let why = match status {
-            Ok(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => format!("pid {pid} ended with exit status {code}"),
-                (None, Some(signal)) => format!("pid {pid} was ended by signal {signal}"),
-                (None, None) => format!("pid {pid} has ended"),
-            },
-            Err(error) => format!("pid {pid} has ended ({error})"),
+        let (status, pid) = match (self.last_words.take(), status, self.child.id()) {
+            (Some(said), ..) => return said,
+            (None, Ok(status), pid) => (status, pid),
+            (None, Err(error), pid) => {
+                return End { exit: Exit::Software, why: format!("pid {pid} has ended ({error})") };
+            }
         };
-        End { exit, why }
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        let why = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("pid {pid} ended with exit status {code}"),
+            (None, Some(signal)) => format!("pid {pid} was ended by signal {signal}"),
+            (None, None) => format!("pid {pid} has ended"),
+        };
+        End { exit: code.and_then(Exit::from_code).unwrap_or(Exit::Software), why }
     }
 }
 
