@@ -52,6 +52,19 @@ async fn live(mut signals: Signals, herald: Herald) -> Result<(), Failure> {
         Request::Validate { config, overrides } => {
             signals.or_end(move || cli::validate(&config, &overrides).map(|line| print(&line))).await??;
         }
+        Request::Reload { config, overrides, timeout } => {
+            let env = |name: &str| env::var_os(name);
+            let cold = cli::command(program.clone(), env, &directory, &config, &overrides);
+            let program = cli::program(program, env::var_os("PATH"), &directory);
+            let order = cli::Reload { config, overrides, timeout, program, directory, cold };
+            cli::reload(order, &mut signals).await?;
+        }
+        Request::Status { whereabouts, json } => {
+            let status = cli::status(whereabouts, json, &mut signals).await?;
+            signals.or_end(move || print(&status.text)).await?;
+            status.failure.map_or(Ok(()), Err)?;
+        }
+        Request::Stop { whereabouts, timeout } => cli::stop(whereabouts, timeout, &mut signals).await?,
         Request::Run { config, upgrade, overrides } => {
             let command = cli::command(program, |name| env::var_os(name), &directory, &config, &overrides);
             match signals.or_end(move || config::load(&config, &overrides)).await {
