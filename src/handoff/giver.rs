@@ -9,7 +9,7 @@ use async_io::Async;
 
 use super::deadline::Deadline;
 use super::incumbent::Output;
-use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
+use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incoming, Incumbent, Message};
 use crate::base::{Label, ListenerId};
 use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
 
@@ -28,6 +28,7 @@ pub struct Giver {
     channel: Channel,
     pid: u32,
     pidfd: Async<OwnedFd>,
+    build: String,
     machine: Incumbent,
     step_timeout: Duration,
     deadline: Deadline<&'static str>,
@@ -56,6 +57,8 @@ enum Reading {
 pub enum GiverEvent {
     /// It introduced itself.
     Greeted,
+    /// It is no successor: this is what it said in place of introducing itself.
+    Visited(Message),
     /// It accepts on everything: commit or refuse.
     Ready,
     /// It serves, and does not want these listeners.
@@ -83,6 +86,7 @@ impl Giver {
             pid,
             // A pidfd is opened nonblocking already and has no flags to set.
             pidfd: Async::new_nonblocking(pidfd)?,
+            build: String::new(),
             machine: Incumbent::default(),
             step_timeout,
             deadline: Deadline::default(),
@@ -99,6 +103,16 @@ impl Giver {
     /// The successor's process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The successor's build, as it introduced itself.
+    pub fn build(&self) -> &str {
+        &self.build
+    }
+
+    /// Ends the conversation as such: its channel, the peer's pid, and the pidfd.
+    pub fn into_parts(self) -> (Channel, u32, Async<OwnedFd>) {
+        (self.channel, self.pid, self.pidfd)
     }
 
     /// Lets the successor wait, and tells it which listeners it will be offered.
@@ -172,7 +186,18 @@ impl Giver {
             }
             heard = true;
             let outputs = match self.channel.poll_next(cx) {
-                Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
+                Poll::Ready(Ok(Incoming {
+                    message: visit @ (Message::Ask { .. } | Message::Draining(_)),
+                    ..
+                })) if self.machine.is_greeting() => {
+                    return Poll::Ready(GiverEvent::Visited(visit));
+                }
+                Poll::Ready(Ok(incoming)) => {
+                    if let Message::Hello { build, .. } = &incoming.message {
+                        self.build.clone_from(build);
+                    }
+                    self.machine.message(incoming.message)
+                }
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
                 }

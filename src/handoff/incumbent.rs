@@ -205,6 +205,11 @@ impl Incumbent {
         }
     }
 
+    /// Whether the other side has not introduced itself yet.
+    pub fn is_greeting(&self) -> bool {
+        self.state == State::Greeting
+    }
+
     /// Whether the successor serves now.
     pub fn is_passed(&self) -> bool {
         self.state == State::Passed

@@ -16,6 +16,10 @@ fn id(nth: usize) -> ListenerId {
     ListenerId::ephemeral(&any_port(), "web", nth)
 }
 
+fn bounds() -> Bounds {
+    Bounds { step_timeout: Duration::from_secs(5), max_draining: std::num::NonZeroUsize::MIN }
+}
+
 fn any_port() -> Address {
     Address::Tcp("127.0.0.1:0".parse().unwrap())
 }
@@ -440,7 +444,7 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
     let identity = Identity { build: "old".into(), generation: 1 };
-    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_secs(5)).unwrap();
+    let mut desk = Desk::open(&path, &[], identity, vec![], bounds()).unwrap();
     let mut silent: Vec<_> = (0..8).map(|_| connect(&path).unwrap()).collect();
     async_io::block_on(async {
         assert!(future::poll_once(desk.next()).await.is_none());

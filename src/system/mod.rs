@@ -10,7 +10,7 @@ mod signals;
 mod socket;
 mod verify;
 
-pub use end::ask_to_end;
+pub use end::{ask_another_to_end, ask_to_end};
 pub use limits::raise_descriptor_limit;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
 pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
