@@ -168,6 +168,8 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::Welcomed { .. } => None,
             TakerEvent::Inventory(ids) => match self.adoption.bind_all_but(&ids) {
                 Ok(()) => {
+                    // Said before anybody can read that it waits, and act on it.
+                    taker.bound();
                     tracing::info!(
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
@@ -239,7 +241,7 @@ fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
                 target: "river::lifecycle",
                 successor = pid,
                 why = %failure,
-                "pid {pid} waits no longer; this instance serves on"
+                "pid {pid} does not wait to take over any more; this instance serves on"
             ),
         }
     }
@@ -254,7 +256,7 @@ fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
             GiverEvent::Released => Happening::Released,
             GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
             GiverEvent::Died => Happening::SuccessorDied,
-            GiverEvent::Greeted | GiverEvent::Gone => continue,
+            GiverEvent::Greeted | GiverEvent::Waiting | GiverEvent::Gone => continue,
         });
     }
 }
