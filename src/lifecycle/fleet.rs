@@ -45,6 +45,10 @@ impl DataPath for Fleet {
         Self::poll_idle(self, cx)
     }
 
+    fn pulse(&self) -> bool {
+        Self::pulse(self)
+    }
+
     fn close_all(&mut self) -> usize {
         self.close_connections()
     }

@@ -41,6 +41,8 @@ pub(super) enum Command {
     CloseListeners { sweep: Sweep },
     /// Tell connections to leave, or no longer.
     Drain(bool),
+    /// Give a sign of life.
+    Beat,
     /// Close every connection.
     CloseConnections,
     /// End.

@@ -165,6 +165,19 @@ impl Fleet {
         Poll::Ready(())
     }
 
+    /// Asks every worker for a sign of life, and says whether each has given one since it was last asked.
+    pub fn pulse(&self) -> bool {
+        let mut alive = true;
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            // One that has not answered has the last question in its mailbox still.
+            match self.load.take_beat(number) {
+                true => drop(mailbox.try_send(Command::Beat)),
+                false => alive = false,
+            }
+        }
+        alive
+    }
+
     /// Closes every connection. How many there were is returned at once; the closing may take a moment longer.
     pub fn close_connections(&self) -> usize {
         let connections = self.connections();

@@ -38,6 +38,8 @@ struct Counts {
     connections: AtomicUsize,
     /// It has ended and takes no more.
     dead: AtomicBool,
+    /// It has given a sign of life since it was asked for one.
+    beat: AtomicBool,
     /// For each service, that the worker's mailbox already holds the news of room. There is one such message at most.
     told: Vec<AtomicBool>,
 }
@@ -81,6 +83,7 @@ impl Load {
         let worker = |_| Counts {
             connections: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
+            beat: AtomicBool::new(true),
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
         let (sweeps, since) = (AtomicUsize::new(0), Instant::now());
@@ -141,6 +144,18 @@ impl Load {
         if let Some(counts) = self.workers.get(worker) {
             counts.dead.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// The worker gives a sign of life.
+    pub(super) fn beat(&self, worker: usize) {
+        if let Some(counts) = self.workers.get(worker) {
+            counts.beat.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the worker has given a sign of life since this was last asked.
+    pub(super) fn take_beat(&self, worker: usize) -> bool {
+        self.workers.get(worker).is_some_and(|counts| counts.beat.swap(false, Ordering::Relaxed))
     }
 
     /// The worker has heard that the service has room. What is freed from now on is news again.

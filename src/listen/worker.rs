@@ -129,6 +129,7 @@ impl Worker {
                     entrances.drain(..).for_each(|entrance| entrance.give_up(self, &sweep));
                 }
                 Command::Drain(draining) => self.drain(draining),
+                Command::Beat => self.load.beat(self.number),
                 Command::CloseConnections => self.connections.borrow_mut().clear(),
                 Command::Stop => break,
             }
