@@ -1,5 +1,6 @@
 //! Sockets, descriptor passing, credentials, pidfile, signals: what River asks of the kernel outside the data path.
 
+mod connected;
 mod end;
 mod limits;
 mod notify;
@@ -12,6 +13,7 @@ mod signals;
 mod socket;
 mod verify;
 
+pub use connected::{Connected, NotConnected};
 pub use end::ask_to_end;
 pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
