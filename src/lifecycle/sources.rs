@@ -14,6 +14,7 @@ use super::instance::Core;
 use super::machine::{Happening, Machine};
 use super::office::Office;
 use super::reports::Reports;
+use super::watchdog::Watchdog;
 use super::{Cause, DataPath, Exit, Exited, Instance, Phase, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
@@ -33,6 +34,7 @@ pub(super) struct Sources<S> {
     drain: Option<Timer>,
     guard: Option<Timer>,
     reports: Reports,
+    watchdog: Watchdog,
 }
 
 /// How much happens at the desk before other things have their turn.
@@ -52,6 +54,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             drain: None,
             guard: None,
             reports: Reports::new(settings),
+            watchdog: Watchdog::new(settings.herald.clone()),
         }
     }
 
@@ -59,6 +62,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
     pub(super) async fn next<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>) -> Next {
         self.arm(machine.phase());
         future::poll_fn(|cx| {
+            self.watchdog.poll(machine.phase(), || machine.world().pulse(), cx);
             if let Poll::Ready(signal) = self.poll_signal(cx) {
                 return Poll::Ready(signal);
             }
@@ -184,6 +188,8 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::Welcomed { .. } => None,
             TakerEvent::Inventory(ids) => match self.adoption.bind_all_but(&ids) {
                 Ok(()) => {
+                    // Said before anybody can read that it waits, and act on it.
+                    taker.bound();
                     tracing::info!(
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
@@ -256,7 +262,7 @@ fn poll_desk<D: DataPath>(core: &mut Core<Office<D>>, cx: &mut Context<'_>) {
                 target: "river::lifecycle",
                 successor = pid,
                 why = %failure,
-                "pid {pid} waits no longer; this instance serves on"
+                "pid {pid} does not wait to take over any more; this instance serves on"
             ),
             DeskEvent::Asked => core.world.answer(core.phase, core.generation),
         }
@@ -274,7 +280,7 @@ fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
             GiverEvent::Released => Happening::Released,
             GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
             GiverEvent::Died => Happening::SuccessorDied,
-            GiverEvent::Greeted | GiverEvent::Visited(_) | GiverEvent::Gone => continue,
+            GiverEvent::Greeted | GiverEvent::Visited(_) | GiverEvent::Waiting | GiverEvent::Gone => continue,
         });
     }
 }

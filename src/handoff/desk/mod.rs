@@ -10,7 +10,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -59,8 +59,11 @@ pub struct Desk {
     inventory: Vec<ListenerId>,
     step_timeout: Duration,
     greeters: Vec<Giver>,
+    /// Who has the one place, and waits or is about to.
     waiter: Option<Giver>,
-    /// Who waits, or was taken to hand over to.
+    /// What happened while nobody asked.
+    untold: Option<DeskEvent>,
+    /// Who has the place, or was taken to hand over to.
     candidate: Option<Candidate>,
     register: Register,
     watchers: Watchers,
@@ -81,7 +84,7 @@ struct Candidate {
 pub enum DeskEvent {
     /// An instance waits now.
     Waiting(u32),
-    /// The waiting instance left.
+    /// The instance that waited, or was about to, does not: it left, or did not say in time that it waits.
     Left(u32, Failure),
     /// Somebody is to be told what instances there are: [`Desk::answer`].
     Asked,
@@ -106,6 +109,7 @@ impl Desk {
             step_timeout: bounds.step_timeout,
             greeters: Vec::new(),
             waiter: None,
+            untold: None,
             candidate: None,
             register: Register::new(bounds.max_draining.get()),
             watchers: Watchers::default(),
@@ -114,14 +118,21 @@ impl Desk {
         })
     }
 
-    /// The pid of the waiting instance.
+    /// The pid of the instance that waits or is about to.
     pub fn waiter(&self) -> Option<u32> {
         self.waiter.as_ref().map(Giver::pid)
     }
 
     /// Takes the waiting instance to hand over to it. Until [`free`](Self::free), others are refused.
     pub fn take_waiter(&mut self) -> Option<Giver> {
-        self.waiter.take()
+        // What it said before it was asked to take over counts, although nobody may have listened since. The waker is
+        // replaced when the desk is polled next.
+        if let Poll::Ready(left @ DeskEvent::Left(..)) =
+            self.poll_waiter(&mut Context::from_waker(Waker::noop()))
+        {
+            self.untold = Some(left);
+        }
+        self.waiter.take_if(|waiter| waiter.is_waiting())
     }
 
     /// The instance that was taken is dealt with; another may wait.
@@ -185,6 +196,9 @@ impl Desk {
 
     /// What happened next; the task is woken when there may be something.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
+        if let Some(event) = self.untold.take() {
+            return Poll::Ready(event);
+        }
         for _ in 0..BURST {
             // Those who have said already what they want make room for the next.
             if let Poll::Ready(event) = self.poll_greeters(cx) {
@@ -257,14 +271,18 @@ impl Desk {
 
     fn poll_waiter(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
         let Some(waiter) = &mut self.waiter else { return Poll::Pending };
-        match waiter.poll_next(cx) {
-            Poll::Ready(GiverEvent::Failed(failure)) => {
-                let pid = waiter.pid();
-                (self.waiter, self.candidate) = (None, None);
-                self.watchers.touch();
-                Poll::Ready(DeskEvent::Left(pid, failure))
+        let pid = waiter.pid();
+        loop {
+            match waiter.poll_next(cx) {
+                Poll::Ready(GiverEvent::Waiting) => return Poll::Ready(DeskEvent::Waiting(pid)),
+                Poll::Ready(GiverEvent::Failed(failure)) => {
+                    (self.waiter, self.candidate) = (None, None);
+                    self.watchers.touch();
+                    return Poll::Ready(DeskEvent::Left(pid, failure));
+                }
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
             }
-            _ => Poll::Pending,
         }
     }
 
@@ -278,12 +296,10 @@ impl Desk {
             let greeter = self.greeters.swap_remove(at);
             match event {
                 GiverEvent::Greeted => {
-                    if let Some(pid) = self.let_wait(greeter) {
-                        // Its channel has to be polled once, so that this task hears of its end.
-                        return match self.poll_waiter(cx) {
-                            Poll::Ready(event) => Poll::Ready(event),
-                            Poll::Pending => Poll::Ready(DeskEvent::Waiting(pid)),
-                        };
+                    self.let_wait(greeter);
+                    // Its channel has to be polled once, so that this task hears of its end.
+                    if let Poll::Ready(event) = self.poll_waiter(cx) {
+                        return Poll::Ready(event);
                     }
                 }
                 GiverEvent::Visited(message) => self.visit(greeter, message),
@@ -296,20 +312,23 @@ impl Desk {
         Poll::Pending
     }
 
-    /// Lets a successor wait, unless another does; says its pid then.
-    fn let_wait(&mut self, mut greeter: Giver) -> Option<u32> {
+    /// Gives a successor the place, unless another has it.
+    fn let_wait(&mut self, mut greeter: Giver) {
         let pid = greeter.pid();
         if let Some(other) = self.candidate.as_ref().map(|candidate| candidate.pid) {
             tracing::warn!(target: "river::handoff", pid, waiting = other, "a second instance is refused");
             greeter.refuse(&format!("pid {other} is waiting already; end it or let it take over first"));
-            return None;
+            // Should it hold the place and not answer, the next one finds it free.
+            if let Some(waiter) = &mut self.waiter {
+                waiter.probe();
+            }
+            return;
         }
         greeter.welcome(&self.identity, &self.inventory);
         let build = short(greeter.build());
         self.candidate = Some(Candidate { pid, build, since: Instant::now() });
         self.waiter = Some(greeter);
         self.watchers.touch();
-        Some(pid)
     }
 
     /// Receives somebody who does not want to take over.
