@@ -9,7 +9,7 @@ use async_io::Async;
 
 use super::deadline::Deadline;
 use super::incumbent::Output;
-use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
+use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incoming, Incumbent, Message};
 use crate::base::{Label, ListenerId};
 use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
 
@@ -28,6 +28,7 @@ pub struct Giver {
     channel: Channel,
     pid: u32,
     pidfd: Async<OwnedFd>,
+    build: String,
     machine: Incumbent,
     step_timeout: Duration,
     deadline: Deadline<&'static str>,
@@ -56,6 +57,10 @@ enum Reading {
 pub enum GiverEvent {
     /// It introduced itself.
     Greeted,
+    /// It is no successor: this is what it said in place of introducing itself.
+    Visited(Message),
+    /// It waits: it can be offered the listeners.
+    Waiting,
     /// It accepts on everything: commit or refuse.
     Ready,
     /// It serves, and does not want these listeners.
@@ -83,6 +88,7 @@ impl Giver {
             pid,
             // A pidfd is opened nonblocking already and has no flags to set.
             pidfd: Async::new_nonblocking(pidfd)?,
+            build: String::new(),
             machine: Incumbent::default(),
             step_timeout,
             deadline: Deadline::default(),
@@ -101,10 +107,31 @@ impl Giver {
         self.pid
     }
 
+    /// The successor's build, as it introduced itself.
+    pub fn build(&self) -> &str {
+        &self.build
+    }
+
+    /// Ends the conversation as such: its channel, the peer's pid, and the pidfd.
+    pub fn into_parts(self) -> (Channel, u32, Async<OwnedFd>) {
+        (self.channel, self.pid, self.pidfd)
+    }
+
     /// Lets the successor wait, and tells it which listeners it will be offered.
     pub fn welcome(&mut self, identity: &Identity, inventory: &[ListenerId]) {
         let parts = split(inventory.to_vec(), usize::MAX, |id| id.to_string().len());
         let outputs = self.machine.welcome(std::process::id(), &identity.build, identity.generation, parts);
+        self.perform(outputs);
+    }
+
+    /// Whether it waits, so that it can be offered the listeners.
+    pub fn is_waiting(&self) -> bool {
+        self.machine.is_waiting()
+    }
+
+    /// Asks whether it still waits; without an answer in time the hand-over fails.
+    pub fn probe(&mut self) {
+        let outputs = self.machine.probe();
         self.perform(outputs);
     }
 
@@ -172,7 +199,18 @@ impl Giver {
             }
             heard = true;
             let outputs = match self.channel.poll_next(cx) {
-                Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
+                Poll::Ready(Ok(Incoming {
+                    message: visit @ (Message::Ask { .. } | Message::Draining(_)),
+                    ..
+                })) if self.machine.is_greeting() => {
+                    return Poll::Ready(GiverEvent::Visited(visit));
+                }
+                Poll::Ready(Ok(incoming)) => {
+                    if let Message::Hello { build, .. } = &incoming.message {
+                        self.build.clone_from(build);
+                    }
+                    self.machine.message(incoming.message)
+                }
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
                 }
@@ -225,6 +263,7 @@ impl Giver {
                     self.send(&Message::Offer { batch: number, of, labels }, fds);
                 }
                 Output::Greeted => self.pending.push_back(GiverEvent::Greeted),
+                Output::Waiting => self.pending.push_back(GiverEvent::Waiting),
                 Output::Ready => self.pending.push_back(GiverEvent::Ready),
                 Output::Owned(unwanted) => self.pending.push_back(GiverEvent::Owned(unwanted)),
                 Output::Released => {

@@ -69,6 +69,11 @@ impl<W: World> Instance<W, Draining<W>> {
         self.end(Event::Interrupt, "SIGINT")
     }
 
+    /// Ends at once, because too many instances drain: what is left is closed.
+    pub fn displace(self, why: &str) -> Instance<W, Exited> {
+        self.end(Event::Displaced, why)
+    }
+
     fn end(mut self, event: Event, why: &str) -> Instance<W, Exited> {
         self.core.go(event, why, Hands::default().successor(self.state.successor.as_mut()));
         self.becomes(|state| Exited { exit: state.exit })

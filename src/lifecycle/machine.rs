@@ -56,6 +56,8 @@ pub(super) enum Happening<S> {
     PatienceEnded,
     GuardEnded,
     DrainEnded,
+    /// The instance in service wants this one to end.
+    Displaced(String),
     Idle,
 }
 
@@ -105,9 +107,11 @@ impl<W: World> Machine<W> {
                 );
                 self
             }
-            Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => {
-                self.wind_down(&happening)
-            }
+            Happening::PatienceEnded
+            | Happening::GuardEnded
+            | Happening::DrainEnded
+            | Happening::Displaced(_)
+            | Happening::Idle => self.wind_down(&happening),
             Happening::Welcomed
             | Happening::Adopted(_)
             | Happening::Commit
@@ -234,6 +238,10 @@ impl<W: World> Machine<W> {
             }
             (Self::Draining(instance), Happening::GuardEnded) => Self::Draining(instance.end_guard()),
             (Self::Draining(instance), Happening::DrainEnded) => Self::Exited(instance.time_out()),
+            (Self::Draining(instance), Happening::Displaced(why)) => {
+                tracing::warn!(target: "river::lifecycle", why, "the instance in service ends this one");
+                Self::Exited(instance.displace(why))
+            }
             (Self::Draining(instance), Happening::Idle) => Self::Exited(instance.idle()),
             (unmoved, _) => unmoved,
         }

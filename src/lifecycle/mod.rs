@@ -19,6 +19,7 @@ mod instance;
 mod machine;
 mod office;
 mod phase;
+mod reports;
 mod serving;
 mod settings;
 mod sources;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use super::{Cause, DataPath, Exit, Settings, Tidings, World};
-use crate::base::{Address, ListenerId};
-use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use super::reports::{Tally, count, millis};
+use super::{Cause, DataPath, Exit, Phase, Settings, Tidings, World};
+use crate::base::{Address, InstanceReport, InstanceState, ListenerId};
+use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, with_cause};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
@@ -23,6 +25,8 @@ pub(super) struct Office<D> {
     desk: Option<Desk>,
     /// The processes that were let to take the files, to take them back from.
     heirs: Vec<u32>,
+    begun: Instant,
+    tally: Tally,
 }
 
 impl<D: DataPath> Office<D> {
@@ -36,11 +40,45 @@ impl<D: DataPath> Office<D> {
             pid_file: None,
             desk: None,
             heirs: Vec::new(),
+            begun: Instant::now(),
+            tally: Tally::default(),
         }
     }
 
-    pub(super) fn poll_desk(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
-        self.desk.as_mut().map_or(Poll::Pending, |desk| desk.poll_next(cx))
+    pub(super) fn poll_desk(&mut self, state: InstanceState, cx: &mut Context<'_>) -> Poll<DeskEvent> {
+        let Some(desk) = &mut self.desk else { return Poll::Pending };
+        desk.enter(state);
+        desk.poll_next(cx)
+    }
+
+    /// Tells those who asked at the desk what instances there are.
+    pub(super) fn answer(&mut self, phase: Phase, generation: u64) {
+        let own = self.report(phase, generation);
+        if let Some(desk) = &mut self.desk {
+            desk.answer(own);
+        }
+    }
+
+    /// What there is to say of this instance, but for the times that the driver keeps.
+    pub(super) fn report(&self, phase: Phase, generation: u64) -> InstanceReport {
+        let connections = self.data_path.connections();
+        let state = phase.state();
+        let (finished, cut) = self.tally.counts(connections);
+        InstanceReport {
+            pid: std::process::id(),
+            generation,
+            build: self.settings.build.clone(),
+            state,
+            age_ms: millis(self.begun.elapsed()),
+            // Those that were closed at the end may take a moment more to be gone.
+            connections: if state == InstanceState::Exited { 0 } else { count(connections) },
+            tunnels: 0,
+            moved: 0,
+            finished,
+            cut,
+            deadline_ms: None,
+            guard_ms: None,
+        }
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -64,8 +102,9 @@ impl<D: DataPath> Office<D> {
         }
         let identity = Identity { build: self.settings.build.clone(), generation };
         let inventory = self.listeners.iter().map(|one| one.id.clone()).collect();
-        let timeout = self.settings.handoff.ready_timeout;
-        self.desk = Some(Desk::open(path, may_replace, identity, inventory, timeout)?);
+        let handoff = &self.settings.handoff;
+        let bounds = Bounds { step_timeout: handoff.ready_timeout, max_draining: handoff.max_draining };
+        self.desk = Some(Desk::open(path, may_replace, identity, inventory, bounds)?);
         Ok(())
     }
 
@@ -186,15 +225,19 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn drain(&mut self) {
+        self.tally = Tally::begin(self.data_path.connections());
         self.data_path.drain();
     }
 
     fn undrain(&mut self) {
+        self.tally = Tally::default();
         self.data_path.undrain();
     }
 
     fn close_connections(&mut self) -> usize {
-        self.data_path.close_all()
+        let closed = self.data_path.close_all();
+        self.tally.cut(closed);
+        closed
     }
 
     fn connections(&self) -> usize {

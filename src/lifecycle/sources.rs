@@ -10,10 +10,12 @@ use async_io::Timer;
 use futures_lite::{Stream, future};
 
 use super::adoption::Adoption;
+use super::instance::Core;
 use super::machine::{Happening, Machine};
 use super::office::Office;
+use super::reports::Reports;
 use super::watchdog::Watchdog;
-use super::{Cause, DataPath, Exit, Phase, Settings, World};
+use super::{Cause, DataPath, Exit, Exited, Instance, Phase, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
 
@@ -31,8 +33,12 @@ pub(super) struct Sources<S> {
     patience: Option<Timer>,
     drain: Option<Timer>,
     guard: Option<Timer>,
+    reports: Reports,
     watchdog: Watchdog,
 }
+
+/// How much happens at the desk before other things have their turn.
+const DESK_BURST: usize = 16;
 
 type Next = Happening<Vec<Listening>>;
 
@@ -47,6 +53,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             patience: None,
             drain: None,
             guard: None,
+            reports: Reports::new(settings),
             watchdog: Watchdog::new(settings.herald.clone()),
         }
     }
@@ -64,8 +71,14 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
         .await
     }
 
+    /// Says a last word to the instance in service, if this one drained.
+    pub(super) fn last_word<D: DataPath>(&mut self, exited: &Instance<Office<D>, Exited>) {
+        self.reports.last_word(&exited.core);
+    }
+
     /// Timers run while the phase they belong to lasts.
     fn arm(&mut self, phase: Phase) {
+        self.reports.arm(phase);
         match phase {
             Phase::Draining { guard } => {
                 self.drain.get_or_insert_with(|| Timer::after(self.drain_timeout));
@@ -121,20 +134,20 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 }
             },
             Machine::Serving(instance) => {
-                poll_desk(&mut instance.core.world, cx);
+                poll_desk(&mut instance.core, cx);
                 poll_formers(&mut instance.state.formers, cx)
                     .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Handing(instance) => {
-                poll_desk(&mut instance.core.world, cx);
+                poll_desk(&mut instance.core, cx);
                 poll_successor(&mut instance.state.successor, cx)
                     .or_else(|| poll_formers(&mut instance.state.formers, cx))
                     .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Committed(instance) => {
-                poll_desk(&mut instance.core.world, cx);
+                poll_desk(&mut instance.core, cx);
                 poll_successor(&mut instance.state.successor, cx)
                     .or_else(|| is_over(&mut self.patience, cx).then_some(Happening::PatienceEnded))
                     .or_else(|| poll_formers(&mut instance.state.formers, cx))
@@ -146,6 +159,9 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 // First what saves the service, then what ends the process.
                 if let Some(happening) = successor.and_then(|successor| poll_successor(successor, cx)) {
                     return Poll::Ready(happening);
+                }
+                if let Poll::Ready(why) = self.reports.poll(&instance.core, cx) {
+                    return Poll::Ready(Happening::Displaced(why));
                 }
                 while instance.core.world.poll_idle(cx).is_ready() {
                     if instance.core.world.connections() == 0 {
@@ -172,6 +188,8 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::Welcomed { .. } => None,
             TakerEvent::Inventory(ids) => match self.adoption.bind_all_but(&ids) {
                 Ok(()) => {
+                    // Said before anybody can read that it waits, and act on it.
+                    taker.bound();
                     tracing::info!(
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
@@ -230,8 +248,9 @@ fn is_over(timer: &mut Option<Timer>, cx: &mut Context<'_>) -> bool {
     timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready())
 }
 
-fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
-    while let Poll::Ready(event) = office.poll_desk(cx) {
+fn poll_desk<D: DataPath>(core: &mut Core<Office<D>>, cx: &mut Context<'_>) {
+    for _ in 0..DESK_BURST {
+        let Poll::Ready(event) = core.world.poll_desk(core.phase.state(), cx) else { return };
         match event {
             DeskEvent::Waiting(pid) => tracing::info!(
                 target: "river::lifecycle",
@@ -243,10 +262,13 @@ fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
                 target: "river::lifecycle",
                 successor = pid,
                 why = %failure,
-                "pid {pid} waits no longer; this instance serves on"
+                "pid {pid} does not wait to take over any more; this instance serves on"
             ),
+            DeskEvent::Asked => core.world.answer(core.phase, core.generation),
         }
     }
+    // Whoever keeps the desk busy does not keep this instance from its signals.
+    cx.waker().wake_by_ref();
 }
 
 fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
@@ -258,7 +280,7 @@ fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
             GiverEvent::Released => Happening::Released,
             GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
             GiverEvent::Died => Happening::SuccessorDied,
-            GiverEvent::Greeted | GiverEvent::Gone => continue,
+            GiverEvent::Greeted | GiverEvent::Visited(_) | GiverEvent::Waiting | GiverEvent::Gone => continue,
         });
     }
 }

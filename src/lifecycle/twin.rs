@@ -55,6 +55,8 @@ pub enum Event {
     Idle,
     /// The drain time-out is over.
     DrainEnded,
+    /// The instance in service wants this one, which drains, to end.
+    Displaced,
 }
 
 /// What has to be done at a transition, in order.
@@ -206,7 +208,7 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
             (P::Exited, vec![SayReleased, CloseListeners, CloseConnections, RemoveFiles])
         }
         (P::Draining { .. }, E::Idle) => (P::Exited, vec![CloseListeners, SayDrained, RemoveFiles]),
-        (P::Draining { .. }, E::DrainEnded | E::Interrupt) => {
+        (P::Draining { .. }, E::DrainEnded | E::Displaced | E::Interrupt) => {
             (P::Exited, vec![CloseListeners, CloseConnections, SayDrained, RemoveFiles])
         }
 

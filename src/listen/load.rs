@@ -13,6 +13,8 @@ use super::command::Command;
 #[derive(Debug)]
 pub(super) struct Load {
     workers: Vec<Counts>,
+    /// Connections that are tunnels.
+    tunnels: AtomicUsize,
     services: Vec<Room>,
     /// Workers that have yet to accept what is queued on listeners they give up.
     sweeps: AtomicUsize,
@@ -86,13 +88,18 @@ impl Load {
             beat: AtomicBool::new(true),
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
-        let (sweeps, since) = (AtomicUsize::new(0), Instant::now());
-        Self { workers: (0..workers).map(worker).collect(), services, sweeps, idle, since }
+        let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
+        Self { workers: (0..workers).map(worker).collect(), tunnels, services, sweeps, idle, since }
     }
 
     /// All connections.
     pub(super) fn connections(&self) -> usize {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Those of them that are tunnels.
+    pub(super) fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::SeqCst)
     }
 
     /// There is no connection, and none will come out of a queue that is being given up.
@@ -122,6 +129,11 @@ impl Load {
         };
         let fewest = (0..self.workers.len()).min_by_key(|&worker| count(worker)).unwrap_or(accepted_by);
         if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
+    }
+
+    /// The worker that has the fewest connections.
+    pub(super) fn least(&self) -> usize {
+        self.choose(usize::MAX)
     }
 
     /// Counts a connection to a service in, if it may have another.
@@ -187,6 +199,11 @@ impl Place {
     /// The service that the connection is to.
     pub(super) fn service(&self) -> usize {
         self.service
+    }
+
+    /// The worker that it is counted to.
+    pub(super) fn worker(&self) -> Option<usize> {
+        self.worker
     }
 
     /// Counts the connection to the worker that is to serve it.

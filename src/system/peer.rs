@@ -79,6 +79,14 @@ impl Peer {
     }
 }
 
+impl PeerError {
+    /// Whether the peer's process has ended already, so that nothing is to be refused.
+    pub fn is_gone(&self) -> bool {
+        let gone = std::io::Error::from(rustix::io::Errno::SRCH).raw_os_error();
+        matches!(self, Self::Unknown(error) if error.raw_os_error() == gone)
+    }
+}
+
 impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::lifecycle::{Action, Event, Phase, step};
 
-const EVENTS: [Event; 22] = [
+const EVENTS: [Event; 23] = [
     Event::ColdStart,
     Event::Upgrade,
     Event::BootFailed,
@@ -27,21 +27,22 @@ const EVENTS: [Event; 22] = [
     Event::Idle,
     Event::DrainEnded,
     Event::PatienceEnded,
+    Event::Displaced,
 ];
 
 /// One row for each phase, one letter for each event in the order above: where it leads, `=` for the phase itself,
 /// `.` for illegal.
 const TABLE: [(Phase, &str); 10] = [
-    (Phase::Booting, "SWX.....==XX.........."),
-    (Phase::Awaiting, "...A.XX.==XX.........."),
-    (Phase::Accepting, "....SDS.==DX.........."),
-    (Phase::Serving, ".......DO=DX...=......"),
-    (Phase::Offered, ".......D==DXC.S=......"),
-    (Phase::Committed { ending: false }, ".......E==EX.GS......."),
-    (Phase::Committed { ending: true }, ".......====X.DD......D"),
-    (Phase::Draining { guard: true }, "........==DX....DSDXX."),
-    (Phase::Draining { guard: false }, "........===X....==.XX."),
-    (Phase::Exited, "......................"),
+    (Phase::Booting, "SWX.....==XX..........."),
+    (Phase::Awaiting, "...A.XX.==XX..........."),
+    (Phase::Accepting, "....SDS.==DX..........."),
+    (Phase::Serving, ".......DO=DX...=......."),
+    (Phase::Offered, ".......D==DXC.S=......."),
+    (Phase::Committed { ending: false }, ".......E==EX.GS........"),
+    (Phase::Committed { ending: true }, ".......====X.DD......D."),
+    (Phase::Draining { guard: true }, "........==DX....DSDXX.X"),
+    (Phase::Draining { guard: false }, "........===X....==.XX.X"),
+    (Phase::Exited, "......................."),
 ];
 
 fn letter(phase: Phase) -> char {

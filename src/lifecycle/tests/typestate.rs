@@ -29,6 +29,7 @@ fn happening(pick: u8) -> Happening<()> {
         19 => Happening::GuardEnded,
         20 => Happening::DrainEnded,
         26 => Happening::PatienceEnded,
+        27 => Happening::Displaced("a test".into()),
         21..=23 => Happening::Welcomed,
         _ => Happening::Idle,
     }
@@ -60,6 +61,7 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event>
         Happening::DrainEnded => Event::DrainEnded,
         Happening::Idle => Event::Idle,
         Happening::PatienceEnded => Event::PatienceEnded,
+        Happening::Displaced(_) => Event::Displaced,
     };
     step(phase, event).is_ok().then_some(event)
 }
@@ -90,7 +92,7 @@ proptest! {
     #[test]
     fn the_typestate_goes_where_the_twin_goes(
         upgrade in any::<bool>(),
-        picks in proptest::collection::vec((0_u8..27, any::<bool>()), 0..60),
+        picks in proptest::collection::vec((0_u8..28, any::<bool>()), 0..60),
     ) {
         let mut machine = boot(upgrade);
         let mut cause = None;

@@ -1,0 +1,116 @@
+//! What an instance says of itself while it drains.
+
+use std::path::PathBuf;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::instance::Core;
+use super::office::Office;
+use super::{DataPath, Phase, Settings};
+use crate::base::InstanceReport;
+use crate::handoff::Reporter;
+
+/// Keeps the instance in service informed while this one drains, whatever it drains for.
+#[derive(Debug)]
+pub(super) struct Reports {
+    path: Option<PathBuf>,
+    clock: Clock,
+    reporter: Option<Reporter>,
+}
+
+/// When draining began, and what its times are.
+#[derive(Debug)]
+struct Clock {
+    begun: Option<Instant>,
+    drain_timeout: Duration,
+    tunnel_drain_timeout: Duration,
+    guard: Duration,
+}
+
+impl Reports {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let clock = Clock {
+            begun: None,
+            drain_timeout: settings.drain_timeout,
+            tunnel_drain_timeout: settings.tunnel_drain_timeout,
+            guard: settings.handoff.guard,
+        };
+        Self { path: settings.upgrade_socket.clone(), clock, reporter: None }
+    }
+
+    /// Begins with draining, and ends with it unless that is the end of the instance.
+    pub(super) fn arm(&mut self, phase: Phase) {
+        match phase {
+            Phase::Draining { .. } if self.clock.begun.is_none() => {
+                self.clock.begun = Some(Instant::now());
+                self.reporter = self.path.clone().map(Reporter::new);
+            }
+            Phase::Draining { .. } | Phase::Exited => {}
+            _ => (self.clock.begun, self.reporter) = (None, None),
+        }
+    }
+
+    /// Ready with the reason when the instance in service wants this one to end.
+    pub(super) fn poll<D: DataPath>(&mut self, core: &Core<Office<D>>, cx: &mut Context<'_>) -> Poll<String> {
+        let clock = &self.clock;
+        self.reporter.as_mut().map_or(Poll::Pending, |reporter| reporter.poll(cx, || clock.report(core)))
+    }
+
+    /// Says how it ended, as far as it can be said at once.
+    pub(super) fn last_word<D: DataPath>(&mut self, core: &Core<Office<D>>) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.last_word(self.clock.report(core));
+        }
+    }
+}
+
+impl Clock {
+    fn report<D: DataPath>(&self, core: &Core<Office<D>>) -> InstanceReport {
+        let mut report = core.world.report(core.phase, core.generation);
+        if let (Some(begun), Phase::Draining { guard }) = (self.begun, core.phase) {
+            let left = |time: Duration| millis(time.saturating_sub(begun.elapsed()));
+            let last = match report.tunnels {
+                0 => self.drain_timeout,
+                _ => self.drain_timeout.max(self.tunnel_drain_timeout),
+            };
+            report.deadline_ms = Some(left(last));
+            report.guard_ms = guard.then(|| left(self.guard));
+        }
+        report
+    }
+}
+
+/// What became of the connections that there were when draining began.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    had: usize,
+    cut: usize,
+}
+
+impl Tally {
+    /// Draining begins, with so many connections.
+    pub(super) fn begin(had: usize) -> Self {
+        Self { had, cut: 0 }
+    }
+
+    /// So many were closed.
+    pub(super) fn cut(&mut self, count: usize) {
+        self.cut = self.cut.saturating_add(count);
+    }
+
+    /// How many finished and how many were cut, when so many are left.
+    pub(super) fn counts(&self, left: usize) -> (u64, u64) {
+        let left = if self.cut > 0 { 0 } else { left };
+        (count(self.had.saturating_sub(left).saturating_sub(self.cut)), count(self.cut))
+    }
+}
+
+/// A number of things, as reports have it.
+pub(super) fn count(things: usize) -> u64 {
+    u64::try_from(things).unwrap_or(u64::MAX)
+}
+
+/// A time in milliseconds, as reports have it.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
