@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use river::cli::{self, Exit, Failure, Request};
 use river::config::{self, Plan};
-use river::lifecycle::{self, HandoffSettings, Herald};
+use river::lifecycle::{self, HandoffSettings, Herald, Relaunch};
 use river::listen::Fleet;
 use river::observe;
 use river::system::{self, Manager, Reporter, Signals};
@@ -66,9 +66,11 @@ async fn live(mut signals: Signals, herald: Herald) -> Result<(), Failure> {
         }
         Request::Stop { whereabouts, timeout } => cli::stop(whereabouts, timeout, &mut signals).await?,
         Request::Run { config, upgrade, overrides } => {
+            let path = cli::program(program.clone(), env::var_os("PATH"), &directory);
+            let relaunch = Relaunch::new(path, env::args_os().skip(1), directory.clone());
             let command = cli::command(program, |name| env::var_os(name), &directory, &config, &overrides);
             match signals.or_end(move || config::load(&config, &overrides)).await {
-                Ok(plan) => run(plan?, upgrade, command, signals, herald).await?,
+                Ok(plan) => run(plan?, upgrade, (command, relaunch), signals, herald).await?,
                 Err(signal) => tracing::info!("{signal} came before the configuration was read"),
             }
         }
@@ -80,7 +82,7 @@ async fn live(mut signals: Signals, herald: Herald) -> Result<(), Failure> {
 async fn run(
     plan: Plan,
     upgrade: bool,
-    command: String,
+    (command, relaunch): (String, Relaunch),
     signals: Signals,
     herald: Herald,
 ) -> Result<(), lifecycle::Cause> {
@@ -101,6 +103,7 @@ async fn run(
         drain_timeout: system.drain_timeout,
         tunnel_drain_timeout: system.tunnel_drain_timeout,
         command,
+        relaunch: Some(relaunch),
         build: format!("river {}", env!("CARGO_PKG_VERSION")),
         herald,
     };

@@ -26,6 +26,8 @@ pub(super) enum Machine<W: World> {
 #[derive(Debug)]
 pub(super) enum Happening<S> {
     Signal(Signal),
+    /// The successor that this instance started by SIGHUP waits.
+    Relieved,
     /// The incumbent has a place for this instance.
     Welcomed,
     /// The hand-over is ready for the workers.
@@ -100,10 +102,13 @@ impl<W: World> Machine<W> {
             Happening::Signal(Signal::Terminate) => self.terminate(),
             Happening::Signal(Signal::Interrupt) => self.interrupt(),
             Happening::Signal(Signal::Quit) => self.quit(advice),
-            Happening::Signal(unused @ (Signal::Hangup | Signal::User1 | Signal::User2)) => {
+            Happening::Relieved => self.relieve(),
+            // The driver deals with it: what it asks for is done outside the machine, until a successor waits.
+            Happening::Signal(Signal::Hangup) => self,
+            Happening::Signal(unused @ (Signal::User1 | Signal::User2)) => {
                 tracing::warn!(
                     target: "river::lifecycle",
-                    "{unused} has no meaning yet and is ignored; to reload, start an instance with --upgrade and send SIGQUIT to the one in service"
+                    "{unused} has no meaning yet and is ignored; to reload, send SIGHUP to the instance in service, or run river reload"
                 );
                 self
             }
@@ -260,6 +265,16 @@ impl<W: World> Machine<W> {
                 tracing::warn!(target: "river::lifecycle", state = %other.phase(), "SIGQUIT is ignored in this state");
                 other
             }
+        }
+    }
+
+    fn relieve(self) -> Self {
+        match self {
+            Self::Serving(instance) => match instance.hand_over_for("SIGHUP") {
+                Ok(next) => Self::Handing(next),
+                Err(unmoved) => Self::Serving(unmoved),
+            },
+            other => other,
         }
     }
 

@@ -45,6 +45,11 @@ impl<D: DataPath> Office<D> {
         }
     }
 
+    /// Who waits to take over.
+    pub(super) fn waiter(&self) -> Option<u32> {
+        self.desk.as_ref().and_then(Desk::waiter)
+    }
+
     pub(super) fn poll_desk(&mut self, state: InstanceState, cx: &mut Context<'_>) -> Poll<DeskEvent> {
         let Some(desk) = &mut self.desk else { return Poll::Pending };
         desk.enter(state);

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Herald;
+use super::{Herald, Relaunch};
 use crate::listen::ListenerSpec;
 
 /// The lifecycle's settings. Paths are absolute.
@@ -26,6 +26,8 @@ pub struct Settings {
     pub tunnel_drain_timeout: Duration,
     /// The command that starts this configuration cold, to be told to the operator.
     pub command: String,
+    /// How this instance was started, so that it can start its successor; without it, SIGHUP does nothing.
+    pub relaunch: Option<Relaunch>,
     /// The name and version of this build, to be told to the other instance.
     pub build: String,
     /// Tells those outside what becomes of the instance.

@@ -13,6 +13,7 @@ use super::adoption::Adoption;
 use super::instance::Core;
 use super::machine::{Happening, Machine};
 use super::office::Office;
+use super::reload::Reloads;
 use super::reports::Reports;
 use super::watchdog::Watchdog;
 use super::{Cause, DataPath, Exit, Exited, Instance, Phase, Settings, World};
@@ -35,6 +36,7 @@ pub(super) struct Sources<S> {
     guard: Option<Timer>,
     reports: Reports,
     watchdog: Watchdog,
+    reloads: Reloads,
 }
 
 /// How much happens at the desk before other things have their turn.
@@ -55,6 +57,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             guard: None,
             reports: Reports::new(settings),
             watchdog: Watchdog::new(settings.herald.clone()),
+            reloads: Reloads::new(settings),
         }
     }
 
@@ -63,10 +66,20 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
         self.arm(machine.phase());
         future::poll_fn(|cx| {
             self.watchdog.poll(machine.phase(), || machine.world().pulse(), cx);
-            if let Poll::Ready(signal) = self.poll_signal(cx) {
-                return Poll::Ready(signal);
+            while let Poll::Ready(signal) = self.poll_signal(cx) {
+                if !matches!(signal, Happening::Signal(Signal::Hangup)) {
+                    return Poll::Ready(signal);
+                }
+                self.reloads.ask(machine.phase(), machine.world().waiter(), successor(machine));
             }
-            self.poll(machine, cx)
+            let phase = machine.phase();
+            self.reloads.poll(phase, cx);
+            let happening = self.poll(machine, cx);
+            // Behind the desk's turn, which may have found out just now who waits.
+            if happening.is_pending() && self.reloads.is_ready(phase, machine.world().waiter()) {
+                return Poll::Ready(Happening::Relieved);
+            }
+            happening
         })
         .await
     }
@@ -237,6 +250,14 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::StepDown(why) => Some(Happening::StepDown(why)),
             TakerEvent::Drained => Some(Happening::PredecessorGone),
         }
+    }
+}
+
+/// Who has the service after this instance has handed over.
+fn successor<D: DataPath>(machine: &Machine<Office<D>>) -> Option<u32> {
+    match machine {
+        Machine::Draining(instance) => instance.state.successor.as_ref().map(Giver::pid),
+        _ => None,
     }
 }
 

@@ -63,6 +63,7 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         handoff: HandoffSettings { ready_timeout: Duration::from_secs(5), ..HandoffSettings::default() },
         tunnel_drain_timeout: Duration::from_secs(600),
         drain_timeout: Duration::from_secs(10),
+        relaunch: None,
         command: "river --config river.ron".into(),
         build: "river test".into(),
         herald: Herald::default(),

@@ -43,6 +43,7 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event>
         Happening::Signal(Signal::Terminate) => Event::Terminate,
         Happening::Signal(Signal::Interrupt) => Event::Interrupt,
         Happening::Signal(Signal::Quit) => Event::Quit { waiter },
+        Happening::Relieved => Event::Quit { waiter },
         Happening::Signal(Signal::Hangup | Signal::User1 | Signal::User2) | Happening::PredecessorGone => {
             return None;
         }
