@@ -4,6 +4,7 @@
 
 mod args;
 mod command;
+mod daemon;
 mod failure;
 mod parse;
 mod validate;
@@ -11,6 +12,7 @@ mod validate;
 pub use crate::base::Exit;
 pub use args::{FLAGS, Flag};
 pub use command::command;
+pub use daemon::daemonize;
 pub use failure::Failure;
 pub use parse::{Request, UsageError, parse};
 pub use validate::validate;

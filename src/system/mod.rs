@@ -1,5 +1,6 @@
 //! Sockets, descriptor passing, credentials, pidfile, signals: what River asks of the kernel outside the data path.
 
+mod account;
 mod end;
 mod limits;
 mod notify;
@@ -12,7 +13,8 @@ mod signals;
 mod socket;
 mod verify;
 
-pub use end::ask_to_end;
+pub use account::{Account, AccountError, BecomeError};
+pub use end::{ask_to_end, tell};
 pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
