@@ -86,6 +86,7 @@ async fn run(
         listeners,
         pid_file: system.pid_file,
         upgrade_socket: system.upgrade_socket,
+        account: system.account,
         handoff: HandoffSettings {
             ready_timeout: system.handoff.ready_timeout,
             guard: system.handoff.guard,
