@@ -33,11 +33,9 @@ fn main() -> ExitCode {
             lived.unwrap_or_else(|_| Err(Failure::new(Exit::Software, "ended by a mistake in River")))
         });
     let Failure { exit, text } = ended.err().unwrap_or(Failure { exit: Exit::Success, text: String::new() });
-    if exit != Exit::Success {
-        herald.failed(exit, &text);
-    }
+    let spoken_for = exit != Exit::Success && herald.failed(exit, &text);
     // What is queued is written before the last words.
-    log.end(&text);
+    log.end(if spoken_for { "" } else { &text });
     exit.into()
 }
 
@@ -68,9 +66,18 @@ async fn live(mut signals: Signals, herald: Herald) -> Result<(), Failure> {
         Request::Run { config, upgrade, overrides } => {
             let path = cli::program(program.clone(), env::var_os("PATH"), &directory);
             let relaunch = Relaunch::new(path, env::args_os().skip(1), directory.clone());
-            let command = cli::command(program, |name| env::var_os(name), &directory, &config, &overrides);
+            let command =
+                cli::command(program.clone(), |name| env::var_os(name), &directory, &config, &overrides);
             match signals.or_end(move || config::load(&config, &overrides)).await {
-                Ok(plan) => run(plan?, upgrade, (command, relaunch), signals, herald).await?,
+                Ok(plan) => {
+                    let plan = plan?;
+                    if plan.system.daemonize && !herald.detach() {
+                        let patience = plan.system.handoff.ready_timeout;
+                        let arguments = env::args_os().skip(1);
+                        return cli::daemonize(program, arguments, patience, &mut signals).await;
+                    }
+                    run(plan, upgrade, (command, relaunch), signals, herald).await?;
+                }
                 Err(signal) => tracing::info!("{signal} came before the configuration was read"),
             }
         }
@@ -94,6 +101,7 @@ async fn run(
         listeners,
         pid_file: system.pid_file,
         upgrade_socket: system.upgrade_socket,
+        account: system.account,
         handoff: HandoffSettings {
             ready_timeout: system.handoff.ready_timeout,
             guard: system.handoff.guard,

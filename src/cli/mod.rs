@@ -4,6 +4,7 @@
 
 mod args;
 mod command;
+mod daemon;
 mod failure;
 mod find;
 mod follow;
@@ -20,6 +21,7 @@ mod validate;
 pub use crate::base::Exit;
 pub use args::{FLAGS, Flag, SUBCOMMANDS, Subcommand};
 pub use command::command;
+pub use daemon::daemonize;
 pub use failure::Failure;
 pub use parse::{Request, Whereabouts, parse};
 pub use program::program;

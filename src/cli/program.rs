@@ -48,7 +48,7 @@ mod tests {
             fs::create_dir(directory.path().join(place)).unwrap();
             let file = directory.path().join(place).join("river-of-test");
             fs::write(&file, "").unwrap();
-            fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         }
         let found = program(Some("river-of-test".into()), Some("none:a:b:c".into()), directory.path());
         assert_eq!(found, directory.path().join("b/river-of-test"));

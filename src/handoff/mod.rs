@@ -30,7 +30,7 @@ pub use message::{MAX_FRAME, MOVING_VERSION, Message, MessageError, PROTOCOL_VER
 pub use reporter::Reporter;
 pub use successor::{Output as SuccessorOutput, Successor};
 pub use taker::{Taker, TakerEvent};
-pub use upgrade_socket::{ConnectError, UpgradeSocket, connect};
+pub use upgrade_socket::{ConnectError, UpgradeSocket, connect, connect_to};
 
 use std::time::Duration;
 

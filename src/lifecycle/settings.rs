@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Herald, Relaunch};
 use crate::listen::ListenerSpec;
+use crate::system::Account;
 
 /// The lifecycle's settings. Paths are absolute.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Settings {
     pub pid_file: Option<PathBuf>,
     /// Where a successor finds this instance, and this instance its incumbent.
     pub upgrade_socket: Option<PathBuf>,
+    /// The user to become once everything is bound that only root may bind, and before any file is made.
+    pub account: Option<Account>,
     /// The hand-over's times.
     pub handoff: HandoffSettings,
     /// How long requests and idle connections may last while draining; then they are closed.

@@ -1,5 +1,6 @@
 //! Sockets, descriptor passing, credentials, pidfile, signals: what River asks of the kernel outside the data path.
 
+mod account;
 mod connected;
 mod end;
 mod limits;
@@ -14,8 +15,9 @@ mod signals;
 mod socket;
 mod verify;
 
+pub use account::{Account, AccountError, BecomeError};
 pub use connected::{Connected, NotConnected};
-pub use end::{ask_another_to_end, ask_to_end};
+pub use end::{ask_another_to_end, ask_to_end, tell};
 pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
 pub use offspring::{End, News, Offspring};

@@ -36,10 +36,19 @@ impl Peer {
     /// # Errors
     /// [`PeerError`] when it is someone else or cannot be told.
     pub fn of(socket: impl AsFd) -> Result<Self, PeerError> {
+        Self::of_user(socket, None)
+    }
+
+    /// As [`of`](Self::of); the peer may also be of the user `also`, which this process is to become.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_user(socket: impl AsFd, also: Option<u32>) -> Result<Self, PeerError> {
         let credentials = socket_peercred(socket).map_err(|error| PeerError::Unknown(error.into()))?;
         let pid = credentials.pid.as_raw_nonzero().get().unsigned_abs();
         let ours = geteuid();
-        if credentials.uid != ours && !credentials.uid.is_root() {
+        let expected = also == Some(credentials.uid.as_raw());
+        if credentials.uid != ours && !credentials.uid.is_root() && !expected {
             return Err(PeerError::User { pid, uid: credentials.uid.as_raw() });
         }
         let pidfd = pidfd_open(credentials.pid, PidfdFlags::NONBLOCK)
@@ -91,7 +100,10 @@ impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User { pid, uid } => {
-                write!(f, "pid {pid} runs as user {uid}, which is neither this process's user nor root")
+                write!(
+                    f,
+                    "pid {pid} runs as user {uid}, which is neither root nor this process's user or the one of its configuration"
+                )
             }
             Self::Unknown(_) => f.write_str("the process on the other side cannot be identified"),
         }

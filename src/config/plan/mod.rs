@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::system::Account;
 use crate::{listen, proxy};
 
 use super::diagnostics::{Errors, Report};
@@ -38,6 +39,10 @@ pub struct System {
     pub pid_file: Option<PathBuf>,
     /// Where the instance in service can be asked to hand over; absolute, and short enough for a socket.
     pub upgrade_socket: Option<PathBuf>,
+    /// Whether to go on in the background; there is a pid file then.
+    pub daemonize: bool,
+    /// The user to become once everything is bound.
+    pub account: Option<Account>,
     /// Deadlines of a hand-over.
     pub handoff: Handoff,
     /// How long requests and idle connections may go on after the last accept.
