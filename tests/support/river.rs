@@ -6,6 +6,7 @@ use std::fs;
 use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -78,6 +79,9 @@ pub struct River {
     working_directory: PathBuf,
     /// What `sh -c` runs before it becomes River.
     prelude: Option<String>,
+    program: OsString,
+    /// The name it is told that it was started by.
+    called: Option<OsString>,
     name: String,
 }
 
@@ -96,6 +100,8 @@ impl River {
             args: Vec::new(),
             environment: Vec::new(),
             prelude: None,
+            program: env!("CARGO_BIN_EXE_river").into(),
+            called: None,
             name: "river".into(),
         }
     }
@@ -141,6 +147,18 @@ impl River {
         self
     }
 
+    /// Started from this path, or by this name where it has no slash.
+    pub fn program(mut self, path: impl Into<OsString>) -> Self {
+        self.program = path.into();
+        self
+    }
+
+    /// Told that it was started by this path, which is then what it starts others by.
+    pub fn called(mut self, path: impl Into<OsString>) -> Self {
+        self.called = Some(path.into());
+        self
+    }
+
     /// Under this name in the output of a failing test.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
@@ -165,7 +183,7 @@ impl River {
     }
 
     fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_river");
+        let program = &self.program;
         let mut command = match &self.prelude {
             None => Command::new(program),
             Some(script) => {
@@ -179,6 +197,9 @@ impl River {
             if key.to_string_lossy().starts_with("RIVER_") || key == "NOTIFY_SOCKET" || key == "RUST_LOG" {
                 command.env_remove(key);
             }
+        }
+        if let Some(name) = &self.called {
+            command.arg0(name);
         }
         if self.configured {
             command.arg("--config").arg(self.dir.config());
