@@ -28,7 +28,7 @@ fn holding() -> (Origin, Arc<Gate>) {
 fn held(address: std::net::SocketAddr, origin: &Origin) -> Conn {
     let mut conn = Conn::open(address);
     conn.send("GET /hold HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-    origin.wait_open(|open| open > 0, PATIENCE);
+    origin.wait_open_connections(PATIENCE, |open| open > 0);
     conn
 }
 
@@ -116,7 +116,7 @@ fn row_22_a_new_address_that_is_in_use_disturbs_nobody() {
         69,
         &["river: the reload failed: ", &address, &format!("\nriver: {}\n", still_serving(&old))],
     );
-    assert_eq!(old.states(), ["Serving"]);
+    assert_eq!(Family::states(&old, old.pid()), ["Serving"]);
     assert_eq!(get(old.web(), "/").text(), "plain");
 }
 
@@ -150,7 +150,7 @@ fn what_becomes_of_a_new_instance_that_is_none_is_said() {
     }
     let missing = family.command(&["reload"]).called(old.dir().join("none")).start();
     Said::of(&missing).expect_error(69, &["cannot start", "none: No such file", &statement]);
-    assert_eq!(old.states(), ["Serving"]);
+    assert_eq!(Family::states(&old, old.pid()), ["Serving"]);
     family.run(&["reload"]).expect(0, &["is in service"]);
 }
 
@@ -214,7 +214,7 @@ fn sigint_before_the_new_one_waits_ends_it() {
     let why = format!("SIGINT came before the new instance waited to take over; pid {} was ended", new.pid());
     Said::of(&reload).expect_error(75, &[&why, &still_serving(&old)]);
     assert!(!new.alive());
-    assert_eq!(old.states(), ["Serving"]);
+    assert_eq!(Family::states(&old, old.pid()), ["Serving"]);
 }
 
 /// The process that a reload says it started.

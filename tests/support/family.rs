@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
+use super::log::entered;
 use super::proc::{Process, Signal};
 use super::river::{Dir, River, Running};
 
@@ -19,6 +20,7 @@ pub struct Family(Arc<Dir>);
 
 impl Family {
     /// The instances of `dir`.
+    #[must_use = "it ends them when it is dropped"]
     pub fn of(dir: &Arc<Dir>) -> Self {
         Self(dir.clone())
     }
@@ -47,6 +49,13 @@ impl Family {
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Said {
         Said::of(&self.command(arguments).start())
+    }
+
+    /// The states that the instance `pid` entered so far, in order, by the output of `first`, which all of them share.
+    pub fn states(first: &Running, pid: u32) -> Vec<String> {
+        let mark = format!(" pid={pid} ");
+        let lines = first.log().lines();
+        lines.iter().filter(|line| line.text.contains(&mark)).filter_map(|line| entered(&line.text)).collect()
     }
 
     fn has(&self, pid: u32) -> bool {
