@@ -6,17 +6,19 @@ mod support;
 
 use std::env;
 use std::fs;
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::asker::{Asker, Instance, instances, states};
 use support::config::connectors;
 use support::peer::Peer;
+use support::proc::resident;
 use support::*;
 
 /// Successive instances, each with a request that it does not finish before the gate opens.
@@ -338,4 +340,72 @@ fn who_asks_too_much_or_nonsense_is_refused_and_nothing_else_suffers() {
     let next = upgrade(&river);
     assert_eq!(get(next.web(), "/").text(), "here");
     assert!(river.wait_exit(PATIENCE).success());
+}
+
+/// A tunnel through `river` that echoes.
+fn tunnel(river: &Running) -> Conn {
+    let mut conn = Conn::open(river.web());
+    conn.send("GET /tunnel HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    conn.read_response("GET").expect_status(101);
+    conn
+}
+
+fn echo(conn: &mut Conn, text: &str) {
+    conn.send(text);
+    assert_eq!(conn.reader().exactly(text.len()).unwrap(), text.as_bytes());
+}
+
+/// What an instance holds when everybody has left but those that belong to it.
+#[track_caller]
+fn settled(river: &Running) -> (usize, usize) {
+    Asker::watch(&river.dir().upgrade_socket()).wait("nobody drains", |all| draining(all).is_empty());
+    (river.fds().len(), resident(river.pid()))
+}
+
+#[test]
+fn row_18_a_hundred_upgrades_leave_nothing_behind() {
+    let origin = Origin::builder()
+        .forgetful()
+        .on_head(|request, reply| {
+            if request.target != "/tunnel" {
+                return Ok(Next::Read);
+            }
+            reply.tunnel(&[("connection", "upgrade"), ("upgrade", "echo")])?;
+            Ok(Next::Done)
+        })
+        .start();
+    let config = Config::proxy(&origin).system("workers: 2, handoff: (guard: \"0s\")");
+    let mut current = River::with_config(config).serve();
+    let load = Load::keep_alive(8, Pacing::Think(1..=10)).start(current.web());
+    let mut early = (0, 0);
+    let mut left = Vec::new();
+    for nth in 1..=100 {
+        let mut tunnels: Vec<Conn> = (0..20).map(|_| tunnel(&current)).collect();
+        let next = upgrade(&current);
+        left.push(mem::replace(&mut current, next));
+        for (number, conn) in tunnels.iter_mut().enumerate() {
+            echo(conn, &format!("upgrade {nth}, tunnel {number}"));
+        }
+        drop(tunnels);
+        if nth == 10 {
+            early = settled(&current);
+        }
+    }
+    for old in &left {
+        assert!(old.wait_exit(PATIENCE).success());
+    }
+    let late = settled(&current);
+    println!("descriptors and KiB after 10 upgrades {early:?}, after 100 {late:?}");
+    // The clients' connections, and those to the origin, are not always as many.
+    assert!(late.0 <= early.0 + 16, "descriptors: {} after 10 upgrades, {} after 100", early.0, late.0);
+    assert!(
+        late.1 <= early.1 + early.1 / 4 + 1024,
+        "KiB: {} after 10 upgrades, {} after 100",
+        early.1,
+        late.1
+    );
+    load.stop().expect_none_lost();
+    let known = instances(&current.dir().upgrade_socket());
+    assert_eq!((known[0].pid, known[0].generation), (current.pid(), 101));
+    assert!(known.len() <= 17, "{} are remembered", known.len());
 }
