@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use support::asker::{Asker, Instance, instances, states};
 use support::config::connectors;
-use support::peer::Peer;
+use support::peer::{Desk, Peer};
 use support::proc::resident;
 use support::*;
 
@@ -248,6 +248,38 @@ fn a_draining_instance_registers_with_one_that_took_the_service_back() {
     let known = Asker::watch(&family.socket()).wait("the first drains here", |all| draining(all).len() == 1);
     assert_eq!(states(&known), [(second, "Serving"), (first, "Draining")]);
     family.finish();
+}
+
+#[test]
+fn a_draining_instance_reports_to_whoever_is_in_service_and_ends_when_it_is_told() {
+    let mut family = Family::new("guard: \"0s\"");
+    let Member { river, mut held } = family.members.pop().unwrap();
+    let mut idle = Conn::open(river.web());
+    idle.get("/");
+    let path = river.dir().upgrade_socket();
+    river.signal(Signal::TERM);
+    river.wait_state("Draining");
+    until("nobody is in service", PATIENCE, || !path.exists());
+    let desk = Desk::open(&path);
+    // A build that does not know of this refuses it.
+    for _ in 0..3 {
+        let peer = desk.accept();
+        assert!(peer.expect("Draining").text.contains("generation:1"));
+        peer.send("Refuse(why:\"Draining has no place here\")");
+    }
+    let peer = desk.accept();
+    peer.expect("Draining");
+    drop(idle);
+    // Told once, and again because it changed.
+    let told = peer.expect("Draining").text;
+    assert!(told.contains("connections:1") && told.contains("finished:1"), "{told}");
+    peer.send("End(why:\"a test\")");
+    assert_eq!(river.wait_exit(SOON).code(), Some(0));
+    let last = peer.expect("Draining").text;
+    assert!(last.contains("state:Exited") && last.contains("cut:1"), "{last}");
+    assert!(peer.receive().is_none());
+    assert_eq!(river.why("Exited").as_deref(), Some("a test"));
+    held.expect_gone_within(PATIENCE);
 }
 
 #[test]

@@ -171,10 +171,16 @@ impl Desk {
         Self(fd)
     }
 
+    /// Waits for a connection.
+    #[track_caller]
+    pub fn accept(&self) -> Peer {
+        Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap())
+    }
+
     /// Waits for a successor and for its `Hello`.
     #[track_caller]
     pub fn greet(&self) -> Peer {
-        let peer = Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap());
+        let peer = self.accept();
         peer.expect("Hello");
         peer
     }
