@@ -15,7 +15,7 @@ pub use connected::{Connected, NotConnected};
 pub use end::ask_to_end;
 pub use limits::raise_descriptor_limit;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
-pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
+pub use passing::{MAX_DESCRIPTORS, Received, receive, send, stop_receiving};
 pub use peer::{Peer, PeerError};
 pub use pidfile::{PidFile, PidFileError};
 pub use signals::{Signal, Signals};
