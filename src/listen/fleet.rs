@@ -45,7 +45,7 @@ pub struct Fleet {
 }
 
 /// Which connections are to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// All of them.
     All,
@@ -204,6 +204,11 @@ impl Fleet {
             Resting { client: client.into_fd(), peer: moved.peer, requests: moved.requests, tunnel: None };
         let arrival = Arrival { listener: Arc::new(moved.listener), connection, place };
         Ok(Admission::new(arrival, Arc::clone(&self.load), Arc::clone(&self.mailboxes)))
+    }
+
+    /// How many connections there have been, those there are included.
+    pub fn begun(&self) -> u64 {
+        self.load.begun()
     }
 
     /// How many of the connections are tunnels.

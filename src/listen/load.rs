@@ -13,6 +13,8 @@ use super::command::Command;
 #[derive(Debug)]
 pub(super) struct Load {
     workers: Vec<Counts>,
+    /// Connections that there have been.
+    begun: AtomicU64,
     /// Connections that are tunnels.
     tunnels: AtomicUsize,
     services: Vec<Room>,
@@ -86,12 +88,18 @@ impl Load {
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
         let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
-        Self { workers: (0..workers).map(worker).collect(), tunnels, services, sweeps, idle, since }
+        let begun = AtomicU64::new(0);
+        Self { workers: (0..workers).map(worker).collect(), begun, tunnels, services, sweeps, idle, since }
     }
 
     /// All connections.
     pub(super) fn connections(&self) -> usize {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
+    }
+
+    /// How many there have been, those there are included.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Those of them that are tunnels.
@@ -176,6 +184,7 @@ impl Load {
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
     }
 }
