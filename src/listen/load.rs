@@ -56,6 +56,12 @@ pub(super) struct Place {
     mailboxes: Arc<[Sender<Command>]>,
 }
 
+/// A tunnel's place in the count of tunnels; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct TunnelPlace {
+    load: Arc<Load>,
+}
+
 /// A worker's duty to accept what is queued; done when it is dropped.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -105,6 +111,12 @@ impl Load {
     /// Those of them that are tunnels.
     pub(super) fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection as a tunnel, too.
+    pub(super) fn count_tunnel(self: &Arc<Self>) -> TunnelPlace {
+        self.tunnels.fetch_add(1, Ordering::SeqCst);
+        TunnelPlace { load: Arc::clone(self) }
     }
 
     /// There is no connection, and none will come out of a queue that is being given up.
@@ -234,6 +246,12 @@ impl Drop for Place {
             }
         }
         self.leave_worker();
+    }
+}
+
+impl Drop for TunnelPlace {
+    fn drop(&mut self) {
+        self.load.tunnels.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
