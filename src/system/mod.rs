@@ -18,7 +18,7 @@ pub use end::{ask_another_to_end, ask_to_end};
 pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
-pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
+pub use passing::{MAX_DESCRIPTORS, Received, receive, send, stop_receiving};
 pub use peer::{Peer, PeerError};
 pub use pidfile::{PidFile, PidFileError};
 pub use readiness::{Readiness, Report, Reporter, VARIABLE as READINESS_VARIABLE};
