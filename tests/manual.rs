@@ -64,7 +64,8 @@ fn commands_and_their_flags_are_in_river_1() {
     assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), known);
     for (command, (name, body)) in SUBCOMMANDS.iter().zip(&documented) {
         let flags = entries(body, "Fl Fl");
-        let known: BTreeSet<&str> = command.flags.iter().map(|flag| flag.name.trim_start_matches('-')).collect();
+        let known: BTreeSet<&str> =
+            command.flags.iter().map(|flag| flag.name.trim_start_matches('-')).collect();
         assert_eq!(names(&flags), known, "{name}");
         for flag in command.flags {
             let entry = format!(".It Fl Fl {}", flag.name.trim_start_matches('-'));

@@ -1,13 +1,16 @@
 //! The real world: data path, pidfile, upgrade socket and the paths of Unix listeners.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::reports::{Tally, count, millis};
-use super::{Cause, DataPath, Exit, Phase, Settings, Tidings, World};
-use crate::base::{Address, InstanceReport, InstanceState, ListenerId};
+use super::reports::count;
+use super::tally::Counting;
+use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
+use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
 use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
@@ -26,7 +29,7 @@ pub(super) struct Office<D> {
     /// The processes that were let to take the files, to take them back from.
     heirs: Vec<u32>,
     begun: Instant,
-    tally: Tally,
+    counting: Counting,
 }
 
 impl<D: DataPath> Office<D> {
@@ -41,7 +44,7 @@ impl<D: DataPath> Office<D> {
             desk: None,
             heirs: Vec::new(),
             begun: Instant::now(),
-            tally: Tally::default(),
+            counting: Counting::default(),
         }
     }
 
@@ -56,34 +59,21 @@ impl<D: DataPath> Office<D> {
         desk.poll_next(cx)
     }
 
-    /// Tells those who asked at the desk what instances there are.
-    pub(super) fn answer(&mut self, phase: Phase, generation: u64) {
-        let own = self.report(phase, generation);
+    /// Tells those who asked at the desk what instances there are, of which this is `own`.
+    pub(super) fn answer(&mut self, own: InstanceReport) {
         if let Some(desk) = &mut self.desk {
             desk.answer(own);
         }
     }
 
-    /// What there is to say of this instance, but for the times that the driver keeps.
-    pub(super) fn report(&self, phase: Phase, generation: u64) -> InstanceReport {
-        let connections = self.data_path.connections();
-        let state = phase.state();
-        let (finished, cut) = self.tally.counts(connections);
-        InstanceReport {
-            pid: std::process::id(),
-            generation,
-            build: self.settings.build.clone(),
-            state,
-            age_ms: millis(self.begun.elapsed()),
-            // Those that were closed at the end may take a moment more to be gone.
-            connections: if state == InstanceState::Exited { 0 } else { count(connections) },
-            tunnels: 0,
-            moved: 0,
-            finished,
-            cut,
-            deadline_ms: None,
-            guard_ms: None,
-        }
+    /// How many of the connections are tunnels.
+    pub(super) fn tunnels(&self) -> usize {
+        self.data_path.tunnels()
+    }
+
+    /// This build, and how long the instance has run.
+    pub(super) fn build_and_age(&self) -> (&str, Duration) {
+        (&self.settings.build, self.begun.elapsed())
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -93,6 +83,36 @@ impl<D: DataPath> Office<D> {
     /// As [`DataPath::pulse`].
     pub(super) fn pulse(&self) -> bool {
         self.data_path.pulse()
+    }
+
+    /// Passes connections that leave on to the successor.
+    pub(super) fn pass_on(&mut self, successor: &mut Giver, cx: &mut Context<'_>) {
+        // As many as may be under way at a time, at most.
+        while let Poll::Ready(departure) = self.data_path.poll_departure(cx) {
+            let (moved, fds) = (departure.moved().clone(), departure.fds().to_vec());
+            successor.transfer(moved, fds, move || departure.gone());
+        }
+    }
+
+    /// The successor has a connection that was passed on.
+    pub(super) fn count_moved(&mut self) {
+        self.counting.count_moved();
+    }
+
+    /// Takes or declines a connection that the predecessor passes on.
+    pub(super) fn receive(&mut self, predecessor: &mut Taker, number: u64, moved: Moved, fds: Vec<OwnedFd>) {
+        match self.data_path.admit(moved, fds) {
+            // First the word, then the service: a connection of which the predecessor does not know that it is taken
+            // would be served by both.
+            Ok(serve) if predecessor.taken(number) => serve(),
+            Ok(_) => {}
+            Err(why) => predecessor.declined(number, &why),
+        }
+    }
+
+    /// How many connections have ended.
+    fn ended(&self) -> u64 {
+        self.data_path.begun().saturating_sub(count(self.data_path.connections()))
     }
 
     /// Ends the workers; says if one had ended before by a mistake.
@@ -229,19 +249,27 @@ impl<D: DataPath> World for Office<D> {
         self.data_path.close_listeners();
     }
 
+    fn move_out(&mut self, successor: &mut Giver) {
+        if !self.settings.handoff.move_connections || !successor.can_move() {
+            return self.drain();
+        }
+        self.counting.begin(self.ended());
+        self.data_path.leave(Leave::Move);
+    }
+
     fn drain(&mut self) {
-        self.tally = Tally::begin(self.data_path.connections());
-        self.data_path.drain();
+        self.counting.begin(self.ended());
+        self.data_path.leave(Leave::Close);
     }
 
     fn undrain(&mut self) {
-        self.tally = Tally::default();
-        self.data_path.undrain();
+        self.counting.end();
+        self.data_path.leave(Leave::Stay);
     }
 
-    fn close_connections(&mut self) -> usize {
-        let closed = self.data_path.close_all();
-        self.tally.cut(closed);
+    fn close_connections(&mut self, what: Ending) -> usize {
+        let closed = self.data_path.close_connections(what);
+        self.counting.count_cut(closed, what == Ending::All);
         closed
     }
 
@@ -251,6 +279,14 @@ impl<D: DataPath> World for Office<D> {
 
     fn announce(&mut self, tidings: &Tidings<'_>) {
         self.settings.herald.tell(tidings, self.data_path.connections());
+    }
+
+    fn tally(&self) -> DrainTally {
+        self.counting.tally(self.data_path.begun(), count(self.data_path.connections()))
+    }
+
+    fn guards(&self) -> bool {
+        !self.settings.handoff.guard.is_zero()
     }
 
     fn take_files(&mut self, generation: u64, incumbent: Option<&Taker>) -> Result<(), Cause> {

@@ -22,7 +22,7 @@ pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
 pub use offspring::{End, News, Offspring};
 pub use owned_path::{OwnedPath, PathError, StagedPath};
-pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
+pub use passing::{MAX_DESCRIPTORS, Received, receive, send, stop_receiving};
 pub use peer::{Peer, PeerError, owner_for_root};
 pub use pidfile::{PidFile, PidFileError};
 pub use readiness::{Readiness, Report, Reporter, VARIABLE as READINESS_VARIABLE};

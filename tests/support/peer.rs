@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -101,6 +102,13 @@ impl Peer {
         let text = String::from_utf8_lossy(&buffer[..received]).into_owned();
         let text = text.strip_prefix(MAGIC).unwrap_or_else(|| panic!("a foreign message: {text}")).to_owned();
         Some(Message { text, fds })
+    }
+
+    /// Receives the next message, waiting for it so long; `None` at the end.
+    #[track_caller]
+    pub fn receive_within(&self, patience: Duration) -> Option<Message> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(patience)).unwrap();
+        self.receive()
     }
 
     /// Receives the next message, which must have this name.
