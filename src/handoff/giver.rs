@@ -11,9 +11,9 @@ use async_io::Async;
 
 use super::deadline::Deadline;
 use super::incumbent::Output;
-use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
+use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message, MessageError};
 use crate::base::{Label, ListenerId, Moved};
-use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
+use crate::system::{Listening, MAX_DESCRIPTORS};
 
 /// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
 const BATCH_BYTES: usize = 48 * 1024;
@@ -30,6 +30,7 @@ pub struct Giver {
     channel: Channel,
     pid: u32,
     pidfd: Async<OwnedFd>,
+    build: String,
     machine: Incumbent,
     step_timeout: Duration,
     deadline: Deadline<(&'static str, u64)>,
@@ -93,17 +94,13 @@ pub enum GiverEvent {
 }
 
 impl Giver {
-    /// A conversation with whoever connected to the upgrade socket.
-    ///
-    /// # Errors
-    /// When the reactor does not take the peer's pidfd.
-    pub fn new(channel: Channel, peer: Peer, step_timeout: Duration) -> std::io::Result<Self> {
-        let (pid, pidfd) = peer.into_parts();
+    /// A conversation with a process that connected to the upgrade socket.
+    pub fn new(channel: Channel, pid: u32, pidfd: Async<OwnedFd>, step_timeout: Duration) -> Self {
         let mut giver = Self {
             channel,
             pid,
-            // A pidfd is opened nonblocking already and has no flags to set.
-            pidfd: Async::new_nonblocking(pidfd)?,
+            pidfd,
+            build: String::new(),
             machine: Incumbent::default(),
             step_timeout,
             deadline: Deadline::default(),
@@ -116,12 +113,33 @@ impl Giver {
             declined: String::new(),
         };
         giver.arm();
-        Ok(giver)
+        giver
+    }
+
+    /// Takes a message that was received for it already.
+    pub(super) fn hear(&mut self, said: Result<Message, MessageError>) {
+        let outputs = match said {
+            Ok(message) => self.understand(message),
+            Err(error) => self.machine.unreadable(with_cause(&error)),
+        };
+        self.perform(outputs);
+    }
+
+    fn understand(&mut self, message: Message) -> Vec<Output> {
+        if let Message::Hello { build, .. } = &message {
+            self.build.clone_from(build);
+        }
+        self.machine.message(message)
     }
 
     /// The successor's process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The successor's build, as it introduced itself.
+    pub fn build(&self) -> &str {
+        &self.build
     }
 
     /// Lets the successor wait, and tells it which listeners it will be offered.
@@ -232,7 +250,7 @@ impl Giver {
             }
             heard = true;
             let outputs = match self.channel.poll_next(cx) {
-                Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
+                Poll::Ready(Ok(incoming)) => self.understand(incoming.message),
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
                 }

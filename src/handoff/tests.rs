@@ -1,5 +1,6 @@
 //! The two machines against each other and against what has no place, and the conversations over real sockets.
 
+use async_io::Async;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,10 @@ use crate::system::{Bound, Inherited, Listening, MAX_DESCRIPTORS, Peer};
 
 fn id(nth: usize) -> ListenerId {
     ListenerId::ephemeral(&any_port(), "web", nth)
+}
+
+fn bounds() -> Bounds {
+    Bounds { step_timeout: Duration::from_secs(5), max_draining: std::num::NonZeroUsize::MIN }
 }
 
 fn any_port() -> Address {
@@ -412,8 +417,9 @@ fn conversation() -> (Giver, Taker) {
     let (a, b) = pair();
     let timeout = Duration::from_secs(5);
     let incumbent = Peer::of(&b).unwrap();
-    let successor = Peer::of(&a).unwrap();
-    let giver = Giver::new(Channel::new(a).unwrap(), successor, timeout).unwrap();
+    let (pid, pidfd) = Peer::of(&a).unwrap().into_parts();
+    let pidfd = Async::new_nonblocking(pidfd).unwrap();
+    let giver = Giver::new(Channel::new(a).unwrap(), pid, pidfd, timeout);
     (giver, Taker::new(Channel::new(b).unwrap(), incumbent, "new", timeout).unwrap())
 }
 
@@ -592,7 +598,7 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
     let identity = Identity { build: "old".into(), generation: 1 };
-    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_secs(5)).unwrap();
+    let mut desk = Desk::open(&path, &[], identity, vec![], bounds()).unwrap();
     let mut silent: Vec<_> = (0..8).map(|_| connect(&path).unwrap()).collect();
     async_io::block_on(async {
         assert!(future::poll_once(desk.next()).await.is_none());
@@ -630,7 +636,14 @@ fn a_place_is_freed_when_who_holds_it_does_not_say_that_it_waits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
     let identity = Identity { build: "old".into(), generation: 1 };
-    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_millis(50)).unwrap();
+    let mut desk = Desk::open(
+        &path,
+        &[],
+        identity,
+        vec![],
+        Bounds { step_timeout: Duration::from_millis(50), ..bounds() },
+    )
+    .unwrap();
     let (pid, late) = (std::process::id(), Failure::TimedOut("Waiting"));
     let taker = || {
         let (channel, peer) = connect(&path).unwrap();

@@ -87,6 +87,11 @@ impl<W: World> Instance<W, Draining<W>> {
         self.end(Event::Interrupt, "SIGINT")
     }
 
+    /// Ends at once, because too many instances drain: what is left is closed.
+    pub fn displace(self, why: &str) -> Instance<W, Exited> {
+        self.end(Event::Displaced, why)
+    }
+
     fn end_unless_guarding(mut self, event: Event, why: &str) -> Result<Instance<W, Exited>, Self> {
         if self.is_guarding() {
             self.core.go(event, why, Hands::default());

@@ -27,6 +27,8 @@ pub(super) enum Machine<W: World> {
 #[derive(Debug)]
 pub(super) enum Happening<S> {
     Signal(Signal),
+    /// The successor that this instance started by SIGHUP waits.
+    Relieved,
     /// The incumbent has a place for this instance.
     Welcomed,
     /// The hand-over is ready for the workers.
@@ -60,6 +62,8 @@ pub(super) enum Happening<S> {
     GuardEnded,
     /// The time to drain is over for these connections.
     DrainEnded(Ending),
+    /// The instance in service wants this one to end.
+    Displaced(String),
     Idle,
 }
 
@@ -102,16 +106,21 @@ impl<W: World> Machine<W> {
             Happening::Signal(Signal::Terminate) => self.terminate(),
             Happening::Signal(Signal::Interrupt) => self.interrupt(),
             Happening::Signal(Signal::Quit) => self.quit(advice),
-            Happening::Signal(unused @ (Signal::Hangup | Signal::User1 | Signal::User2)) => {
+            Happening::Relieved => self.relieve(),
+            // The driver deals with it: what it asks for is done outside the machine, until a successor waits.
+            Happening::Signal(Signal::Hangup) => self,
+            Happening::Signal(unused @ (Signal::User1 | Signal::User2)) => {
                 tracing::warn!(
                     target: "river::lifecycle",
-                    "{unused} has no meaning yet and is ignored; to reload, start an instance with --upgrade and send SIGQUIT to the one in service"
+                    "{unused} has no meaning yet and is ignored; to reload, send SIGHUP to the instance in service, or run river reload"
                 );
                 self
             }
-            Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded(_) | Happening::Idle => {
-                self.wind_down(&happening)
-            }
+            Happening::PatienceEnded
+            | Happening::GuardEnded
+            | Happening::DrainEnded(_)
+            | Happening::Displaced(_)
+            | Happening::Idle => self.wind_down(&happening),
             Happening::Welcomed
             | Happening::Adopted(_)
             | Happening::Commit
@@ -242,6 +251,10 @@ impl<W: World> Machine<W> {
             (Self::Draining(instance), Happening::DrainEnded(what)) => {
                 instance.time_out(*what).map_or_else(Self::Draining, Self::Exited)
             }
+            (Self::Draining(instance), Happening::Displaced(why)) => {
+                tracing::warn!(target: "river::lifecycle", why, "the instance in service ends this one");
+                Self::Exited(instance.displace(why))
+            }
             (Self::Draining(instance), Happening::Idle) => {
                 instance.idle().map_or_else(Self::Draining, Self::Exited)
             }
@@ -262,6 +275,16 @@ impl<W: World> Machine<W> {
                 tracing::warn!(target: "river::lifecycle", state = %other.phase(), "SIGQUIT is ignored in this state");
                 other
             }
+        }
+    }
+
+    fn relieve(self) -> Self {
+        match self {
+            Self::Serving(instance) => match instance.hand_over_for("SIGHUP") {
+                Ok(next) => Self::Handing(next),
+                Err(unmoved) => Self::Serving(unmoved),
+            },
+            other => other,
         }
     }
 

@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
+use super::reports::millis;
 use super::tally::Counting;
-use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
-use crate::base::{Address, ListenerId, Moved};
-use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use super::{Cause, DataPath, DrainTally, Exit, Phase, Settings, Tidings, World};
+use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
+use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, with_cause};
 use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
@@ -26,6 +28,7 @@ pub(super) struct Office<D> {
     desk: Option<Desk>,
     /// The processes that were let to take the files, to take them back from.
     heirs: Vec<u32>,
+    begun: Instant,
     counting: Counting,
 }
 
@@ -40,12 +43,50 @@ impl<D: DataPath> Office<D> {
             pid_file: None,
             desk: None,
             heirs: Vec::new(),
+            begun: Instant::now(),
             counting: Counting::default(),
         }
     }
 
-    pub(super) fn poll_desk(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
-        self.desk.as_mut().map_or(Poll::Pending, |desk| desk.poll_next(cx))
+    /// Who waits to take over.
+    pub(super) fn waiter(&self) -> Option<u32> {
+        self.desk.as_ref().and_then(Desk::waiter)
+    }
+
+    pub(super) fn poll_desk(&mut self, state: InstanceState, cx: &mut Context<'_>) -> Poll<DeskEvent> {
+        let Some(desk) = &mut self.desk else { return Poll::Pending };
+        desk.enter(state);
+        desk.poll_next(cx)
+    }
+
+    /// Tells those who asked at the desk what instances there are.
+    pub(super) fn answer(&mut self, phase: Phase, generation: u64) {
+        let own = self.report(phase, generation);
+        if let Some(desk) = &mut self.desk {
+            desk.answer(own);
+        }
+    }
+
+    /// What there is to say of this instance, but for the times that the driver keeps.
+    pub(super) fn report(&self, phase: Phase, generation: u64) -> InstanceReport {
+        let connections = self.data_path.connections();
+        let state = phase.state();
+        let DrainTally { moved, finished, cut } = World::tally(self);
+        InstanceReport {
+            pid: std::process::id(),
+            generation,
+            build: self.settings.build.clone(),
+            state,
+            age_ms: millis(self.begun.elapsed()),
+            // Those that were closed at the end may take a moment more to be gone.
+            connections: if state == InstanceState::Exited { 0 } else { count(connections) },
+            tunnels: if state == InstanceState::Exited { 0 } else { count(self.data_path.tunnels()) },
+            moved,
+            finished,
+            cut,
+            deadline_ms: None,
+            guard_ms: None,
+        }
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -99,8 +140,9 @@ impl<D: DataPath> Office<D> {
         }
         let identity = Identity { build: self.settings.build.clone(), generation };
         let inventory = self.listeners.iter().map(|one| one.id.clone()).collect();
-        let timeout = self.settings.handoff.ready_timeout;
-        self.desk = Some(Desk::open(path, may_replace, identity, inventory, timeout)?);
+        let handoff = &self.settings.handoff;
+        let bounds = Bounds { step_timeout: handoff.ready_timeout, max_draining: handoff.max_draining };
+        self.desk = Some(Desk::open(path, may_replace, identity, inventory, bounds)?);
         Ok(())
     }
 

@@ -60,6 +60,7 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         listeners,
         pid_file: Some(directory.join("river.pid")),
         upgrade_socket: Some(directory.join("upgrade.sock")),
+        account: None,
         handoff: HandoffSettings {
             ready_timeout: Duration::from_secs(5),
             guard: Duration::ZERO,
@@ -67,6 +68,7 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         },
         tunnel_drain_timeout: Duration::from_secs(600),
         drain_timeout: Duration::from_secs(10),
+        relaunch: None,
         command: "river --config river.ron".into(),
         build: "river test".into(),
         herald: Herald::default(),

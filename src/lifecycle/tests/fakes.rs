@@ -122,6 +122,10 @@ impl DataPath for FakePath {
         }
     }
 
+    fn tunnels(&self) -> usize {
+        self.state().connections / 2
+    }
+
     fn begun(&self) -> u64 {
         self.state().begun
     }
