@@ -1,5 +1,6 @@
 //! The instances that drain: who they are, how they fare, and which of them has to end.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -140,12 +141,12 @@ impl Register {
         let now = Instant::now();
         self.late.retain(|(ended, _)| now.duration_since(*ended) < LATE);
         let mut reports: Vec<_> = self.draining.iter().map(|entry| entry.now(now)).collect();
-        reports.sort_by_key(|report| (std::cmp::Reverse(report.generation), report.age_ms));
+        reports.sort_by_key(|report| (Reverse(report.generation), report.age_ms));
         reports.extend(self.late.iter().map(|(_, report)| report.clone()));
         reports
     }
 
-    /// Tells the oldest to end, as many as there are too many.
+    /// Tells the oldest to end, as many as there are too many, but one that can take the service back last.
     fn limit(&mut self) {
         let staying = |entry: &&mut Entry| matches!(entry.ending, Ending::No);
         let count = self.draining.iter_mut().filter(staying).count();

@@ -27,9 +27,11 @@ const LOOK: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(10);
 
 /// Who watches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watchers {
     watching: Vec<Watcher>,
+    /// How long one may leave an answer where it is.
+    patience: Duration,
     /// Something may have changed since the last answer.
     stale: bool,
     pause: Option<Timer>,
@@ -47,10 +49,16 @@ struct Watcher {
     stuck: Deadline<()>,
 }
 
+impl Default for Watchers {
+    fn default() -> Self {
+        Self { watching: Vec::new(), patience: STUCK, stale: false, pause: None, look: None }
+    }
+}
+
 impl Watchers {
     /// Takes a question. What is asked once is answered at the next [`answer`](Self::answer) like the rest.
     pub(super) fn admit(&mut self, mut channel: Channel, pid: u32, watch: bool, streams: bool) {
-        if self.watching.len() >= MAX_WATCHERS {
+        if watch && self.watching.iter().filter(|one| one.watch).count() >= MAX_WATCHERS {
             tracing::warn!(target: "river::handoff", pid, "too many watch the instances; one is refused");
             let why = format!("{MAX_WATCHERS} watch already");
             let _ = channel.push(&Message::Refuse { why }, Vec::new());
@@ -67,7 +75,7 @@ impl Watchers {
 
     /// Whether it is time for an [`answer`](Self::answer); the task is woken when it may be.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        self.watching.retain_mut(|watcher| watcher.is_there(cx));
+        self.watching.retain_mut(|watcher| watcher.is_there(self.patience, cx));
         if self.watching.iter().any(|watcher| watcher.knows.is_none()) {
             return true;
         }
@@ -107,9 +115,9 @@ impl Watchers {
 
 impl Watcher {
     /// Whether it is still to be told. It has nothing to say itself.
-    fn is_there(&mut self, cx: &mut Context<'_>) -> bool {
+    fn is_there(&mut self, patience: Duration, cx: &mut Context<'_>) -> bool {
         let heard = self.channel.poll_next(cx);
-        self.stuck.arm((!self.channel.is_flushed()).then_some(()), |()| STUCK);
+        self.stuck.arm((!self.channel.is_flushed()).then_some(()), |()| patience);
         let why = match heard {
             Poll::Pending if self.stuck.is_over(cx) => "it does not read",
             Poll::Pending => return true,
@@ -142,4 +150,114 @@ fn streams() -> Vec<Arc<OwnedFd>> {
         tracing::warn!(target: "river::handoff", %error, "cannot pass the standard streams");
         Vec::new()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use futures_lite::future;
+
+    use super::*;
+    use crate::base::InstanceState;
+    use crate::handoff::channel::tests::pair;
+
+    fn report(age_ms: u64, connections: u64) -> InstanceReport {
+        InstanceReport {
+            pid: 7,
+            generation: 1,
+            build: "river test".into(),
+            state: InstanceState::Serving,
+            age_ms,
+            connections,
+            tunnels: 0,
+            moved: 0,
+            finished: 0,
+            cut: 0,
+            deadline_ms: None,
+            guard_ms: None,
+        }
+    }
+
+    fn watcher(watchers: &mut Watchers, watch: bool) -> Channel {
+        let (near, far) = pair();
+        watchers.admit(Channel::new(near).unwrap(), 7, watch, false);
+        Channel::new(far).unwrap()
+    }
+
+    async fn due(watchers: &mut Watchers) {
+        let due = future::poll_fn(|cx| if watchers.poll(cx) { Poll::Ready(true) } else { Poll::Pending });
+        let late = async {
+            Timer::after(Duration::from_secs(5)).await;
+            false
+        };
+        assert!(future::or(due, late).await, "no answer is due");
+    }
+
+    async fn heard(channel: &mut Channel) -> Message {
+        channel.next_before(Instant::now() + Duration::from_secs(5)).await.unwrap().message
+    }
+
+    #[test]
+    fn only_what_is_new_is_said_and_not_too_often() {
+        let mut watchers = Watchers::default();
+        async_io::block_on(async {
+            let mut far = watcher(&mut watchers, true);
+            due(&mut watchers).await;
+            watchers.answer(vec![report(1, 1)]);
+            assert_eq!(heard(&mut far).await, Message::Instances(vec![report(1, 1)]));
+            let begin = Instant::now();
+            watchers.touch();
+            due(&mut watchers).await;
+            assert!(begin.elapsed() >= PAUSE / 2, "{:?}", begin.elapsed());
+            watchers.answer(vec![report(2, 1)]);
+            assert!(future::poll_once(far.next()).await.is_none(), "it is only older");
+            // Nobody says that numbers change; they are looked at.
+            due(&mut watchers).await;
+            assert!(begin.elapsed() >= LOOK, "{:?}", begin.elapsed());
+            watchers.answer(vec![report(3, 2)]);
+            assert_eq!(heard(&mut far).await, Message::Instances(vec![report(3, 2)]));
+        });
+    }
+
+    #[test]
+    fn who_asks_once_is_answered_beside_those_who_watch() {
+        let mut watchers = Watchers::default();
+        async_io::block_on(async {
+            let mut watching: Vec<_> = (0..=MAX_WATCHERS).map(|_| watcher(&mut watchers, true)).collect();
+            let mut once = watcher(&mut watchers, false);
+            assert!(matches!(heard(&mut watching.pop().unwrap()).await, Message::Refuse { .. }));
+            due(&mut watchers).await;
+            watchers.answer(vec![report(1, 1)]);
+            for far in watching.iter_mut().chain([&mut once]) {
+                assert!(matches!(heard(far).await, Message::Instances(_)));
+            }
+            assert!(once.next().await.is_err() && watchers.watching.len() == MAX_WATCHERS);
+        });
+    }
+
+    #[test]
+    fn who_does_not_read_is_kept_one_answer_and_let_go_of() {
+        let mut watchers = Watchers { patience: Duration::from_millis(50), ..Watchers::default() };
+        async_io::block_on(async {
+            let (_deaf, mut heeding) = (watcher(&mut watchers, true), watcher(&mut watchers, true));
+            let mut nth = 0;
+            while watchers.watching.iter().all(|one| one.channel.is_flushed()) {
+                nth += 1;
+                watchers.answer(vec![report(1, nth); 200]);
+                assert!(matches!(heard(&mut heeding).await, Message::Instances(_)));
+            }
+            assert!(nth > 1);
+            due(&mut watchers).await;
+            watchers.answer(vec![report(1, 0); 200]);
+            assert!(matches!(heard(&mut heeding).await, Message::Instances(_)));
+            let begin = Instant::now();
+            while watchers.watching.len() > 1 {
+                assert!(begin.elapsed() < Duration::from_secs(5), "the deaf one is kept");
+                due(&mut watchers).await;
+                watchers.answer(vec![report(1, 0); 200]);
+            }
+            assert!(future::poll_once(heeding.next()).await.is_none(), "nothing is new");
+        });
+    }
 }
