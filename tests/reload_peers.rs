@@ -21,13 +21,14 @@ use support::*;
 /// What the process that plays the successor is told: where the upgrade socket is, and what to do after `Commit`.
 const SOCKET: &str = "PEER_UPGRADE_SOCKET";
 const AFTER_COMMIT: &str = "PEER_AFTER_COMMIT";
+const VERSIONS: &str = "PEER_VERSIONS";
 
 /// Not a test: the process that plays the successor, started by [`play`]. It does its part and waits to be killed.
 #[test]
 #[ignore = "played by other tests as a process of its own"]
 fn a_successor() {
     let Some(path) = env::var_os(SOCKET).map(PathBuf::from) else { return };
-    let peer = Peer::hello(&path, "[1]");
+    let peer = Peer::hello(&path, &env::var(VERSIONS).unwrap());
     peer.expect_welcome();
     say("waiting");
     let _fds = peer.adopt_all();
@@ -58,9 +59,16 @@ fn say(text: &str) {
 /// Starts a process that waits to take over from `incumbent` and says these words after `Commit`.
 #[track_caller]
 fn play(incumbent: &Running, after_commit: &str) -> Process {
+    play_in("[1]", incumbent, after_commit)
+}
+
+/// As [`play`], in one of these versions of the protocol.
+#[track_caller]
+fn play_in(versions: &str, incumbent: &Running, after_commit: &str) -> Process {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "a_successor", "--ignored", "--nocapture"]);
     command.env(SOCKET, incumbent.dir().upgrade_socket()).env(AFTER_COMMIT, after_commit);
+    command.env(VERSIONS, versions);
     let process = Process::start("the played successor", &mut command);
     heard(&process, "waiting");
     process
@@ -82,7 +90,7 @@ fn holding() -> (Origin, Arc<Gate>, Running, Conn) {
         }
         reply.respond(200, &[], b"whole")
     });
-    let config = Config::proxy(&origin).system("handoff: (ready_timeout: \"1s\")");
+    let config = Config::proxy(&origin).handoff("ready_timeout: \"1s\", guard: \"3s\"");
     let river = River::with_config(config).serve();
     let mut conn = Conn::open(river.web());
     conn.request("GET", "/hold");
@@ -143,7 +151,7 @@ fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
         reply.respond(200, &[], b"whole")
     });
     let more = support::config::respond("more");
-    let kept = || Config::proxy(&origin);
+    let kept = || Config::proxy(&origin).handoff("guard: \"5s\"");
     let config = kept().service("tcp", &["127.0.0.1:0"], &more).service("sock", &["unix:web.sock"], &more);
     let old = River::with_config(config).serve();
     let (tcp, sock) = (old.address("tcp", 0), old.dir().join("web.sock"));
@@ -180,7 +188,7 @@ fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
 #[test]
 fn a_successor_that_failed_is_let_go_of_when_it_has_ended() {
     let river =
-        River::with_config(Config::respond("here").system("handoff: (ready_timeout: \"1s\")")).serve();
+        River::with_config(Config::respond("here").handoff("ready_timeout: \"1s\", guard: \"0s\"")).serve();
     let before = river.fds();
     // It closes; it ends after it was given up; it ends after it said what cannot even be read.
     for after_commit in ["", "late", "long"] {
