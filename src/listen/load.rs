@@ -108,6 +108,12 @@ impl Load {
         self.begun.load(Ordering::SeqCst)
     }
 
+    /// The connections of each worker.
+    #[cfg(test)]
+    pub(super) fn per_worker(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
     /// Those of them that are tunnels.
     pub(super) fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::SeqCst)
