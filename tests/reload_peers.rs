@@ -143,6 +143,63 @@ fn row_02_a_successor_that_is_killed_after_commit_changes_nothing() {
 }
 
 #[test]
+fn row_02_connections_on_their_way_to_a_successor_that_is_killed_live_on() {
+    let old = River::with_config(Config::respond("old").handoff("guard: \"10s\"")).serve();
+    let mut conns: Vec<_> = (0..100).map(|_| Conn::open(old.web())).collect();
+    conns.iter_mut().for_each(|conn| assert!(!conn.get("/").closed));
+    let successor = play_in("[2]", &old, "Owned");
+    old.signal(Signal::QUIT);
+    successor.log().wait_for("the last that may be on the way", PATIENCE, |lines| {
+        lines.iter().any(|line| line.text.contains("Transfer(number:63,")).then_some(())
+    });
+    // Requests on all of them, those that are on the way included.
+    conns.iter_mut().for_each(|conn| conn.request("GET", "/"));
+    successor.signal(Signal::KILL);
+    old.wait_state_again("Serving", 2);
+    for conn in &mut conns {
+        let response = conn.read_response("GET");
+        assert_eq!(response.text(), "old");
+        // One that came back before it was known that this instance serves again may be told to leave.
+        if !response.closed {
+            assert!(!conn.get("/").closed);
+        }
+    }
+}
+
+#[test]
+fn row_02_a_successor_that_is_killed_while_connections_move_takes_only_those_it_had() {
+    let old = River::with_config(Config::respond("old").handoff("guard: \"10s\"")).serve();
+    let conns: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut conn = Conn::open(old.web());
+            assert!(!conn.get("/").closed);
+            conn
+        })
+        .collect();
+    let new = upgrade(&old);
+    until("some have moved", PATIENCE, || new.fds().len() > 100);
+    new.signal(Signal::KILL);
+    old.wait_state_again("Serving", 2);
+    let mut live = 0;
+    for mut conn in conns {
+        if conn.try_send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").is_err() {
+            continue;
+        }
+        // It is answered, or it ended with the successor that had it: nothing hangs.
+        match conn.try_read_response("GET") {
+            Ok(response) => {
+                assert_eq!(response.text(), "old");
+                live += 1;
+            }
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::TimedOut, "a connection hangs"),
+        }
+    }
+    println!("{live} of 1000 connections live on");
+    assert!(live < 1000, "none had moved");
+    assert_eq!(get(old.web(), "/").text(), "old");
+}
+
+#[test]
 fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
     let gate = Arc::new(Gate::new());
     let waiting = gate.clone();
