@@ -1,6 +1,7 @@
 //! Sockets, descriptor passing, credentials, pidfile, signals: what River asks of the kernel outside the data path.
 
 mod account;
+mod activation;
 mod end;
 mod limits;
 mod notify;
@@ -14,6 +15,7 @@ mod socket;
 mod verify;
 
 pub use account::{Account, AccountError, BecomeError};
+pub use activation::Activation;
 pub use end::{ask_to_end, tell};
 pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
