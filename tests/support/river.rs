@@ -17,6 +17,10 @@ use super::log::{Line, Listening, entered, field, listening};
 use super::proc::{Process, Signal, full_pipe};
 use super::wait::PATIENCE;
 
+/// What a service manager says to whoever runs the tests.
+const MANAGED: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
 /// A directory that successive instances share; removed with the last of them.
 #[derive(Debug)]
 pub struct Dir(TempDir);
@@ -176,7 +180,10 @@ impl River {
         };
         // The environment beats the file, so nothing may leak in from the one who runs the tests.
         for (key, _) in env::vars_os() {
-            if key.to_string_lossy().starts_with("RIVER_") || key == "NOTIFY_SOCKET" || key == "RUST_LOG" {
+            if key.to_string_lossy().starts_with("RIVER_")
+                || key == "RUST_LOG"
+                || MANAGED.iter().any(|name| key == *name)
+            {
                 command.env_remove(key);
             }
         }
