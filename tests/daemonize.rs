@@ -15,7 +15,7 @@ use support::proc::exists;
 use support::*;
 
 fn config() -> Config {
-    Config::respond("here").system("daemonize: true")
+    Config::respond("here").system("daemonize: true").system("handoff: (guard: \"0s\")")
 }
 
 /// A daemon, by the pidfile; ended when it is dropped.
@@ -125,12 +125,10 @@ fn hanging() -> (Arc<Dir>, support::peer::Desk, Running, Daemon) {
 fn child_of(parent: u32) -> u32 {
     let mut child = None;
     until("the daemon is started", PATIENCE, || {
-        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
         let all = fs::read_dir(format!("/proc/{parent}/task"))
             .into_iter()
             .flatten()
             .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
-        let _ = children;
         child = all
             .flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
             .next();
@@ -166,7 +164,7 @@ fn sigterm_to_the_start_ends_the_daemon_too() {
 fn a_daemon_that_hangs_is_ended_after_ready_timeout() {
     let dir = Dir::new();
     let _desk = support::peer::Desk::open(&dir.upgrade_socket());
-    let config = config().system("handoff: (ready_timeout: \"300ms\")");
+    let config = Config::respond("here").system("daemonize: true, handoff: (ready_timeout: \"300ms\")");
     let river = River::in_dir(dir).config(config).upgrade().start();
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(75));
     river.wait_line_after(0, "did not serve within 300ms");

@@ -11,6 +11,11 @@ use support::manager::{Manager, Notice};
 use support::peer::Peer;
 use support::*;
 
+/// Nobody lingers when its connections are gone.
+fn config() -> Config {
+    Config::respond("here").system("handoff: (guard: \"0s\")")
+}
+
 fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1_000
@@ -50,7 +55,7 @@ fn hand_over(manager: &Manager, old: &Running) -> Running {
 #[test]
 fn row_20_over_several_upgrades_the_manager_follows_and_hears_of_no_end() {
     let manager = Manager::new();
-    let mut river = managed(&manager, Config::respond("here"));
+    let mut river = managed(&manager, config());
     for generation in 2..6 {
         let new = hand_over(&manager, &river);
         assert!(river.wait_exit(PATIENCE).success());
@@ -125,7 +130,7 @@ fn the_watchdog_is_fed_by_whoever_serves() {
         // The manager's own count of processes ends with the first instance.
         manager.manage(river).env("WATCHDOG_USEC", "200000").env("WATCHDOG_PID", "1")
     };
-    let old = watched(River::with_config(Config::respond("here"))).serve();
+    let old = watched(River::with_config(config())).serve();
     expect_ready(&manager.next_news(), &old);
     let new = watched(old.successor()).start();
     new.wait_state("AwaitingHandoff");
