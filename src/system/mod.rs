@@ -2,6 +2,7 @@
 
 mod account;
 mod activation;
+mod connected;
 mod end;
 mod limits;
 mod notify;
@@ -16,11 +17,12 @@ mod verify;
 
 pub use account::{Account, AccountError, BecomeError};
 pub use activation::Activation;
+pub use connected::{Connected, NotConnected};
 pub use end::{ask_to_end, tell};
 pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
-pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
+pub use passing::{MAX_DESCRIPTORS, Received, receive, send, stop_receiving};
 pub use peer::{Peer, PeerError};
 pub use pidfile::{PidFile, PidFileError};
 pub use readiness::{Readiness, Report, Reporter, VARIABLE as READINESS_VARIABLE};
