@@ -312,6 +312,17 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_is_alive_while_it_answers() {
+        let load = Load::new(2, std::iter::empty(), smol::channel::bounded(1).0);
+        // Nobody has been asked yet.
+        assert!(load.take_beat(0) && load.take_beat(1));
+        load.beat(0);
+        assert!(load.take_beat(0) && !load.take_beat(1) && !load.take_beat(2));
+        load.beat(1);
+        assert!(!load.take_beat(0) && load.take_beat(1));
+    }
+
+    #[test]
     fn a_full_service_says_so_and_tells_when_it_is_not() {
         let (idle, news) = smol::channel::bounded(1);
         let load = Arc::new(Load::new(1, [("a".into(), 2)].into_iter(), idle));
