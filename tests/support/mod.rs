@@ -15,6 +15,7 @@ pub mod config;
 pub mod family;
 pub mod load;
 pub mod log;
+pub mod manager;
 pub mod origin;
 pub mod peer;
 pub mod proc;
