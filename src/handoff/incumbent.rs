@@ -1,27 +1,46 @@
 //! The protocol as the instance in service sees it: pure, without I/O and without a clock.
 
-use super::{Failure, Message, PROTOCOL_VERSIONS};
-use crate::base::ListenerId;
+use std::collections::BTreeSet;
+
+use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS, WAITING_VERSION};
+use crate::base::{ListenerId, Moved};
 
 /// The incumbent's side of one hand-over.
 ///
 /// ```text
-/// Greeting ──Hello──▶ Greeted ──welcome──▶ Waiting ──offer──▶ Offering ──last Adopted──▶ Preparing
-///    ──Ready──▶ Prepared ──commit──▶ Committed ──Owned──▶ Passed ──Released──▶ Over
+/// Greeting ──Hello──▶ Greeted ──welcome──▶ Settling ──Waiting──▶ Waiting ──offer──▶ Offering ──last Adopted──▶
+///    Preparing ──Ready──▶ Prepared ──commit──▶ Committed ──Owned──▶ Passed ──Released──▶ Over
 /// ```
+/// A successor of version 1 does not say that it waits: it does from `welcome` on. One that does is asked again by
+/// [`probe`](Self::probe), and holds its place only if it answers.
+///
 /// Every state before `Passed` ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, the end of the
 /// connection, or a message out of order. In `Passed` the successor serves: nothing that it says but `Released` changes
 /// that, and nothing that would send it away is said to it.
+///
+/// In `Passed`, where both speak version 2, connections move: [`transfer`](Self::transfer) numbers them from 0, and each
+/// is outstanding until the successor says [`Output::Taken`] or [`Output::Declined`] of its number, once. Whatever is
+/// outstanding when the state or [`can_move`](Self::can_move) ends has not been taken, and stays.
 #[derive(Debug)]
 pub struct Incumbent {
     state: State,
+    /// The protocol version, from `Hello` on.
+    version: u32,
+    /// Whether the successor was asked if it still waits, and has not answered.
+    probed: bool,
     unwanted: Vec<ListenerId>,
+    /// The number of the next transfer.
+    next: u64,
+    outstanding: BTreeSet<u64>,
+    /// The successor let a transfer wait for too long: no more are begun.
+    stalled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Greeting,
-    Greeted { version: u32 },
+    Greeted,
+    Settling,
     Waiting,
     Offering { batch: u32, of: u32 },
     Preparing,
@@ -40,12 +59,21 @@ pub enum Output {
     SendBatch(u32),
     /// A successor introduced itself: `welcome` it or `refuse` it.
     Greeted,
+    /// The successor waits: `offer` when the time has come.
+    Waiting,
     /// The successor accepts on everything: `commit` or `refuse`.
     Ready,
     /// The successor serves. It does not want these listeners.
     Owned(Vec<ListenerId>),
     /// The successor ends on purpose.
     Released,
+    /// The successor has the connection of this number now.
+    Taken(u64),
+    /// The successor does not take the connection of this number.
+    Declined(u64, String),
+    /// The successor has left a transfer unanswered for too long. It may serve nevertheless, so nothing that it says
+    /// from now on may count: hear what it has said, then nothing more.
+    Stalled,
     /// The successor serves, and said this, which has no meaning then.
     Ignored(String),
     /// The hand-over is over; this instance goes on as it was.
@@ -54,15 +82,23 @@ pub enum Output {
 
 impl Default for Incumbent {
     fn default() -> Self {
-        Self { state: State::Greeting, unwanted: Vec::new() }
+        Self {
+            state: State::Greeting,
+            version: 0,
+            probed: false,
+            unwanted: Vec::new(),
+            next: 0,
+            outstanding: BTreeSet::new(),
+            stalled: false,
+        }
     }
 }
 
 impl Incumbent {
     /// Takes a message of the successor's.
     pub fn message(&mut self, message: Message) -> Vec<Output> {
-        if self.is_passed() && message != Message::Released {
-            return vec![Output::Ignored(message.name().to_owned())];
+        if self.is_passed() {
+            return vec![self.message_passed(message)];
         }
         if let Message::Refuse { why } = message {
             return self.fail(Failure::Refused(why));
@@ -75,8 +111,17 @@ impl Incumbent {
                         "no common protocol version: {build} speaks {versions:?}, this instance {PROTOCOL_VERSIONS:?}"
                     ));
                 };
-                self.state = State::Greeted { version };
+                (self.state, self.version) = (State::Greeted, version);
                 vec![Output::Greeted]
+            }
+            (State::Settling, Message::Waiting) => {
+                self.state = State::Waiting;
+                vec![Output::Waiting]
+            }
+            // The answer may come when the offer is on its way, but not after that was answered.
+            (State::Waiting | State::Offering { batch: 0, .. }, Message::Waiting) if self.probed => {
+                self.probed = false;
+                Vec::new()
             }
             (State::Offering { batch, of }, Message::Adopted { batch: adopted, unwanted })
                 if adopted == batch =>
@@ -91,10 +136,6 @@ impl Incumbent {
             (State::Committed, Message::Owned) => {
                 self.state = State::Passed;
                 vec![Output::Owned(std::mem::take(&mut self.unwanted))]
-            }
-            (State::Passed, Message::Released) => {
-                self.state = State::Over;
-                vec![Output::Released]
             }
             (State::Over, _) => Vec::new(),
             (_, message) => self.unexpected(message.name()),
@@ -120,6 +161,13 @@ impl Incumbent {
 
     /// Takes the end of the time for the step that is awaited.
     pub fn deadline(&mut self) -> Vec<Output> {
+        if self.is_passed() {
+            if self.outstanding.is_empty() || self.stalled {
+                return Vec::new();
+            }
+            self.stalled = true;
+            return vec![Output::Stalled];
+        }
         let awaited = self.awaited();
         let mut outputs = self.refuse(format!("timed out waiting for {awaited}"));
         if let Some(Output::Failed(failure)) = outputs.last_mut() {
@@ -136,8 +184,10 @@ impl Incumbent {
         generation: u64,
         inventory: Vec<Vec<ListenerId>>,
     ) -> Vec<Output> {
-        let State::Greeted { version } = self.state else { return Vec::new() };
-        self.state = State::Waiting;
+        if self.state != State::Greeted {
+            return Vec::new();
+        }
+        let version = self.version;
         let welcome = Message::Welcome { version, pid, build: build.to_owned(), generation };
         let mut outputs = vec![Output::Send(welcome)];
         let last = inventory.len().saturating_sub(1);
@@ -147,7 +197,21 @@ impl Incumbent {
         for (at, ids) in inventory.into_iter().enumerate() {
             outputs.push(Output::Send(Message::Inventory { ids, more: at < last }));
         }
+        self.state = State::Settling;
+        if self.version < WAITING_VERSION {
+            self.state = State::Waiting;
+            outputs.push(Output::Waiting);
+        }
         outputs
+    }
+
+    /// Asks the waiting successor whether it still does. It has to answer in time, or the hand-over is over.
+    pub fn probe(&mut self) -> Vec<Output> {
+        if self.state != State::Waiting || self.version < WAITING_VERSION || self.probed {
+            return Vec::new();
+        }
+        self.probed = true;
+        vec![Output::Send(Message::Probe)]
     }
 
     /// Begins the hand-over, in `of` batches.
@@ -186,6 +250,28 @@ impl Incumbent {
         outputs
     }
 
+    /// Passes a connection on, where [`can_move`](Self::can_move) holds. The output is its `Transfer`, which goes out with
+    /// the connection's sockets.
+    pub fn transfer(&mut self, moved: Moved) -> Vec<Output> {
+        if !self.can_move() {
+            return Vec::new();
+        }
+        let number = self.next;
+        self.next = self.next.saturating_add(1);
+        self.outstanding.insert(number);
+        vec![Output::Send(Message::Transfer { number, moved })]
+    }
+
+    /// Whether connections can be passed on: the successor serves, speaks a version that can, and answers.
+    pub fn can_move(&self) -> bool {
+        self.is_passed() && self.version >= MOVING_VERSION && !self.stalled
+    }
+
+    /// How many transfers wait for their answer.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
     /// Tells the successor that nothing is left of this instance.
     pub fn drained(&mut self) -> Vec<Output> {
         if self.state != State::Passed {
@@ -195,19 +281,43 @@ impl Incumbent {
         vec![Output::Send(Message::Drained)]
     }
 
-    /// The step that a deadline applies to; the time starts anew when it changes. `None` when waiting is free.
-    pub fn limited(&self) -> Option<&'static str> {
+    /// The step that a deadline applies to, with a number; the time starts anew when either changes. `None` when waiting
+    /// is free.
+    pub fn limited(&self) -> Option<(&'static str, u64)> {
         match self.state {
-            State::Greeting | State::Greeted { .. } => Some("Hello"),
-            State::Offering { .. } | State::Preparing => Some("Ready"),
-            State::Committed => Some("Owned"),
+            State::Greeting | State::Greeted => Some(("Hello", 0)),
+            State::Settling => Some(("Waiting", 0)),
+            State::Waiting if self.probed => Some(("Waiting", 0)),
+            State::Offering { .. } | State::Preparing => Some(("Ready", 0)),
+            State::Committed => Some(("Owned", 0)),
+            // Of the oldest, so that answers to others put nothing off.
+            State::Passed if !self.stalled => self.outstanding.first().map(|oldest| ("Taken", *oldest)),
             State::Waiting | State::Prepared | State::Passed | State::Over => None,
         }
+    }
+
+    /// Whether the successor waits, so that it can be offered the listeners.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
     }
 
     /// Whether the successor serves now.
     pub fn is_passed(&self) -> bool {
         self.state == State::Passed
+    }
+
+    fn message_passed(&mut self, message: Message) -> Output {
+        match message {
+            Message::Released => {
+                self.state = State::Over;
+                Output::Released
+            }
+            Message::Taken { number } if self.outstanding.remove(&number) => Output::Taken(number),
+            Message::Declined { number, why } if self.outstanding.remove(&number) => {
+                Output::Declined(number, why)
+            }
+            other => Output::Ignored(other.name().to_owned()),
+        }
     }
 
     fn offer_next(&mut self, batch: u32, of: u32) -> Vec<Output> {
@@ -238,7 +348,9 @@ impl Incumbent {
     fn awaited(&self) -> &'static str {
         match self.state {
             State::Greeting => "Hello",
-            State::Greeted { .. } | State::Waiting | State::Prepared => "nothing",
+            State::Settling => "Waiting",
+            State::Waiting if self.probed => "Waiting",
+            State::Greeted | State::Waiting | State::Prepared => "nothing",
             State::Offering { .. } => "Adopted",
             State::Preparing => "Ready",
             State::Committed => "Owned",

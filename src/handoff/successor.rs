@@ -1,7 +1,9 @@
 //! The protocol as the waiting instance sees it: pure, without I/O and without a clock.
 
-use super::{Failure, Message, PROTOCOL_VERSIONS};
-use crate::base::{Label, ListenerId};
+use std::collections::BTreeSet;
+
+use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS, WAITING_VERSION};
+use crate::base::{Label, ListenerId, Moved};
 
 /// How many listeners an incumbent may announce: more than a process can have.
 const MAX_INVENTORY: usize = 1 << 20;
@@ -9,21 +11,34 @@ const MAX_INVENTORY: usize = 1 << 20;
 /// The successor's side of one hand-over.
 ///
 /// ```text
-/// Greeting ──Welcome──▶ Listing ──last Inventory──▶ Waiting ──Offer──▶ Checking ⇄ Adopting
+/// Greeting ──Welcome──▶ Listing ──last Inventory──▶ Binding ──bound──▶ Waiting ──Offer──▶ Checking ⇄ Adopting
 ///    ──last adopted──▶ Preparing ──ready──▶ Ready ──Commit──▶ Committed ──owned──▶ Owner ──Drained──▶ Over
 /// ```
+/// An incumbent of version 1 may offer as soon as it has sent its inventory, so there is no `Binding` for it.
+///
 /// Every state ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, a message out of order, or, before
 /// `Owner`, the end of the connection.
+///
+/// In `Owner`, from version 2 on, connections arrive, numbered in order. Each has to be answered, once, with
+/// [`taken`](Self::taken) or [`declined`](Self::declined); one that was taken is served only when the incumbent is
+/// sure to hear so, or two processes would serve it.
 #[derive(Debug)]
 pub struct Successor {
     state: State,
+    /// The protocol version, from `Welcome` on; 0 before.
+    version: u32,
     inventory: Vec<ListenerId>,
+    /// The number of the next connection that arrives.
+    next: u64,
+    /// Those that have arrived and wait for their answer.
+    unanswered: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Greeting,
     Listing,
+    Binding,
     Waiting,
     Checking { batch: u32, of: u32 },
     Adopting { next: u32, of: u32 },
@@ -48,7 +63,7 @@ pub enum Output {
         /// The incumbent's generation.
         generation: u64,
     },
-    /// These listeners will be offered: bind what is new, then wait.
+    /// These listeners will be offered: bind what is new, then say `bound` or `refuse`.
     Inventory(Vec<ListenerId>),
     /// Check the descriptors that came with this batch, then say `adopted` or `refuse`.
     Check(Vec<Label>),
@@ -56,6 +71,13 @@ pub enum Output {
     Prepare,
     /// Take the service over, then say `owned`.
     Commit,
+    /// A connection arrives: say `taken` or `declined`.
+    Arrived {
+        /// Its number.
+        number: u64,
+        /// What there is to know of it.
+        moved: Moved,
+    },
     /// The incumbent has ended in good order.
     Drained,
     /// The incumbent took the service back after `Owned`: step down.
@@ -68,7 +90,14 @@ impl Successor {
     /// A successor and the `Hello` it begins with.
     pub fn new(pid: u32, build: &str) -> (Self, Message) {
         let hello = Message::Hello { versions: PROTOCOL_VERSIONS.to_vec(), pid, build: build.to_owned() };
-        (Self { state: State::Greeting, inventory: Vec::new() }, hello)
+        let machine = Self {
+            state: State::Greeting,
+            version: 0,
+            inventory: Vec::new(),
+            next: 0,
+            unanswered: BTreeSet::new(),
+        };
+        (machine, hello)
     }
 
     /// Takes a message of the incumbent's.
@@ -88,7 +117,7 @@ impl Successor {
             (State::Greeting, Message::Welcome { version, pid, build, generation })
                 if PROTOCOL_VERSIONS.contains(&version) =>
             {
-                self.state = State::Listing;
+                (self.state, self.version) = (State::Listing, version);
                 vec![Output::Welcomed { pid, build, generation }]
             }
             (State::Listing, Message::Inventory { ids, more }) => {
@@ -100,8 +129,12 @@ impl Successor {
                 if more {
                     return Vec::new();
                 }
-                self.state = State::Waiting;
+                let waits = self.version < WAITING_VERSION;
+                self.state = if waits { State::Waiting } else { State::Binding };
                 vec![Output::Inventory(std::mem::take(&mut self.inventory))]
+            }
+            (State::Waiting, Message::Probe) if self.version >= WAITING_VERSION => {
+                vec![Output::Send(Message::Waiting)]
             }
             (State::Waiting, Message::Offer { batch: 0, of, labels }) if of > 0 => {
                 self.state = State::Checking { batch: 0, of };
@@ -116,6 +149,13 @@ impl Successor {
             (State::Ready, Message::Commit) => {
                 self.state = State::Committed;
                 vec![Output::Commit]
+            }
+            (State::Owner, Message::Transfer { number, moved })
+                if self.version >= MOVING_VERSION && number == self.next =>
+            {
+                self.next = self.next.saturating_add(1);
+                self.unanswered.insert(number);
+                vec![Output::Arrived { number, moved }]
             }
             (State::Owner, Message::Drained) => {
                 self.state = State::Over;
@@ -143,6 +183,15 @@ impl Successor {
     pub fn deadline(&mut self) -> Vec<Output> {
         let awaited = self.awaited();
         self.say_no(format!("timed out waiting for {awaited}"), Failure::TimedOut(awaited))
+    }
+
+    /// What the incumbent does not have is bound: this instance waits.
+    pub fn bound(&mut self) -> Vec<Output> {
+        if self.state != State::Binding {
+            return Vec::new();
+        }
+        self.state = State::Waiting;
+        vec![Output::Send(Message::Waiting)]
     }
 
     /// The batch is adopted but for the unwanted ones.
@@ -182,6 +231,16 @@ impl Successor {
         self.say_no(why.clone(), Failure::Gave(why))
     }
 
+    /// The connection of this number is this instance's now.
+    pub fn taken(&mut self, number: u64) -> Vec<Output> {
+        self.answer(number, Message::Taken { number })
+    }
+
+    /// The connection of this number stays with the incumbent.
+    pub fn declined(&mut self, number: u64, why: String) -> Vec<Output> {
+        self.answer(number, Message::Declined { number, why })
+    }
+
     /// Tells the incumbent that this instance ends on purpose.
     pub fn released(&mut self) -> Vec<Output> {
         if self.state != State::Owner {
@@ -197,7 +256,8 @@ impl Successor {
             State::Greeting | State::Listing => Some(("Welcome", 0)),
             State::Adopting { next, .. } => Some(("Offer", next)),
             State::Ready => Some(("Commit", 0)),
-            State::Waiting
+            State::Binding
+            | State::Waiting
             | State::Checking { .. }
             | State::Preparing
             | State::Committed
@@ -214,6 +274,13 @@ impl Successor {
     /// Whether nothing more is to be said.
     pub fn is_over(&self) -> bool {
         self.state == State::Over
+    }
+
+    fn answer(&mut self, number: u64, answer: Message) -> Vec<Output> {
+        if self.state != State::Owner || !self.unanswered.remove(&number) {
+            return Vec::new();
+        }
+        vec![Output::Send(answer)]
     }
 
     fn say_no(&mut self, why: String, failure: Failure) -> Vec<Output> {
@@ -241,7 +308,7 @@ impl Successor {
             State::Greeting => "Welcome",
             State::Listing => "Inventory",
             State::Waiting | State::Adopting { .. } => "Offer",
-            State::Checking { .. } | State::Preparing | State::Committed => "nothing",
+            State::Binding | State::Checking { .. } | State::Preparing | State::Committed => "nothing",
             State::Ready => "Commit",
             State::Owner => "Drained",
             State::Over => "the end",

@@ -7,6 +7,7 @@
 mod adoption;
 mod awaiting;
 mod booting;
+mod clocks;
 mod data_path;
 mod draining;
 mod driver;
@@ -14,6 +15,7 @@ mod exit;
 mod exited;
 mod fleet;
 mod handing;
+mod herald;
 mod instance;
 mod machine;
 mod office;
@@ -21,7 +23,9 @@ mod phase;
 mod serving;
 mod settings;
 mod sources;
+mod tally;
 mod twin;
+mod watchdog;
 mod world;
 
 #[cfg(test)]
@@ -29,15 +33,17 @@ mod tests;
 
 pub use awaiting::{Accepting, Awaiting};
 pub use booting::Booting;
-pub use data_path::DataPath;
+pub use data_path::{Admitted, DataPath};
 pub use draining::Draining;
 pub use driver::run;
 pub use exit::{Cause, Exit};
 pub use exited::Exited;
 pub use handing::{Committed, Handing, RolledBack};
+pub use herald::{Herald, Tidings};
 pub use instance::{Fallback, Instance, Transition};
 pub use phase::Phase;
 pub use serving::Serving;
 pub use settings::{HandoffSettings, Settings};
+pub use tally::DrainTally;
 pub use twin::{Action, Event, Illegal, step};
 pub use world::World;

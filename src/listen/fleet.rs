@@ -45,7 +45,7 @@ pub struct Fleet {
 }
 
 /// Which connections are to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// All of them.
     All,
@@ -204,6 +204,11 @@ impl Fleet {
         Ok(Admission::new(arrival, Arc::clone(&self.load), Arc::clone(&self.mailboxes)))
     }
 
+    /// How many connections there have been, those there are included.
+    pub fn begun(&self) -> u64 {
+        self.load.begun()
+    }
+
     /// How many of the connections are tunnels.
     pub fn tunnels(&self) -> usize {
         self.load.tunnels()
@@ -223,6 +228,19 @@ impl Fleet {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Asks every worker for a sign of life, and says whether each has given one since it was last asked.
+    pub fn pulse(&self) -> bool {
+        let mut alive = true;
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            // One that has not answered has the last question in its mailbox still.
+            match self.load.take_beat(number) {
+                true => drop(mailbox.try_send(Command::Beat)),
+                false => alive = false,
+            }
+        }
+        alive
     }
 
     /// Closes connections. How many there were of them is returned at once; the closing may take a moment longer.

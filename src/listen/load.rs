@@ -13,6 +13,8 @@ use super::command::Command;
 #[derive(Debug)]
 pub(super) struct Load {
     workers: Vec<Counts>,
+    /// Connections that there have been.
+    begun: AtomicU64,
     /// Connections that are tunnels.
     tunnels: AtomicUsize,
     services: Vec<Room>,
@@ -40,6 +42,8 @@ struct Counts {
     connections: AtomicUsize,
     /// It has ended and takes no more.
     dead: AtomicBool,
+    /// It has given a sign of life since it was asked for one.
+    beat: AtomicBool,
     /// For each service, that the worker's mailbox already holds the news of room. There is one such message at most.
     told: Vec<AtomicBool>,
 }
@@ -89,10 +93,12 @@ impl Load {
         let worker = |_| Counts {
             connections: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
+            beat: AtomicBool::new(true),
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
         let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
-        Self { workers: (0..workers).map(worker).collect(), tunnels, services, sweeps, idle, since }
+        let begun = AtomicU64::new(0);
+        Self { workers: (0..workers).map(worker).collect(), begun, tunnels, services, sweeps, idle, since }
     }
 
     /// All connections.
@@ -104,6 +110,11 @@ impl Load {
     #[cfg(test)]
     pub(super) fn per_worker(&self) -> Vec<usize> {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
+    /// How many there have been, those there are included.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Those of them that are tunnels.
@@ -173,6 +184,18 @@ impl Load {
         }
     }
 
+    /// The worker gives a sign of life.
+    pub(super) fn beat(&self, worker: usize) {
+        if let Some(counts) = self.workers.get(worker) {
+            counts.beat.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the worker has given a sign of life since this was last asked.
+    pub(super) fn take_beat(&self, worker: usize) -> bool {
+        self.workers.get(worker).is_some_and(|counts| counts.beat.swap(false, Ordering::Relaxed))
+    }
+
     /// The worker has heard that the service has room. What is freed from now on is news again.
     pub(super) fn hear_freed(&self, worker: usize, service: usize) {
         if let Some(told) = self.workers.get(worker).and_then(|counts| counts.told.get(service)) {
@@ -194,6 +217,7 @@ impl Load {
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
     }
 }
