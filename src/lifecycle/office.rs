@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use super::{Cause, DataPath, Exit, Settings, World};
 use crate::base::{Address, ListenerId};
-use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, fault_step, with_cause};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
@@ -200,8 +200,10 @@ impl<D: DataPath> World for Office<D> {
         let pid = incumbent.map(Taker::pid);
         self.open_desk(generation, pid.as_slice())
             .map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))?;
+        fault_step("between-files");
         self.write_pid_file()?;
         self.claim_paths();
+        fault_step("files-taken");
         Ok(())
     }
 
@@ -223,6 +225,7 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn forget_files(&mut self) {
+        fault_step("stopped-accepting");
         // The successor has replaced them by now, unless its configuration gives other paths: then nobody needs ours.
         let _ = self.pid_file.take().map(|file| file.remove_if_ours());
         let _ = self.desk.take().map(|desk| desk.remove_if_ours());

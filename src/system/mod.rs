@@ -11,6 +11,8 @@ mod socket;
 mod verify;
 
 pub use end::ask_to_end;
+#[cfg(debug_assertions)]
+pub use end::{kill_self, stop_self};
 pub use limits::raise_descriptor_limit;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
 pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
