@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod config;
+pub mod faults;
 pub mod load;
 pub mod log;
 pub mod origin;

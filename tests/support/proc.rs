@@ -115,6 +115,24 @@ impl Process {
         until("the signals are caught", deadline, || caught(self.pid) & wanted == wanted);
     }
 
+    /// Whether it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        state(self.pid) == Some('T')
+    }
+
+    /// The far ends' ports of its TCP connections over IPv4: those it serves, and its own to servers.
+    pub fn tcp_peers(&self) -> Vec<u16> {
+        let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let fds = self.fds();
+        let port = |line: &str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let socket = format!("socket:[{}]", columns.get(9)?);
+            fds.binary_search(&socket).ok()?;
+            u16::from_str_radix(columns.get(2)?.rsplit(':').next()?, 16).ok()
+        };
+        table.lines().skip(1).filter_map(port).collect()
+    }
+
     /// Stops it and waits until it is stopped.
     #[track_caller]
     pub fn pause(&self) {
