@@ -197,6 +197,9 @@ impl<W: World> Machine<W> {
                 Self::Draining(instance)
             }
             (Self::Draining(instance), Happening::Released) => Self::Draining(instance.release()),
+            (Self::Draining(instance), Happening::SuccessorDied) if instance.is_outlived() => {
+                Self::Draining(instance.outlive())
+            }
             (Self::Draining(instance), Happening::SuccessorDied) => match instance.take_back() {
                 Ok(next) => {
                     tracing::error!(target: "river::lifecycle", "the successor died; this instance serves again");

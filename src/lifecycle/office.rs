@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use super::{Cause, DataPath, Exit, Settings, World};
 use crate::base::{Address, ListenerId};
-use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, fault_step, with_cause};
+use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
@@ -222,6 +222,11 @@ impl<D: DataPath> World for Office<D> {
             tracing::error!(target: "river::lifecycle", %cause, "cannot restore the pidfile; the service goes on");
         }
         self.claim_paths();
+    }
+
+    fn another_serves(&self) -> bool {
+        let path = self.settings.upgrade_socket.as_ref().filter(|_| self.desk.is_none());
+        path.is_some_and(|path| connect(path).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid())))
     }
 
     fn forget_files(&mut self) {

@@ -145,8 +145,6 @@ impl Schedule {
             }
             ("kill", Side::Incumbent) => New,
             _ if self.is_late() => New,
-            // A successor that waits may wait for as long as it takes.
-            ("stop", Side::Successor) if self.what == "Hello" && self.moment == "before-send" => New,
             ("stop", Side::Successor) => Old,
             ("stop", Side::Incumbent) => match (self.what, self.moment) {
                 ("Inventory", "after-send") | ("Offer", "before-send") => New,
