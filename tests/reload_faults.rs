@@ -75,6 +75,8 @@ fn a_fault_at_any_step_loses_nothing_and_leaves_one_that_serves() {
         fastrand::Rng::with_seed(seed).shuffle(&mut others);
         fixed.extend(others.into_iter().take(count));
         chosen = fixed;
+    } else if let Some(one) = chosen.iter().find(|one| one.to_string() == wanted) {
+        chosen = vec![one.clone()];
     } else if wanted != "all" {
         chosen.retain(|one| one.to_string().contains(&wanted));
         assert!(!chosen.is_empty(), "no schedule is called {wanted}");
@@ -148,7 +150,9 @@ fn play_all(schedules: Vec<Schedule>, seed: u64) {
 }
 
 fn play(schedule: &Schedule, seed: u64) -> String {
-    let mut scene = Scene::open(schedule.clone(), seed);
+    // Each schedule has noise and load of its own, which its name and the seed give.
+    let nth = every().iter().position(|one| one == schedule).unwrap() as u64;
+    let mut scene = Scene::open(schedule.clone(), seed.wrapping_add(nth));
     scene.run_into_the_fault();
     match schedule.fault {
         "kill" => scene.kill(),
@@ -163,13 +167,13 @@ fn play(schedule: &Schedule, seed: u64) -> String {
 /// The instances, what they serve, and what is known of them.
 struct Scene {
     schedule: Schedule,
-    seed: u64,
-    /// The first is the incumbent, the second its successor; others follow.
+    order: String,
+    /// In the order in which they were started.
     cast: Vec<Running>,
     loads: Vec<Load>,
-    /// A request that the first instance is at until the test lets it end.
+    /// A request that the first of them is at until the test lets it end.
     held: Option<Conn>,
-    /// How often SIGQUIT was sent to the first.
+    /// How often SIGQUIT was sent to the incumbent.
     quits: usize,
     killed: Option<u32>,
     /// The clients' ends of the connections that were the killed process's.
@@ -193,10 +197,9 @@ impl Scene {
         let guard = if schedule.message() == "Drained" { "1s" } else { "10s" };
         let times = format!("handoff: (ready_timeout: \"{}ms\", guard: \"{guard}\")", STEP.as_millis());
         let incumbent = River::with_config(Config::proxy(&origin).system(&times)).named("incumbent");
-        let incumbent = match schedule.side {
-            Side::Incumbent => incumbent.env("RIVER_FAULT", &schedule.order(seed)),
-            Side::Successor => incumbent,
-        };
+        let order = schedule.order(seed);
+        let strikes_first = schedule.side == Side::Incumbent && !schedule.relay;
+        let incumbent = if strikes_first { incumbent.env("RIVER_FAULT", &order) } else { incumbent };
         let incumbent = incumbent.serve();
         let mut random = fastrand::Rng::with_seed(seed);
         let mut plans = vec![
@@ -212,10 +215,18 @@ impl Scene {
         let mut held = Conn::open(incumbent.web());
         held.send("POST /held HTTP/1.1\r\nhost: test.example\r\ncontent-length: 4\r\n\r\nhe");
         heads.wait("the request that is held", PATIENCE, |count| count == 1);
+        let mut cast = vec![incumbent];
+        if schedule.relay {
+            let next = cast[0].successor().named("relayed incumbent");
+            let strikes = schedule.side == Side::Incumbent;
+            let next = if strikes { next.env("RIVER_FAULT", &order) } else { next };
+            cast.push(upgrade_to(&cast[0], next));
+            cast[0].wait_state("Draining");
+        }
         Self {
             schedule,
-            seed,
-            cast: vec![incumbent],
+            order,
+            cast,
             loads,
             held: Some(held),
             quits: 0,
@@ -225,37 +236,43 @@ impl Scene {
         }
     }
 
-    fn old(&self) -> &Running {
-        &self.cast[0]
+    /// The incumbent of the hand-over in question.
+    fn incumbent(&self) -> &Running {
+        &self.cast[usize::from(self.schedule.relay)]
+    }
+
+    /// Its successor.
+    fn successor(&self) -> &Running {
+        &self.cast[usize::from(self.schedule.relay) + 1]
     }
 
     fn victim(&self) -> &Running {
         match self.schedule.side {
-            Side::Incumbent => &self.cast[0],
-            Side::Successor => &self.cast[1],
+            Side::Incumbent => self.incumbent(),
+            Side::Successor => self.successor(),
         }
     }
 
     /// Whether the fault has struck.
     fn has_struck(&self) -> bool {
-        self.cast.len() > 1 && self.victim().log().contains("RIVER_FAULT: ")
+        self.victim().log().contains("RIVER_FAULT: ")
     }
 
-    /// Sends SIGQUIT to the first instance if it says that somebody waits.
+    /// Sends SIGQUIT to the incumbent if it says that somebody waits.
     fn nudge(&mut self) {
         let says = |line: &Line| line.text.contains("waits to take over");
-        let waiting = self.old().log().lines().iter().filter(|line| says(line)).count();
-        if waiting > self.quits && self.old().alive() {
+        let waiting = self.incumbent().log().lines().iter().filter(|line| says(line)).count();
+        if waiting > self.quits && self.incumbent().alive() {
             self.quits = waiting;
-            self.old().signal(Signal::QUIT);
+            self.incumbent().signal(Signal::QUIT);
         }
     }
 
     /// Starts what follows until the fault strikes.
     fn run_into_the_fault(&mut self) {
-        let successor = self.old().successor();
+        let successor = self.incumbent().successor();
         let successor = match self.schedule.side {
-            Side::Successor => successor.env("RIVER_FAULT", &self.schedule.order(self.seed)),
+            Side::Successor => successor.env("RIVER_FAULT", &self.order),
             Side::Incumbent => successor,
         };
         self.cast.push(successor.start());
@@ -266,7 +283,7 @@ impl Scene {
             }
             "Released" => {
                 self.hand_over();
-                self.cast.push(self.old().successor().named("third").start());
+                self.cast.push(self.incumbent().successor().named("third").start());
                 self.cast[2].wait_state("AwaitingHandoff");
                 self.cast[1].signal(Signal::QUIT);
             }
@@ -281,9 +298,9 @@ impl Scene {
     fn hand_over(&mut self) {
         until("the successor serves", PATIENCE, || {
             self.nudge();
-            self.cast[1].states().last().map(String::as_str) == Some("Serving")
+            self.successor().states().last().map(String::as_str) == Some("Serving")
         });
-        self.old().wait_state("Draining");
+        self.incumbent().wait_state("Draining");
     }
 
     /// The victim is killed by its own hand, or stopped so that it can be seen what it served when it was killed.
@@ -319,7 +336,7 @@ impl Scene {
         });
         if others_serve {
             until("the incumbent has given the successor up", SLACK, || {
-                self.old().states().last().map(String::as_str) == Some("Serving")
+                self.incumbent().states().last().map(String::as_str) == Some("Serving")
             });
             self.loads.last().unwrap().wait_for(10, SLACK);
         }
@@ -341,10 +358,13 @@ impl Scene {
             }
             thread::park_timeout(Duration::from_millis(5));
         }
-        let serving = self.cast.iter().position(|one| Some(one.pid()) == self.old().dir().pid()).unwrap();
+        let serving =
+            self.cast.iter().position(|one| Some(one.pid()) == self.incumbent().dir().pid()).unwrap();
+        let relay = usize::from(self.schedule.relay);
         let expected = match outcome {
-            Outcome::Old => serving == 0,
-            Outcome::New => serving == 1,
+            Outcome::Guard => serving == 0,
+            Outcome::Old => serving == relay,
+            Outcome::New => serving == relay + 1,
             Outcome::Third => serving == 2,
             Outcome::Either | Outcome::Nobody => true,
         };
@@ -354,7 +374,7 @@ impl Scene {
     }
 
     fn is_settled(&self) -> bool {
-        let pid = self.old().dir().pid();
+        let pid = self.incumbent().dir().pid();
         let mut serving = 0;
         for one in self.cast.iter().filter(|one| one.alive()) {
             match one.states().last().map(String::as_str) {
@@ -363,14 +383,14 @@ impl Scene {
                 _ => return false,
             }
         }
-        serving == 1 && owner(&self.old().dir().upgrade_socket()) == pid
+        serving == 1 && owner(&self.incumbent().dir().upgrade_socket()) == pid
     }
 
     /// What each does.
     fn tell(&self) -> String {
         let one = |one: &Running| format!("{} {} {:?}", one.pid(), one.alive(), one.states().last());
         let cast: Vec<String> = self.cast.iter().map(one).collect();
-        let dir = self.old().dir();
+        let dir = self.incumbent().dir();
         format!("{}; pidfile {:?}, socket {:?}", cast.join(", "), dir.pid(), owner(&dir.upgrade_socket()))
     }
 
@@ -385,15 +405,15 @@ impl Scene {
         }
         self.loads.clear();
         self.held = None;
-        let dir = self.old().dir().clone();
+        let dir = self.incumbent().dir().clone();
         self.cast.push(River::in_dir(dir).named("cold").serve());
         assert!(self.is_settled(), "{}", self.tell());
     }
 
     /// The one that serves hands over to another.
     fn upgrade_once_more(&mut self) {
-        let pid = self.old().dir().pid();
-        let next = self.old().successor().named("last").start();
+        let pid = self.incumbent().dir().pid();
+        let next = self.incumbent().successor().named("last").start();
         next.wait_state("AwaitingHandoff");
         let serving = self.cast.iter().find(|one| Some(one.pid()) == pid).unwrap();
         serving.signal(Signal::QUIT);
@@ -406,7 +426,7 @@ impl Scene {
     /// Lets the held request end; it gets its whole answer unless its process was killed.
     fn finish_held(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        if self.killed != Some(self.old().pid()) {
+        if self.killed != Some(self.cast[0].pid()) {
             held.send("ld");
             assert_eq!(held.read_response("POST").text(), "POST /held\nheld");
         }

@@ -23,6 +23,8 @@ pub enum Outcome {
     Either,
     /// The third instance, to which the second handed over while the first still drained.
     Third,
+    /// The one that handed over to the incumbent before, and guards it still.
+    Guard,
     /// Nobody: the one that held the listeners alone was killed.
     Nobody,
 }
@@ -30,6 +32,8 @@ pub enum Outcome {
 /// One fault at one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
+    /// Whether the incumbent has taken over itself a moment ago, from an instance that still guards it.
+    pub relay: bool,
     /// Who has it.
     pub side: Side,
     /// `before-send`, `after-send`, `after-receive`, `send` or `step`.
@@ -65,8 +69,15 @@ pub const STEPS: [(&str, Side, &str); 3] = [
 /// What may become of a message that is sent.
 pub const SPOILT: [&str; 7] = ["garbage", "short", "huge", "repeat", "hold", "early", "stray-fds"];
 
-/// Every schedule, in the order of the protocol.
+/// Every schedule, in the order of the protocol: of a hand-over, and of one that follows upon another.
 pub fn every() -> Vec<Schedule> {
+    let mut all = of_a_hand_over(false);
+    let ends = ["Drained", "Released"];
+    all.extend(of_a_hand_over(true).into_iter().filter(|one| !ends.contains(&one.message())));
+    all
+}
+
+fn of_a_hand_over(relay: bool) -> Vec<Schedule> {
     let mut all = Vec::new();
     for (what, sender) in MESSAGES {
         let other = match sender {
@@ -76,16 +87,16 @@ pub fn every() -> Vec<Schedule> {
         for fault in ["kill", "stop"] {
             for (side, moment) in [(sender, "before-send"), (sender, "after-send"), (other, "after-receive")]
             {
-                all.push(Schedule { side, moment, what, fault });
+                all.push(Schedule { relay, side, moment, what, fault });
             }
         }
         let without = (what == "Offer").then_some("no-fds");
         for fault in SPOILT.into_iter().chain(without) {
-            all.push(Schedule { side: sender, moment: "send", what, fault });
+            all.push(Schedule { relay, side: sender, moment: "send", what, fault });
         }
     }
     for (what, side, _) in STEPS {
-        all.extend(["kill", "stop"].map(|fault| Schedule { side, moment: "step", what, fault }));
+        all.extend(["kill", "stop"].map(|fault| Schedule { relay, side, moment: "step", what, fault }));
     }
     all
 }
@@ -124,6 +135,11 @@ impl Schedule {
         self.side == Side::Incumbent || Self::place(self.message()) >= Self::place("Ready")
     }
 
+    /// Whether the listeners have been offered.
+    fn offered(&self) -> bool {
+        !self.is_early() && (self.what != "Offer" || self.was_said())
+    }
+
     /// Whether the message has reached the other side when the fault strikes.
     fn was_said(&self) -> bool {
         matches!(self.moment, "after-send" | "after-receive")
@@ -132,17 +148,16 @@ impl Schedule {
     /// Who has to serve in the end.
     pub fn outcome(&self) -> Outcome {
         use Outcome::*;
-        let place = Self::place(self.message());
-        let before = |message: &str| place < Self::place(message);
         match (self.fault, self.side) {
+            // What it offered is held by both others, and neither knows of the other.
+            ("kill", Side::Incumbent) if self.relay && self.offered() && !self.is_late() => Either,
+            ("kill", Side::Incumbent) if self.relay && !self.offered() => Guard,
             _ if self.what == "Released" => Third,
             // There is no other that could.
             ("kill", Side::Successor) if self.what == "Drained" => Nobody,
             ("kill", Side::Successor) => Old,
             // What was offered is the successor's too.
-            ("kill", Side::Incumbent) if before("Offer") || (self.what == "Offer" && !self.was_said()) => {
-                Nobody
-            }
+            ("kill", Side::Incumbent) if !self.offered() => Nobody,
             ("kill", Side::Incumbent) => New,
             _ if self.is_late() => New,
             ("stop", Side::Successor) => Old,
@@ -166,6 +181,7 @@ impl fmt::Display for Schedule {
             Side::Incumbent => "incumbent",
             Side::Successor => "successor",
         };
-        write!(f, "{side}:{}:{}:{}", self.moment, self.what, self.fault)
+        let relay = if self.relay { "relay:" } else { "" };
+        write!(f, "{relay}{side}:{}:{}:{}", self.moment, self.what, self.fault)
     }
 }
