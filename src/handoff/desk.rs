@@ -1,7 +1,7 @@
 //! Where the instance in service receives those who want to take over: one may wait, others are told so.
 
 use std::path::Path;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use std::future::Future;
@@ -36,7 +36,10 @@ pub struct Desk {
     inventory: Vec<ListenerId>,
     step_timeout: Duration,
     greeters: Vec<Giver>,
+    /// Who has the one place, and waits or is about to.
     waiter: Option<Giver>,
+    /// What happened while nobody asked.
+    untold: Option<DeskEvent>,
     busy_with: Option<u32>,
     pause: Option<Timer>,
 }
@@ -46,7 +49,7 @@ pub struct Desk {
 pub enum DeskEvent {
     /// An instance waits now.
     Waiting(u32),
-    /// The waiting instance left.
+    /// The instance that waited, or was about to, does not: it left, or did not say in time that it waits.
     Left(u32, Failure),
 }
 
@@ -69,19 +72,27 @@ impl Desk {
             step_timeout,
             greeters: Vec::new(),
             waiter: None,
+            untold: None,
             busy_with: None,
             pause: None,
         })
     }
 
-    /// The pid of the waiting instance.
+    /// The pid of the instance that waits or is about to.
     pub fn waiter(&self) -> Option<u32> {
         self.waiter.as_ref().map(Giver::pid)
     }
 
     /// Takes the waiting instance to hand over to it. Until [`free`](Self::free), others are refused.
     pub fn take_waiter(&mut self) -> Option<Giver> {
-        let waiter = self.waiter.take()?;
+        // What it said before it was asked to take over counts, although nobody may have listened since. The waker is
+        // replaced when the desk is polled next.
+        if let Poll::Ready(left @ DeskEvent::Left(..)) =
+            self.poll_waiter(&mut Context::from_waker(Waker::noop()))
+        {
+            self.untold = Some(left);
+        }
+        let waiter = self.waiter.take_if(|waiter| waiter.is_waiting())?;
         self.busy_with = Some(waiter.pid());
         Some(waiter)
     }
@@ -129,6 +140,9 @@ impl Desk {
 
     /// What happened next; the task is woken when there may be something.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
+        if let Some(event) = self.untold.take() {
+            return Poll::Ready(event);
+        }
         self.poll_accept(cx);
         if let Poll::Ready(event) = self.poll_waiter(cx) {
             return Poll::Ready(event);
@@ -173,13 +187,17 @@ impl Desk {
 
     fn poll_waiter(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
         let Some(waiter) = &mut self.waiter else { return Poll::Pending };
-        match waiter.poll_next(cx) {
-            Poll::Ready(GiverEvent::Failed(failure)) => {
-                let pid = waiter.pid();
-                self.waiter = None;
-                Poll::Ready(DeskEvent::Left(pid, failure))
+        let pid = waiter.pid();
+        loop {
+            match waiter.poll_next(cx) {
+                Poll::Ready(GiverEvent::Waiting) => return Poll::Ready(DeskEvent::Waiting(pid)),
+                Poll::Ready(GiverEvent::Failed(failure)) => {
+                    self.waiter = None;
+                    return Poll::Ready(DeskEvent::Left(pid, failure));
+                }
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
             }
-            _ => Poll::Pending,
         }
     }
 
@@ -201,15 +219,18 @@ impl Desk {
                     tracing::warn!(target: "river::handoff", pid, waiting = other, "a second instance is refused");
                     greeter
                         .refuse(&format!("pid {other} is waiting already; end it or let it take over first"));
+                    // Should it hold the place and not answer, the next one finds it free.
+                    if let Some(waiter) = &mut self.waiter {
+                        waiter.probe();
+                    }
                 }
                 None => {
                     greeter.welcome(&self.identity, &self.inventory);
                     self.waiter = Some(greeter);
                     // Its channel has to be polled once, so that this task hears of its end.
-                    return match self.poll_waiter(cx) {
-                        Poll::Ready(event) => Poll::Ready(event),
-                        Poll::Pending => Poll::Ready(DeskEvent::Waiting(pid)),
-                    };
+                    if let Poll::Ready(event) = self.poll_waiter(cx) {
+                        return Poll::Ready(event);
+                    }
                 }
             }
         }

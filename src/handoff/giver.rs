@@ -56,6 +56,8 @@ enum Reading {
 pub enum GiverEvent {
     /// It introduced itself.
     Greeted,
+    /// It waits: it can be offered the listeners.
+    Waiting,
     /// It accepts on everything: commit or refuse.
     Ready,
     /// It serves, and does not want these listeners.
@@ -105,6 +107,17 @@ impl Giver {
     pub fn welcome(&mut self, identity: &Identity, inventory: &[ListenerId]) {
         let parts = split(inventory.to_vec(), usize::MAX, |id| id.to_string().len());
         let outputs = self.machine.welcome(std::process::id(), &identity.build, identity.generation, parts);
+        self.perform(outputs);
+    }
+
+    /// Whether it waits, so that it can be offered the listeners.
+    pub fn is_waiting(&self) -> bool {
+        self.machine.is_waiting()
+    }
+
+    /// Asks whether it still waits; without an answer in time the hand-over fails.
+    pub fn probe(&mut self) {
+        let outputs = self.machine.probe();
         self.perform(outputs);
     }
 
@@ -225,6 +238,7 @@ impl Giver {
                     self.send(&Message::Offer { batch: number, of, labels }, fds);
                 }
                 Output::Greeted => self.pending.push_back(GiverEvent::Greeted),
+                Output::Waiting => self.pending.push_back(GiverEvent::Waiting),
                 Output::Ready => self.pending.push_back(GiverEvent::Ready),
                 Output::Owned(unwanted) => self.pending.push_back(GiverEvent::Owned(unwanted)),
                 Output::Released => {

@@ -1,27 +1,35 @@
 //! The protocol as the instance in service sees it: pure, without I/O and without a clock.
 
-use super::{Failure, Message, PROTOCOL_VERSIONS};
+use super::{Failure, Message, PROTOCOL_VERSIONS, WAITING_VERSION};
 use crate::base::ListenerId;
 
 /// The incumbent's side of one hand-over.
 ///
 /// ```text
-/// Greeting ──Hello──▶ Greeted ──welcome──▶ Waiting ──offer──▶ Offering ──last Adopted──▶ Preparing
-///    ──Ready──▶ Prepared ──commit──▶ Committed ──Owned──▶ Passed ──Released──▶ Over
+/// Greeting ──Hello──▶ Greeted ──welcome──▶ Settling ──Waiting──▶ Waiting ──offer──▶ Offering ──last Adopted──▶
+///    Preparing ──Ready──▶ Prepared ──commit──▶ Committed ──Owned──▶ Passed ──Released──▶ Over
 /// ```
+/// A successor of version 1 does not say that it waits: it does from `welcome` on. One that does is asked again by
+/// [`probe`](Self::probe), and holds its place only if it answers.
+///
 /// Every state before `Passed` ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, the end of the
 /// connection, or a message out of order. In `Passed` the successor serves: nothing that it says but `Released` changes
 /// that, and nothing that would send it away is said to it.
 #[derive(Debug)]
 pub struct Incumbent {
     state: State,
+    /// The protocol version, from `Hello` on.
+    version: u32,
+    /// Whether the successor was asked if it still waits, and has not answered.
+    probed: bool,
     unwanted: Vec<ListenerId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Greeting,
-    Greeted { version: u32 },
+    Greeted,
+    Settling,
     Waiting,
     Offering { batch: u32, of: u32 },
     Preparing,
@@ -40,6 +48,8 @@ pub enum Output {
     SendBatch(u32),
     /// A successor introduced itself: `welcome` it or `refuse` it.
     Greeted,
+    /// The successor waits: `offer` when the time has come.
+    Waiting,
     /// The successor accepts on everything: `commit` or `refuse`.
     Ready,
     /// The successor serves. It does not want these listeners.
@@ -54,7 +64,7 @@ pub enum Output {
 
 impl Default for Incumbent {
     fn default() -> Self {
-        Self { state: State::Greeting, unwanted: Vec::new() }
+        Self { state: State::Greeting, version: 0, probed: false, unwanted: Vec::new() }
     }
 }
 
@@ -75,8 +85,17 @@ impl Incumbent {
                         "no common protocol version: {build} speaks {versions:?}, this instance {PROTOCOL_VERSIONS:?}"
                     ));
                 };
-                self.state = State::Greeted { version };
+                (self.state, self.version) = (State::Greeted, version);
                 vec![Output::Greeted]
+            }
+            (State::Settling, Message::Waiting) => {
+                self.state = State::Waiting;
+                vec![Output::Waiting]
+            }
+            // The answer may come when the offer is on its way, but not after that was answered.
+            (State::Waiting | State::Offering { batch: 0, .. }, Message::Waiting) if self.probed => {
+                self.probed = false;
+                Vec::new()
             }
             (State::Offering { batch, of }, Message::Adopted { batch: adopted, unwanted })
                 if adopted == batch =>
@@ -136,9 +155,10 @@ impl Incumbent {
         generation: u64,
         inventory: Vec<Vec<ListenerId>>,
     ) -> Vec<Output> {
-        let State::Greeted { version } = self.state else { return Vec::new() };
-        self.state = State::Waiting;
-        let welcome = Message::Welcome { version, pid, build: build.to_owned(), generation };
+        if self.state != State::Greeted {
+            return Vec::new();
+        }
+        let welcome = Message::Welcome { version: self.version, pid, build: build.to_owned(), generation };
         let mut outputs = vec![Output::Send(welcome)];
         let last = inventory.len().saturating_sub(1);
         if inventory.is_empty() {
@@ -147,7 +167,21 @@ impl Incumbent {
         for (at, ids) in inventory.into_iter().enumerate() {
             outputs.push(Output::Send(Message::Inventory { ids, more: at < last }));
         }
+        self.state = State::Settling;
+        if self.version < WAITING_VERSION {
+            self.state = State::Waiting;
+            outputs.push(Output::Waiting);
+        }
         outputs
+    }
+
+    /// Asks the waiting successor whether it still does. It has to answer in time, or the hand-over is over.
+    pub fn probe(&mut self) -> Vec<Output> {
+        if self.state != State::Waiting || self.version < WAITING_VERSION || self.probed {
+            return Vec::new();
+        }
+        self.probed = true;
+        vec![Output::Send(Message::Probe)]
     }
 
     /// Begins the hand-over, in `of` batches.
@@ -198,11 +232,18 @@ impl Incumbent {
     /// The step that a deadline applies to; the time starts anew when it changes. `None` when waiting is free.
     pub fn limited(&self) -> Option<&'static str> {
         match self.state {
-            State::Greeting | State::Greeted { .. } => Some("Hello"),
+            State::Greeting | State::Greeted => Some("Hello"),
+            State::Settling => Some("Waiting"),
+            State::Waiting if self.probed => Some("Waiting"),
             State::Offering { .. } | State::Preparing => Some("Ready"),
             State::Committed => Some("Owned"),
             State::Waiting | State::Prepared | State::Passed | State::Over => None,
         }
+    }
+
+    /// Whether the successor waits, so that it can be offered the listeners.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
     }
 
     /// Whether the successor serves now.
@@ -238,7 +279,9 @@ impl Incumbent {
     fn awaited(&self) -> &'static str {
         match self.state {
             State::Greeting => "Hello",
-            State::Greeted { .. } | State::Waiting | State::Prepared => "nothing",
+            State::Settling => "Waiting",
+            State::Waiting if self.probed => "Waiting",
+            State::Greeted | State::Waiting | State::Prepared => "nothing",
             State::Offering { .. } => "Adopted",
             State::Preparing => "Ready",
             State::Committed => "Owned",

@@ -24,7 +24,7 @@ pub use failure::Failure;
 pub use fault::step as fault_step;
 pub use giver::{Giver, GiverEvent, with_cause};
 pub use incumbent::{Incumbent, Output as IncumbentOutput};
-pub use message::{MAX_FRAME, MOVING_VERSION, Message, MessageError, PROTOCOL_VERSIONS};
+pub use message::{MAX_FRAME, MOVING_VERSION, Message, MessageError, PROTOCOL_VERSIONS, WAITING_VERSION};
 pub use successor::{Output as SuccessorOutput, Successor};
 pub use taker::{Taker, TakerEvent};
 pub use upgrade_socket::{ConnectError, UpgradeSocket, connect};

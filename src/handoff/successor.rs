@@ -1,6 +1,6 @@
 //! The protocol as the waiting instance sees it: pure, without I/O and without a clock.
 
-use super::{Failure, Message, PROTOCOL_VERSIONS};
+use super::{Failure, Message, PROTOCOL_VERSIONS, WAITING_VERSION};
 use crate::base::{Label, ListenerId};
 
 /// How many listeners an incumbent may announce: more than a process can have.
@@ -9,14 +9,18 @@ const MAX_INVENTORY: usize = 1 << 20;
 /// The successor's side of one hand-over.
 ///
 /// ```text
-/// Greeting ──Welcome──▶ Listing ──last Inventory──▶ Waiting ──Offer──▶ Checking ⇄ Adopting
+/// Greeting ──Welcome──▶ Listing ──last Inventory──▶ Binding ──bound──▶ Waiting ──Offer──▶ Checking ⇄ Adopting
 ///    ──last adopted──▶ Preparing ──ready──▶ Ready ──Commit──▶ Committed ──owned──▶ Owner ──Drained──▶ Over
 /// ```
+/// An incumbent of version 1 may offer as soon as it has sent its inventory, so there is no `Binding` for it.
+///
 /// Every state ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, a message out of order, or, before
 /// `Owner`, the end of the connection.
 #[derive(Debug)]
 pub struct Successor {
     state: State,
+    /// The protocol version, from `Welcome` on.
+    version: u32,
     inventory: Vec<ListenerId>,
 }
 
@@ -24,6 +28,7 @@ pub struct Successor {
 enum State {
     Greeting,
     Listing,
+    Binding,
     Waiting,
     Checking { batch: u32, of: u32 },
     Adopting { next: u32, of: u32 },
@@ -48,7 +53,7 @@ pub enum Output {
         /// The incumbent's generation.
         generation: u64,
     },
-    /// These listeners will be offered: bind what is new, then wait.
+    /// These listeners will be offered: bind what is new, then say `bound` or `refuse`.
     Inventory(Vec<ListenerId>),
     /// Check the descriptors that came with this batch, then say `adopted` or `refuse`.
     Check(Vec<Label>),
@@ -68,7 +73,7 @@ impl Successor {
     /// A successor and the `Hello` it begins with.
     pub fn new(pid: u32, build: &str) -> (Self, Message) {
         let hello = Message::Hello { versions: PROTOCOL_VERSIONS.to_vec(), pid, build: build.to_owned() };
-        (Self { state: State::Greeting, inventory: Vec::new() }, hello)
+        (Self { state: State::Greeting, version: 0, inventory: Vec::new() }, hello)
     }
 
     /// Takes a message of the incumbent's.
@@ -88,7 +93,7 @@ impl Successor {
             (State::Greeting, Message::Welcome { version, pid, build, generation })
                 if PROTOCOL_VERSIONS.contains(&version) =>
             {
-                self.state = State::Listing;
+                (self.state, self.version) = (State::Listing, version);
                 vec![Output::Welcomed { pid, build, generation }]
             }
             (State::Listing, Message::Inventory { ids, more }) => {
@@ -100,8 +105,12 @@ impl Successor {
                 if more {
                     return Vec::new();
                 }
-                self.state = State::Waiting;
+                let waits = self.version < WAITING_VERSION;
+                self.state = if waits { State::Waiting } else { State::Binding };
                 vec![Output::Inventory(std::mem::take(&mut self.inventory))]
+            }
+            (State::Waiting, Message::Probe) if self.version >= WAITING_VERSION => {
+                vec![Output::Send(Message::Waiting)]
             }
             (State::Waiting, Message::Offer { batch: 0, of, labels }) if of > 0 => {
                 self.state = State::Checking { batch: 0, of };
@@ -143,6 +152,15 @@ impl Successor {
     pub fn deadline(&mut self) -> Vec<Output> {
         let awaited = self.awaited();
         self.say_no(format!("timed out waiting for {awaited}"), Failure::TimedOut(awaited))
+    }
+
+    /// What the incumbent does not have is bound: this instance waits.
+    pub fn bound(&mut self) -> Vec<Output> {
+        if self.state != State::Binding {
+            return Vec::new();
+        }
+        self.state = State::Waiting;
+        vec![Output::Send(Message::Waiting)]
     }
 
     /// The batch is adopted but for the unwanted ones.
@@ -197,7 +215,8 @@ impl Successor {
             State::Greeting | State::Listing => Some(("Welcome", 0)),
             State::Adopting { next, .. } => Some(("Offer", next)),
             State::Ready => Some(("Commit", 0)),
-            State::Waiting
+            State::Binding
+            | State::Waiting
             | State::Checking { .. }
             | State::Preparing
             | State::Committed
@@ -241,7 +260,7 @@ impl Successor {
             State::Greeting => "Welcome",
             State::Listing => "Inventory",
             State::Waiting | State::Adopting { .. } => "Offer",
-            State::Checking { .. } | State::Preparing | State::Committed => "nothing",
+            State::Binding | State::Checking { .. } | State::Preparing | State::Committed => "nothing",
             State::Ready => "Commit",
             State::Owner => "Drained",
             State::Over => "the end",

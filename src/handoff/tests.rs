@@ -22,8 +22,8 @@ fn any_port() -> Address {
 
 fn all_messages() -> Vec<Message> {
     vec![
-        Message::Hello { versions: vec![1], pid: 1, build: "b".into() },
-        Message::Welcome { version: 1, pid: 1, build: "b".into(), generation: 1 },
+        Message::Hello { versions: vec![2, 1], pid: 1, build: "b".into() },
+        Message::Welcome { version: 2, pid: 1, build: "b".into(), generation: 1 },
         Message::Inventory { ids: vec![id(0)], more: false },
         Message::Offer { batch: 0, of: 2, labels: vec![] },
         Message::Offer { batch: 1, of: 2, labels: vec![] },
@@ -34,6 +34,8 @@ fn all_messages() -> Vec<Message> {
         Message::Owned,
         Message::Drained,
         Message::Released,
+        Message::Waiting,
+        Message::Probe,
     ]
 }
 
@@ -45,10 +47,20 @@ fn is_refusal<T: PartialEq + std::fmt::Debug>(outputs: &[T], refuse: impl Fn(&T)
 fn incumbents() -> Vec<(Incumbent, Option<usize>)> {
     let messages = all_messages();
     let fresh = Incumbent::default;
-    let waiting = || {
+    let settling = || {
         let mut machine = fresh();
         machine.message(messages[0].clone());
         machine.welcome(1, "b", 1, vec![]);
+        machine
+    };
+    let waiting = || {
+        let mut machine = settling();
+        assert_eq!(machine.message(Message::Waiting), [IncumbentOutput::Waiting]);
+        machine
+    };
+    let probed = || {
+        let mut machine = waiting();
+        assert_eq!(machine.probe(), [IncumbentOutput::Send(Message::Probe)]);
         machine
     };
     let offering = || {
@@ -79,7 +91,9 @@ fn incumbents() -> Vec<(Incumbent, Option<usize>)> {
     };
     vec![
         (fresh(), Some(0)),
+        (settling(), Some(12)),
         (waiting(), None),
+        (probed(), Some(12)),
         (offering(), Some(5)),
         (second(), Some(6)),
         (preparing(), Some(7)),
@@ -88,8 +102,8 @@ fn incumbents() -> Vec<(Incumbent, Option<usize>)> {
     ]
 }
 
-/// The successor in each of its states, with the one message that each takes.
-fn successors() -> Vec<(Successor, Option<usize>)> {
+/// The successor in each of its states, with the messages that each takes.
+fn successors() -> Vec<(Successor, &'static [usize])> {
     let messages = all_messages();
     let reached = |steps: usize| {
         let mut machine = Successor::new(1, "b").0;
@@ -104,6 +118,7 @@ fn successors() -> Vec<(Successor, Option<usize>)> {
         step(&mut |machine| {
             assert_eq!(machine.message(messages[2].clone()), [SuccessorOutput::Inventory(vec![id(0)])]);
         });
+        step(&mut |machine| assert_eq!(machine.bound(), [SuccessorOutput::Send(Message::Waiting)]));
         step(&mut |machine| {
             assert_eq!(machine.message(messages[3].clone()), [SuccessorOutput::Check(vec![])])
         });
@@ -117,7 +132,7 @@ fn successors() -> Vec<(Successor, Option<usize>)> {
         step(&mut |machine| assert_eq!(machine.owned(), [SuccessorOutput::Send(Message::Owned)]));
         machine
     };
-    let takes = [Some(1), Some(2), Some(3), None, Some(4), None, None, Some(8), None, Some(10)];
+    let takes: [&[usize]; 11] = [&[1], &[2], &[], &[3, 13], &[], &[4], &[], &[], &[8], &[], &[10]];
     takes.into_iter().enumerate().map(|(steps, takes)| (reached(steps), takes)).collect()
 }
 
@@ -165,7 +180,7 @@ fn the_successor_refuses_every_message_out_of_order_until_it_owns_the_service() 
             let (mut machine, takes) = successors().swap_remove(state);
             let (name, owner) = (message.name(), machine.is_owner());
             let outputs = machine.message(message);
-            if takes == Some(at) {
+            if takes.contains(&at) {
                 continue;
             }
             let refused = is_refusal(&outputs, |output| {
@@ -233,15 +248,54 @@ fn the_end_of_the_connection_and_a_deadline_end_every_state_once() {
 #[test]
 fn the_host_cannot_say_things_out_of_order() {
     let (mut incumbent, _) = incumbents().swap_remove(1);
+    assert!(incumbent.offer(1).is_empty() && incumbent.probe().is_empty());
     assert!(incumbent.commit().is_empty() && incumbent.drained().is_empty());
     let (mut successor, _) = successors().swap_remove(2);
     assert!(successor.ready().is_empty() && successor.owned().is_empty() && successor.released().is_empty());
     assert!(successor.adopted(vec![]).is_empty());
+    let (mut waiting, _) = successors().swap_remove(3);
+    assert!(waiting.bound().is_empty());
+}
+
+#[test]
+fn a_successor_of_version_1_waits_from_its_welcome_on_and_is_not_asked_whether_it_does() {
+    let mut incumbent = Incumbent::default();
+    incumbent.message(Message::Hello { versions: vec![1], pid: 1, build: "b".into() });
+    assert_eq!(incumbent.welcome(1, "b", 1, vec![]).last(), Some(&IncumbentOutput::Waiting));
+    assert!(incumbent.is_waiting() && incumbent.limited().is_none());
+    assert!(incumbent.probe().is_empty() && incumbent.limited().is_none());
+    let mut successor = Successor::new(1, "b").0;
+    successor.message(Message::Welcome { version: 1, pid: 1, build: "b".into(), generation: 1 });
+    successor.message(Message::Inventory { ids: vec![], more: false });
+    assert!(successor.bound().is_empty());
+    assert!(matches!(
+        successor.message(Message::Offer { batch: 0, of: 1, labels: vec![] })[..],
+        [SuccessorOutput::Check(_)]
+    ));
+}
+
+#[test]
+fn a_successor_that_is_to_wait_has_to_say_so_in_time_and_again_when_it_is_asked() {
+    let (mut settling, _) = incumbents().swap_remove(1);
+    assert_eq!((settling.limited(), settling.is_waiting()), (Some("Waiting"), false));
+    assert_eq!(settling.deadline().last(), Some(&IncumbentOutput::Failed(Failure::TimedOut("Waiting"))));
+    let (mut probed, _) = incumbents().swap_remove(3);
+    assert_eq!((probed.limited(), probed.is_waiting()), (Some("Waiting"), true));
+    assert!(probed.probe().is_empty());
+    assert!(probed.message(Message::Waiting).is_empty());
+    assert!(probed.limited().is_none() && probed.is_waiting());
+    // The question and the offer may cross the answer.
+    let (mut probed, _) = incumbents().swap_remove(3);
+    assert_eq!(probed.offer(1), [IncumbentOutput::SendBatch(0)]);
+    assert!(probed.message(Message::Waiting).is_empty());
+    assert_eq!(probed.limited(), Some("Ready"));
+    assert!(probed.message(Message::Adopted { batch: 0, unwanted: vec![] }).is_empty());
+    assert_eq!(probed.message(Message::Ready), [IncumbentOutput::Ready]);
 }
 
 proptest! {
     #[test]
-    fn no_sequence_of_messages_panics_or_says_two_ends(picks in proptest::collection::vec(0_usize..12, 0..20)) {
+    fn no_sequence_of_messages_panics_or_says_two_ends(picks in proptest::collection::vec(0_usize..14, 0..20)) {
         let (mut incumbent, mut successor) = (Incumbent::default(), Successor::new(1, "b").0);
         let (mut ends, messages) = ([0, 0], all_messages());
         for pick in picks {
@@ -274,6 +328,8 @@ async fn greet(giver: &mut Giver, taker: &mut Taker, inventory: &[ListenerId]) {
     assert_eq!((build.as_str(), generation), ("old", 3));
     let TakerEvent::Inventory(ids) = taker.next().await else { panic!("no inventory") };
     assert_eq!(ids, inventory);
+    taker.bound();
+    assert_eq!(giver.next().await, GiverEvent::Waiting);
 }
 
 #[test]
@@ -455,11 +511,61 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
         assert!(future::poll_once(desk.next()).await.is_none());
         let (channel, peer) = connect(&path).unwrap();
         let mut taker = Taker::new(channel, peer, "new", Duration::from_secs(5)).unwrap();
+        let settling = async {
+            assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
+            assert!(matches!(taker.next().await, TakerEvent::Inventory(_)));
+        };
+        let desking = async {
+            desk.next().await;
+            unreachable!("nobody said that he waits")
+        };
+        future::or(settling, desking).await;
+        assert!(desk.take_waiter().is_none());
+        taker.bound();
         assert_eq!(desk.next().await, DeskEvent::Waiting(std::process::id()));
-        assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
         drop(taker);
         assert_eq!(desk.next().await, DeskEvent::Left(std::process::id(), Failure::Closed));
         assert!(desk.take_waiter().is_none());
+    });
+}
+
+#[test]
+fn a_place_is_freed_when_who_holds_it_does_not_say_that_it_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("upgrade.sock");
+    let identity = Identity { build: "old".into(), generation: 1 };
+    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_millis(50)).unwrap();
+    let (pid, late) = (std::process::id(), Failure::TimedOut("Waiting"));
+    let taker = || {
+        let (channel, peer) = connect(&path).unwrap();
+        Taker::new(channel, peer, "new", Duration::from_secs(5)).unwrap()
+    };
+    async_io::block_on(async {
+        let _mute = taker();
+        assert_eq!(desk.next().await, DeskEvent::Left(pid, late.clone()));
+        // One that waits keeps its place until somebody else wants it.
+        let mut waiter = taker();
+        let settling = async {
+            while !matches!(waiter.next().await, TakerEvent::Inventory(_)) {}
+            waiter.bound();
+            future::pending().await
+        };
+        assert_eq!(future::or(desk.next(), settling).await, DeskEvent::Waiting(pid));
+        let (mut second, refusal) = (
+            taker(),
+            Failure::Refused(format!("pid {pid} is waiting already; end it or let it take over first")),
+        );
+        let desking = async {
+            desk.next().await;
+            unreachable!("the first was not asked yet")
+        };
+        let TakerEvent::Failed(why) = future::or(second.next(), desking).await else { panic!("not refused") };
+        assert_eq!(why, refusal);
+        // It hears the question, and says nothing.
+        assert_eq!(desk.next().await, DeskEvent::Left(pid, late));
+        let _third = taker();
+        assert!(future::poll_once(desk.next()).await.is_none());
+        assert_eq!(desk.waiter(), Some(pid));
     });
 }
 

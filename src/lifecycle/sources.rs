@@ -12,6 +12,7 @@ use futures_lite::{Stream, future};
 use super::adoption::Adoption;
 use super::machine::{Happening, Machine};
 use super::office::Office;
+use super::watchdog::Watchdog;
 use super::{Cause, DataPath, Exit, Phase, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
@@ -30,6 +31,7 @@ pub(super) struct Sources<S> {
     patience: Option<Timer>,
     drain: Option<Timer>,
     guard: Option<Timer>,
+    watchdog: Watchdog,
 }
 
 type Next = Happening<Vec<Listening>>;
@@ -45,6 +47,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             patience: None,
             drain: None,
             guard: None,
+            watchdog: Watchdog::new(settings.herald.clone()),
         }
     }
 
@@ -52,6 +55,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
     pub(super) async fn next<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>) -> Next {
         self.arm(machine.phase());
         future::poll_fn(|cx| {
+            self.watchdog.poll(machine.phase(), || machine.world().pulse(), cx);
             if let Poll::Ready(signal) = self.poll_signal(cx) {
                 return Poll::Ready(signal);
             }
@@ -168,6 +172,8 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::Welcomed { .. } => None,
             TakerEvent::Inventory(ids) => match self.adoption.bind_all_but(&ids) {
                 Ok(()) => {
+                    // Said before anybody can read that it waits, and act on it.
+                    taker.bound();
                     tracing::info!(
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
@@ -239,7 +245,7 @@ fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
                 target: "river::lifecycle",
                 successor = pid,
                 why = %failure,
-                "pid {pid} waits no longer; this instance serves on"
+                "pid {pid} does not wait to take over any more; this instance serves on"
             ),
         }
     }
@@ -254,7 +260,7 @@ fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
             GiverEvent::Released => Happening::Released,
             GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
             GiverEvent::Died => Happening::SuccessorDied,
-            GiverEvent::Greeted | GiverEvent::Gone => continue,
+            GiverEvent::Greeted | GiverEvent::Waiting | GiverEvent::Gone => continue,
         });
     }
 }
