@@ -2,7 +2,7 @@
 //! step of a hand-over, which the environment variable `RIVER_FAULT` names (`docs/decisions/0020-fault-hook.md`).
 //!
 //! `MOMENT:MESSAGE:FAULT[:SEED]`. The moment is `before-send`, `after-send` or `after-receive` with the fault `kill` or
-//! `stop`; or `send` with one of `garbage`, `short`, `huge`, `repeat`, `hold` (after the next message), `early` (behind
+//! `stop`; or `send` with one of `garbage`, `short`, `empty`, `huge`, `repeat`, `hold` (after the next message), `early` (behind
 //! a message whose turn comes later), `no-fds` and `stray-fds`; or `step`, with the step's name for the message. It
 //! happens once in the life of a process.
 //!
@@ -132,7 +132,9 @@ mod present {
             let seed = part().map_or(Some(1), |seed| seed.parse().ok())?;
             let faults: &[&str] = match moment.as_str() {
                 "before-send" | "after-send" | "after-receive" | "step" => &["kill", "stop"],
-                "send" => &["garbage", "short", "huge", "repeat", "hold", "early", "no-fds", "stray-fds"],
+                "send" => {
+                    &["garbage", "short", "empty", "huge", "repeat", "hold", "early", "no-fds", "stray-fds"]
+                }
                 _ => &[],
             };
             let known = faults.contains(&fault.as_str()) && parts.next().is_none();
@@ -145,10 +147,11 @@ mod present {
             match self.fault.as_str() {
                 "garbage" => vec![(random.noise(&bytes), fds)],
                 "short" => {
-                    // An empty one looks as the end of the connection does.
-                    let length = if random.below(3) == 0 { 0 } else { random.below(bytes.len()) };
+                    let length = random.below(bytes.len().saturating_sub(1)).saturating_add(1);
                     vec![(bytes.into_iter().take(length).collect(), fds)]
                 }
+                // It looks as the end of the connection does.
+                "empty" => vec![(Vec::new(), fds)],
                 "huge" => {
                     let length = MAX_FRAME.saturating_add(1).saturating_add(random.below(32 << 10));
                     let padding = std::iter::repeat(b' ');
@@ -172,7 +175,7 @@ mod present {
     /// What the same side says at a later step.
     fn early(message: &Message) -> Message {
         match message {
-            Message::Hello { .. } | Message::Adopted { .. } => Message::Ready,
+            Message::Hello { .. } | Message::Waiting | Message::Adopted { .. } => Message::Ready,
             Message::Ready => Message::Owned,
             Message::Owned | Message::Released => Message::Released,
             Message::Transfer { .. } | Message::Commit | Message::Drained => Message::Drained,
@@ -243,7 +246,7 @@ mod present {
         #[test]
         fn what_is_spoilt_is_spoilt_and_the_same_for_a_seed() {
             for seed in 0..300 {
-                for fault in ["garbage", "short", "huge"] {
+                for fault in ["garbage", "short", "empty", "huge"] {
                     let frames = spoiled(fault, seed);
                     assert_eq!(frames.len(), 1);
                     assert!(Message::decode(&frames[0].0).is_err(), "{fault} {seed}");

@@ -46,10 +46,11 @@ pub struct Schedule {
 
 /// The messages of a hand-over in their order, with who sends them. The last two come after it: one by an incumbent
 /// that has nothing left, the other by a successor that hands over to a third while the first drains.
-pub const MESSAGES: [(&str, Side); 10] = [
+pub const MESSAGES: [(&str, Side); 11] = [
     ("Hello", Side::Successor),
     ("Welcome", Side::Incumbent),
     ("Inventory", Side::Incumbent),
+    ("Waiting", Side::Successor),
     ("Offer", Side::Incumbent),
     ("Adopted", Side::Successor),
     ("Ready", Side::Successor),
@@ -67,7 +68,7 @@ pub const STEPS: [(&str, Side, &str); 3] = [
 ];
 
 /// What may become of a message that is sent.
-pub const SPOILT: [&str; 7] = ["garbage", "short", "huge", "repeat", "hold", "early", "stray-fds"];
+pub const SPOILT: [&str; 8] = ["garbage", "short", "empty", "huge", "repeat", "hold", "early", "stray-fds"];
 
 /// Every schedule, in the order of the protocol: of a hand-over, and of one that follows upon another.
 pub fn every() -> Vec<Schedule> {
@@ -162,7 +163,8 @@ impl Schedule {
             _ if self.is_late() => New,
             ("stop", Side::Successor) => Old,
             ("stop", Side::Incumbent) => match (self.what, self.moment) {
-                ("Inventory", "after-send") | ("Offer", "before-send") => New,
+                // Who waits may wait for as long as it takes.
+                ("Inventory", "after-send") | ("Waiting", _) | ("Offer", "before-send") => New,
                 ("Commit", "after-send") => New,
                 _ => Old,
             },
