@@ -210,9 +210,20 @@ impl Desk {
             };
             let mut greeter = self.greeters.swap_remove(at);
             let pid = greeter.pid();
-            if event != GiverEvent::Greeted {
-                tracing::debug!(target: "river::handoff", pid, ?event, "a connection to the upgrade socket ended");
-                continue;
+            match event {
+                GiverEvent::Greeted => {}
+                GiverEvent::Failed(failure) if failure != Failure::Closed => {
+                    tracing::warn!(
+                        target: "river::handoff",
+                        pid, why = %failure, "a connection to the upgrade socket is refused"
+                    );
+                    continue;
+                }
+                // A look at whether anybody is in service is nothing to report.
+                _ => {
+                    tracing::debug!(target: "river::handoff", pid, ?event, "a connection to the upgrade socket ended");
+                    continue;
+                }
             }
             match self.waiter().or(self.busy_with) {
                 Some(other) => {
@@ -222,6 +233,10 @@ impl Desk {
                     // Should it hold the place and not answer, the next one finds it free.
                     if let Some(waiter) = &mut self.waiter {
                         waiter.probe();
+                    }
+                    // Polled, so that this task is woken when the time to answer is over.
+                    if let Poll::Ready(event) = self.poll_waiter(cx) {
+                        return Poll::Ready(event);
                     }
                 }
                 None => {
