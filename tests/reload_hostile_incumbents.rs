@@ -136,11 +136,11 @@ fn row_05_what_was_announced_and_what_comes_have_to_agree() {
 
     // Not announced, so it is bound already.
     let unannounced = Deceived::start(&[], "true");
-    offer(&unannounced.peer, &[one.clone()], &[fd]);
+    offer(&unannounced.peer, std::slice::from_ref(&one), &[fd]);
     unannounced.expect_refusal("was offered twice", 70);
 
     let without = Deceived::start(&[WEB], "true");
-    offer(&without.peer, &[one.clone()], &[]);
+    offer(&without.peer, std::slice::from_ref(&one), &[]);
     without.expect_refusal("0 descriptors came for 1 listeners", 70);
 
     let more = Deceived::start(&[WEB], "true");
