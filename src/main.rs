@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use river::cli::{self, Exit, Failure, Request};
 use river::config::{self, Plan};
-use river::lifecycle::{self, HandoffSettings};
+use river::lifecycle::{self, HandoffSettings, Herald};
 use river::listen::Fleet;
 use river::observe;
-use river::system::{self, Signals};
+use river::system::{self, Manager, Reporter, Signals};
 
 fn main() -> ExitCode {
     // First of all: from here on no signal kills the process, and each is obeyed by whatever the process does then.
@@ -24,21 +24,25 @@ fn main() -> ExitCode {
             return Exit::Software.into();
         }
     };
+    let herald = Herald::new(Reporter::take(), Manager::from_environment());
     let ended = signals
         .map_err(|error| Failure::new(Exit::Software, &format!("cannot take signals: {error}")))
         .and_then(|signals| {
-            let lived = catch_unwind(AssertUnwindSafe(|| smol::block_on(live(signals))));
+            let lived = catch_unwind(AssertUnwindSafe(|| smol::block_on(live(signals, herald.clone()))));
             // The panic has been logged, with its place.
             lived.unwrap_or_else(|_| Err(Failure::new(Exit::Software, "ended by a mistake in River")))
         });
-    // What is queued is written before the last words.
     let Failure { exit, text } = ended.err().unwrap_or(Failure { exit: Exit::Success, text: String::new() });
+    if exit != Exit::Success {
+        herald.failed(exit, &text);
+    }
+    // What is queued is written before the last words.
     log.end(&text);
     exit.into()
 }
 
 /// Does what the command line asks for.
-async fn live(mut signals: Signals) -> Result<(), Failure> {
+async fn live(mut signals: Signals, herald: Herald) -> Result<(), Failure> {
     // Where the working directory is gone, a relative path fails by itself, with its name.
     let directory = env::current_dir().unwrap_or_default();
     let mut arguments = env::args_os();
@@ -51,7 +55,7 @@ async fn live(mut signals: Signals) -> Result<(), Failure> {
         Request::Run { config, upgrade, overrides } => {
             let command = cli::command(program, |name| env::var_os(name), &directory, &config, &overrides);
             match signals.or_end(move || config::load(&config, &overrides)).await {
-                Ok(plan) => run(plan?, upgrade, command, signals).await?,
+                Ok(plan) => run(plan?, upgrade, command, signals, herald).await?,
                 Err(signal) => tracing::info!("{signal} came before the configuration was read"),
             }
         }
@@ -60,7 +64,13 @@ async fn live(mut signals: Signals) -> Result<(), Failure> {
 }
 
 /// Runs an instance to its end.
-async fn run(plan: Plan, upgrade: bool, command: String, signals: Signals) -> Result<(), lifecycle::Cause> {
+async fn run(
+    plan: Plan,
+    upgrade: bool,
+    command: String,
+    signals: Signals,
+    herald: Herald,
+) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
     let Plan { system, listeners, services } = plan;
     let fleet = Fleet::new(system.workers, services, &listeners);
@@ -79,6 +89,7 @@ async fn run(plan: Plan, upgrade: bool, command: String, signals: Signals) -> Re
         tunnel_drain_timeout: system.tunnel_drain_timeout,
         command,
         build: format!("river {}", env!("CARGO_PKG_VERSION")),
+        herald,
     };
     lifecycle::run(settings, signals, fleet).await
 }

@@ -46,6 +46,9 @@ pub trait DataPath {
     /// within a few milliseconds of the last connection's end.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Asks every worker for a sign of life, and says whether each has given one since it was last asked.
+    fn pulse(&self) -> bool;
+
     /// Closes the connections that are left and returns how many they were.
     fn close_all(&mut self) -> usize;
 

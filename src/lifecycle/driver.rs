@@ -42,6 +42,10 @@ pub async fn run<D: DataPath>(
         }
         let happening = sources.next(&mut machine).await;
         machine = machine.turn(happening, &mut cause, &advice);
+        // It may drain for a long time before it ends with this.
+        if let Some(Cause { exit, why }) = &cause {
+            settings.herald.failed(*exit, &format!("river: {why}"));
+        }
     }
 }
 

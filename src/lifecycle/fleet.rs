@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use super::DataPath;
 use crate::base::ListenerId;
-use crate::listen::Fleet;
+use crate::listen::{Ending, Fleet, Leave};
 use crate::system::Listening;
 
 impl DataPath for Fleet {
@@ -30,11 +30,11 @@ impl DataPath for Fleet {
     }
 
     fn drain(&mut self) {
-        Self::drain(self, true);
+        self.leave(Leave::Close);
     }
 
     fn undrain(&mut self) {
-        Self::drain(self, false);
+        self.leave(Leave::Stay);
     }
 
     fn connections(&self) -> usize {
@@ -45,8 +45,12 @@ impl DataPath for Fleet {
         Self::poll_idle(self, cx)
     }
 
+    fn pulse(&self) -> bool {
+        Self::pulse(self)
+    }
+
     fn close_all(&mut self) -> usize {
-        self.close_connections()
+        self.close_connections(Ending::All)
     }
 
     fn stop(mut self) -> Result<(), String> {

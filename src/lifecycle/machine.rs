@@ -73,6 +73,19 @@ impl<W: World> Machine<W> {
         }
     }
 
+    pub(super) fn world(&self) -> &W {
+        match self {
+            Self::Meeting(instance, _) => instance.world(),
+            Self::Awaiting(instance) => instance.world(),
+            Self::Accepting(instance) => instance.world(),
+            Self::Serving(instance) => instance.world(),
+            Self::Handing(instance) => instance.world(),
+            Self::Committed(instance) => instance.world(),
+            Self::Draining(instance) => instance.world(),
+            Self::Exited(instance) => instance.world(),
+        }
+    }
+
     /// Applies one happening. `cause` keeps why the instance will end otherwise than asked; `advice` is what to tell
     /// an operator whose SIGQUIT finds nobody waiting. What has no place in a state leaves it as it is.
     pub(super) fn turn(

@@ -14,6 +14,7 @@ mod exit;
 mod exited;
 mod fleet;
 mod handing;
+mod herald;
 mod instance;
 mod machine;
 mod office;
@@ -22,6 +23,7 @@ mod serving;
 mod settings;
 mod sources;
 mod twin;
+mod watchdog;
 mod world;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use driver::run;
 pub use exit::{Cause, Exit};
 pub use exited::Exited;
 pub use handing::{Committed, Handing, RolledBack};
+pub use herald::{Herald, Tidings};
 pub use instance::{Fallback, Instance, Transition};
 pub use phase::Phase;
 pub use serving::Serving;

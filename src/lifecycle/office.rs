@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Cause, DataPath, Exit, Settings, World};
+use super::{Cause, DataPath, Exit, Settings, Tidings, World};
 use crate::base::{Address, ListenerId};
 use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
@@ -45,6 +45,11 @@ impl<D: DataPath> Office<D> {
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.data_path.poll_idle(cx)
+    }
+
+    /// As [`DataPath::pulse`].
+    pub(super) fn pulse(&self) -> bool {
+        self.data_path.pulse()
     }
 
     /// Ends the workers; says if one had ended before by a mistake.
@@ -194,6 +199,10 @@ impl<D: DataPath> World for Office<D> {
 
     fn connections(&self) -> usize {
         self.data_path.connections()
+    }
+
+    fn announce(&mut self, tidings: &Tidings<'_>) {
+        self.settings.herald.tell(tidings, self.data_path.connections());
     }
 
     fn take_files(&mut self, generation: u64, incumbent: Option<&Taker>) -> Result<(), Cause> {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Herald;
 use crate::listen::ListenerSpec;
 
 /// The lifecycle's settings. Paths are absolute.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub command: String,
     /// The name and version of this build, to be told to the other instance.
     pub build: String,
+    /// Tells those outside what becomes of the instance.
+    pub herald: Herald,
 }
 
 /// How a hand-over goes.

@@ -12,6 +12,7 @@ use futures_lite::{Stream, future};
 use super::adoption::Adoption;
 use super::machine::{Happening, Machine};
 use super::office::Office;
+use super::watchdog::Watchdog;
 use super::{Cause, DataPath, Exit, Phase, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
@@ -30,6 +31,7 @@ pub(super) struct Sources<S> {
     patience: Option<Timer>,
     drain: Option<Timer>,
     guard: Option<Timer>,
+    watchdog: Watchdog,
 }
 
 type Next = Happening<Vec<Listening>>;
@@ -45,6 +47,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             patience: None,
             drain: None,
             guard: None,
+            watchdog: Watchdog::new(settings.herald.clone()),
         }
     }
 
@@ -52,6 +55,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
     pub(super) async fn next<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>) -> Next {
         self.arm(machine.phase());
         future::poll_fn(|cx| {
+            self.watchdog.poll(machine.phase(), || machine.world().pulse(), cx);
             if let Poll::Ready(signal) = self.poll_signal(cx) {
                 return Poll::Ready(signal);
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::Cause;
+use super::{Cause, Tidings};
 use crate::base::ListenerId;
 
 /// The effects of transitions. Each method is one [`Action`](super::Action) or a question.
@@ -38,6 +38,8 @@ pub trait World {
     fn close_connections(&mut self) -> usize;
     /// How many connections there are.
     fn connections(&self) -> usize;
+    /// Tells those outside of a transition, which may be told twice.
+    fn announce(&mut self, _tidings: &Tidings<'_>) {}
 
     /// Takes pidfile, upgrade socket and listener paths: from `incumbent`, or from nobody.
     ///

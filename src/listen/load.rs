@@ -13,6 +13,8 @@ use super::command::Command;
 #[derive(Debug)]
 pub(super) struct Load {
     workers: Vec<Counts>,
+    /// Connections that are tunnels.
+    tunnels: AtomicUsize,
     services: Vec<Room>,
     /// Workers that have yet to accept what is queued on listeners they give up.
     sweeps: AtomicUsize,
@@ -38,6 +40,8 @@ struct Counts {
     connections: AtomicUsize,
     /// It has ended and takes no more.
     dead: AtomicBool,
+    /// It has given a sign of life since it was asked for one.
+    beat: AtomicBool,
     /// For each service, that the worker's mailbox already holds the news of room. There is one such message at most.
     told: Vec<AtomicBool>,
 }
@@ -81,15 +85,21 @@ impl Load {
         let worker = |_| Counts {
             connections: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
+            beat: AtomicBool::new(true),
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
-        let (sweeps, since) = (AtomicUsize::new(0), Instant::now());
-        Self { workers: (0..workers).map(worker).collect(), services, sweeps, idle, since }
+        let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
+        Self { workers: (0..workers).map(worker).collect(), tunnels, services, sweeps, idle, since }
     }
 
     /// All connections.
     pub(super) fn connections(&self) -> usize {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Those of them that are tunnels.
+    pub(super) fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::SeqCst)
     }
 
     /// There is no connection, and none will come out of a queue that is being given up.
@@ -121,6 +131,11 @@ impl Load {
         if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
     }
 
+    /// The worker that has the fewest connections.
+    pub(super) fn least(&self) -> usize {
+        self.choose(usize::MAX)
+    }
+
     /// Counts a connection to a service in, if it may have another.
     pub(super) fn enter(
         self: &Arc<Self>,
@@ -141,6 +156,18 @@ impl Load {
         if let Some(counts) = self.workers.get(worker) {
             counts.dead.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// The worker gives a sign of life.
+    pub(super) fn beat(&self, worker: usize) {
+        if let Some(counts) = self.workers.get(worker) {
+            counts.beat.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the worker has given a sign of life since this was last asked.
+    pub(super) fn take_beat(&self, worker: usize) -> bool {
+        self.workers.get(worker).is_some_and(|counts| counts.beat.swap(false, Ordering::Relaxed))
     }
 
     /// The worker has heard that the service has room. What is freed from now on is news again.
@@ -172,6 +199,11 @@ impl Place {
     /// The service that the connection is to.
     pub(super) fn service(&self) -> usize {
         self.service
+    }
+
+    /// The worker that it is counted to.
+    pub(super) fn worker(&self) -> Option<usize> {
+        self.worker
     }
 
     /// Counts the connection to the worker that is to serve it.

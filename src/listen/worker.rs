@@ -1,6 +1,6 @@
 //! One worker: its accept loops, its connections, and what it is told.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -13,9 +13,11 @@ use slab::Slab;
 use smol::channel::{Receiver, Sender};
 
 use super::command::{Arrival, Command, Door};
+use super::departure::Exit;
 use super::entrance::Entrance;
+use super::fleet::Ending;
 use super::load::{Load, Place};
-use crate::proxy::{self, Service, ServiceContext};
+use crate::proxy::{self, Leave, Leaving, Resting, Service, ServiceContext};
 use crate::runtime::{Handle, Task};
 use crate::system;
 
@@ -25,6 +27,7 @@ pub(super) struct Outset {
     pub(super) services: Vec<Arc<Service>>,
     pub(super) doors: Vec<Door>,
     pub(super) load: Arc<Load>,
+    pub(super) exit: Arc<Exit>,
     pub(super) commands: Receiver<Command>,
     /// Every worker's mailbox, by its number.
     pub(super) mailboxes: Arc<[Sender<Command>]>,
@@ -39,7 +42,7 @@ pub(super) struct Worker {
     number: usize,
     mailboxes: Arc<[Sender<Command>]>,
     services: Vec<Rc<ServiceContext>>,
-    draining: Rc<Cell<bool>>,
+    leaving: Rc<Leaving>,
     connections: RefCell<Slab<Task<()>>>,
     /// Accept loops of services that are full wait here; the sender is replaced whenever room was made.
     freed: RefCell<HashMap<usize, Announcement>>,
@@ -52,14 +55,14 @@ type Announcement = (Sender<()>, Receiver<()>);
 ///
 /// It begins by watching every listener, says whether it can, and accepts from them when it is told to.
 pub(super) async fn run(handle: Handle, outset: Outset) {
-    let Outset { number, services, doors, load, commands, mailboxes, ready } = outset;
-    let draining = Rc::new(Cell::new(false));
+    let Outset { number, services, doors, load, exit, commands, mailboxes, ready } = outset;
+    let leaving = Rc::new(Leaving::new(Arc::clone(&exit.permits)));
     let services = services
         .into_iter()
-        .map(|service| ServiceContext::new(service, handle.clone(), number, Rc::clone(&draining)))
+        .map(|service| ServiceContext::new(service, handle.clone(), number, Rc::clone(&leaving)))
         .collect();
     let (connections, freed) = (RefCell::default(), RefCell::default());
-    let worker = Rc::new(Worker { handle, load, number, mailboxes, services, draining, connections, freed });
+    let worker = Rc::new(Worker { handle, load, number, mailboxes, services, leaving, connections, freed });
     let watched: io::Result<Vec<_>> = doors.into_iter().map(|door| Entrance::watch(&worker, door)).collect();
     // A fleet that waits no longer has given up.
     match watched {
@@ -100,7 +103,7 @@ impl Worker {
         // The fleet holds every sender, so an error means that it is gone.
         while let Ok(command) = commands.recv().await {
             match command {
-                Command::Serve(Arrival { fd, peer, place }) => self.serve(fd, peer, place),
+                Command::Serve(arrival) => self.serve(arrival),
                 Command::Freed { service } => self.announce_room(service),
                 Command::Admit(doors) => {
                     for door in &*doors {
@@ -117,7 +120,7 @@ impl Worker {
                     let sweep = Rc::new(sweep);
                     // Those first for which there is nobody else.
                     let (given_up, kept): (Vec<_>, Vec<_>) =
-                        entrances.into_iter().partition(|entrance| unwanted.contains(&entrance.door.id));
+                        entrances.into_iter().partition(|entrance| unwanted.contains(&*entrance.door.id));
                     entrances = kept;
                     for entrance in given_up {
                         entrance.give_up_for_good(self, &sweep).await;
@@ -128,8 +131,9 @@ impl Worker {
                     let sweep = Rc::new(sweep);
                     entrances.drain(..).for_each(|entrance| entrance.give_up(self, &sweep));
                 }
-                Command::Drain(draining) => self.drain(draining),
-                Command::CloseConnections => self.connections.borrow_mut().clear(),
+                Command::Leave(leave) => self.leave(leave),
+                Command::CloseConnections(what) => self.close(what),
+                Command::Beat => self.load.beat(self.number),
                 Command::Stop => break,
             }
         }
@@ -141,25 +145,32 @@ impl Worker {
     }
 
     /// Serves a connection here or has the worker do it that has the fewest.
-    pub(super) fn place(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, mut place: Place) {
+    pub(super) fn place(
+        self: &Rc<Self>,
+        door: &Door,
+        fd: OwnedFd,
+        peer: Option<SocketAddr>,
+        mut place: Place,
+    ) {
         let chosen = self.load.choose(self.number);
         place.assign(chosen);
+        let arrival = Arrival { listener: Arc::clone(&door.id), connection: Resting::fresh(fd, peer), place };
         if chosen != self.number
             && let Some(mailbox) = self.mailboxes.get(chosen)
         {
-            match mailbox.try_send(Command::Serve(Arrival { fd, peer, place })) {
+            match mailbox.try_send(Command::Serve(arrival)) {
                 Ok(()) => {}
                 // That worker has ended. Its connections are not its heirs' only if nobody takes them.
                 Err(error) => {
-                    if let Command::Serve(Arrival { fd, peer, mut place }) = error.into_inner() {
-                        place.assign(self.number);
-                        self.serve(fd, peer, place);
+                    if let Command::Serve(mut arrival) = error.into_inner() {
+                        arrival.place.assign(self.number);
+                        self.serve(arrival);
                     }
                 }
             }
             return;
         }
-        self.serve(fd, peer, place);
+        self.serve(arrival);
     }
 
     /// Waits until the service may have room again.
@@ -176,10 +187,17 @@ impl Worker {
     }
 
     /// Tells connections to leave, or no longer.
-    fn drain(&self, draining: bool) {
-        self.draining.set(draining);
-        if draining {
+    fn leave(&self, leave: Leave) {
+        self.leaving.tell(leave);
+        if leave != Leave::Stay {
             self.services.iter().for_each(|service| service.close_idle_upstreams());
+        }
+    }
+
+    /// Closes connections.
+    fn close(&self, what: Ending) {
+        if what == Ending::All {
+            self.connections.borrow_mut().clear();
         }
     }
 
@@ -188,7 +206,9 @@ impl Worker {
         self.freed.borrow_mut().remove(&service);
     }
 
-    fn serve(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, place: Place) {
+    fn serve(self: &Rc<Self>, arrival: Arrival) {
+        let Arrival { connection, place, .. } = arrival;
+        let Resting { client: fd, peer, .. } = connection;
         let Some(context) = self.services.get(place.service()) else { return };
         let stream = match self.handle.stream(fd) {
             Ok(stream) => stream,

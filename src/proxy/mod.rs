@@ -11,6 +11,7 @@
 mod attempt;
 mod connection;
 mod context;
+mod depart;
 mod download;
 mod downstream;
 mod exchange;
@@ -26,4 +27,5 @@ mod upload;
 
 pub use connection::serve;
 pub use context::ServiceContext;
+pub use depart::{Leave, Leaving, Permit, Resting};
 pub use settings::{Handler, Limits, Respond, Service, Timeouts};

@@ -1,21 +1,27 @@
 //! Sockets, descriptor passing, credentials, pidfile, signals: what River asks of the kernel outside the data path.
 
+mod connected;
 mod end;
 mod limits;
+mod notify;
 mod owned_path;
 mod passing;
 mod peer;
 mod pidfile;
+mod readiness;
 mod signals;
 mod socket;
 mod verify;
 
+pub use connected::{Connected, NotConnected};
 pub use end::ask_to_end;
 pub use limits::raise_descriptor_limit;
+pub use notify::Manager;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
 pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
 pub use peer::{Peer, PeerError};
 pub use pidfile::{PidFile, PidFileError};
+pub use readiness::{Readiness, Report, Reporter, VARIABLE as READINESS_VARIABLE};
 pub use signals::{Signal, Signals};
 pub use socket::{BindError, Bound, Listening, Origin};
 pub use verify::{Inherited, Mismatch};

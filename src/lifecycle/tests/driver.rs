@@ -12,7 +12,7 @@ use smol::channel::{Sender, unbounded};
 use super::fakes::{FakePath, PathState};
 use crate::base::{Address, Label, ListenerId};
 use crate::handoff::{Channel, ChannelError, Message, UpgradeSocket, connect};
-use crate::lifecycle::{Cause, Exit, HandoffSettings, Settings, run};
+use crate::lifecycle::{Cause, Exit, HandoffSettings, Herald, Settings, run};
 use crate::listen::ListenerSpec;
 use crate::system::Signal;
 
@@ -65,6 +65,7 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         drain_timeout: Duration::from_secs(10),
         command: "river --config river.ron".into(),
         build: "river test".into(),
+        herald: Herald::default(),
     }
 }
 

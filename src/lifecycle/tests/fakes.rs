@@ -89,6 +89,10 @@ impl DataPath for FakePath {
         Poll::Pending
     }
 
+    fn pulse(&self) -> bool {
+        true
+    }
+
     fn close_all(&mut self) -> usize {
         let mut state = self.state();
         state.closed = std::mem::take(&mut state.connections);
