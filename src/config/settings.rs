@@ -80,6 +80,27 @@ pub const SETTINGS: &[Setting] = &[
         "RIVER_UPGRADE_SOCKET",
     ),
     setting(
+        "system.daemonize",
+        "boolean",
+        "false",
+        "Whether River goes on in the background, as a daemon.",
+        "true",
+    ),
+    setting(
+        "system.user",
+        "user",
+        "none",
+        "The user, by name or number, that a River started by root becomes once it has bound its addresses.",
+        "\"river\"",
+    ),
+    setting(
+        "system.group",
+        "group",
+        "primary group of the user",
+        "The group, by name or number, that it runs as.",
+        "\"river\"",
+    ),
+    setting(
         "system.drain_timeout",
         "duration",
         "\"60s\"",
@@ -340,9 +361,6 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Fields that later versions read, so that this one can say so.
 const LATER: &[&str] = &[
-    "system.daemonize",
-    "system.user",
-    "system.group",
     "system.log",
     "system.admin",
     "services.*.client_address",

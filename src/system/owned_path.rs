@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
 
+use super::pidfile::may_make_files;
 use crate::base::FileId;
 
 /// A socket's path in the file system, and the file that stands there while the path is this socket's.
@@ -68,6 +69,9 @@ impl StagedPath {
                 Tenant::Process(pid) if !may_replace.contains(&pid) => {
                     return Err(PathError::InUse(path.to_owned()));
                 }
+                // Whose place is taken may run as root, and this process may have given that up.
+                Tenant::Hidden if may_replace.is_empty() => return Err(io_error(Errno::ACCESS.into())),
+                Tenant::Hidden => {}
                 Tenant::Unknown => return Err(PathError::InUse(path.to_owned())),
                 Tenant::Nobody | Tenant::Process(_) => {}
             },
@@ -114,6 +118,15 @@ impl OwnedPath {
     pub fn claim(path: &Path, file: FileId) -> Result<Self, PathError> {
         let claimed = Self { path: path.to_owned(), file };
         if claimed.is_ours() { Ok(claimed) } else { Err(PathError::Lost(path.to_owned())) }
+    }
+
+    /// Whether a socket could be made at `path` now: this process may make files in its directory.
+    ///
+    /// # Errors
+    /// [`PathError`] with what is in the way.
+    pub fn check(path: &Path) -> Result<(), PathError> {
+        let directory = path.parent().ok_or_else(|| PathError::BadPath(path.to_owned()))?;
+        may_make_files(directory).map_err(|error| PathError::Io(path.to_owned(), error))
     }
 
     /// The file that stands at the path while it is this socket's.
@@ -177,6 +190,8 @@ enum Tenant {
     /// The process that called listen(2).
     Process(u32),
     Unknown,
+    /// It is for another user alone.
+    Hidden,
 }
 
 /// Who accepts on the socket at `path`, found by connecting to it.
@@ -190,6 +205,7 @@ fn tenant(like: &OwnedFd, path: &Path) -> io::Result<Tenant> {
         // A full queue or a socket of another type is somebody's all the same.
         Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(Tenant::Unknown),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Tenant::Nobody),
+        Err(Errno::ACCESS) => Ok(Tenant::Hidden),
         Err(error) => Err(error.into()),
     }
 }

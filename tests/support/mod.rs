@@ -9,6 +9,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod asker;
 pub mod client;
 pub mod config;
 pub mod load;

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -114,6 +115,13 @@ impl Peer {
         Some(Message { text, fds })
     }
 
+    /// Receives the next message, waiting for it so long; `None` at the end.
+    #[track_caller]
+    pub fn receive_within(&self, patience: Duration) -> Option<Message> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(patience)).unwrap();
+        self.receive()
+    }
+
     /// Receives the next message, which must have this name.
     #[track_caller]
     pub fn expect(&self, name: &str) -> Message {
@@ -181,7 +189,7 @@ impl Desk {
         Self(fd)
     }
 
-    /// Waits for the next connection.
+    /// Waits for a connection.
     #[track_caller]
     pub fn accept(&self) -> Peer {
         Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap())

@@ -167,6 +167,12 @@ pub fn caught(pid: u32) -> u64 {
     set.and_then(|set| u64::from_str_radix(&set, 16).ok()).unwrap_or(0)
 }
 
+/// How much memory process `pid` has in use, in KiB (`VmRSS`); nothing where there is none such.
+pub fn resident(pid: u32) -> usize {
+    let line = status_line(pid, "VmRSS:");
+    line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
 /// Whether a process `pid` exists that is not a zombie.
 pub fn exists(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z' && state != 'X')
