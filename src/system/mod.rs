@@ -20,6 +20,8 @@ pub use account::{Account, AccountError, BecomeError};
 pub use activation::Activation;
 pub use connected::{Connected, NotConnected};
 pub use end::{ask_another_to_end, ask_to_end, tell};
+#[cfg(debug_assertions)]
+pub use end::{kill_self, stop_self};
 pub use limits::raise_descriptor_limit;
 pub use notify::Manager;
 pub use offspring::{End, News, Offspring};

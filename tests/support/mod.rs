@@ -13,6 +13,7 @@ pub mod asker;
 pub mod client;
 pub mod config;
 pub mod family;
+pub mod faults;
 pub mod load;
 pub mod log;
 pub mod manager;
