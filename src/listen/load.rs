@@ -235,9 +235,13 @@ impl Place {
 
     /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
-        self.leave_worker();
+        if self.worker == Some(worker) {
+            return;
+        }
         if let Some(counts) = self.load.workers.get(worker) {
+            // In this order, so that it is never not counted.
             counts.connections.fetch_add(1, Ordering::SeqCst);
+            self.leave_worker();
             self.worker = Some(worker);
         }
     }
