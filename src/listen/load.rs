@@ -217,7 +217,6 @@ impl Load {
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
-        self.begun.fetch_add(1, Ordering::SeqCst);
         Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
     }
 }
@@ -237,6 +236,10 @@ impl Place {
     pub(super) fn assign(&mut self, worker: usize) {
         if self.worker == Some(worker) {
             return;
+        }
+        if self.worker.is_none() {
+            // Places are taken before there is a connection for them.
+            self.load.begun.fetch_add(1, Ordering::SeqCst);
         }
         if let Some(counts) = self.load.workers.get(worker) {
             // In this order, so that it is never not counted.
@@ -310,6 +313,17 @@ mod tests {
         }
         drop(places);
         assert_eq!(load.connections(), 0);
+    }
+
+    #[test]
+    fn a_worker_is_alive_while_it_answers() {
+        let load = Load::new(2, std::iter::empty(), smol::channel::bounded(1).0);
+        // Nobody has been asked yet.
+        assert!(load.take_beat(0) && load.take_beat(1));
+        load.beat(0);
+        assert!(load.take_beat(0) && !load.take_beat(1) && !load.take_beat(2));
+        load.beat(1);
+        assert!(!load.take_beat(0) && load.take_beat(1));
     }
 
     #[test]

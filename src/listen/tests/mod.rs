@@ -44,7 +44,13 @@ impl Door {
         let listening = Bound::bind(id.clone(), address, None).unwrap().listen().unwrap();
         Self {
             listening,
-            spec: ListenerSpec { id, service: "web".into(), address: address.clone(), mode: None },
+            spec: ListenerSpec {
+                id,
+                service: "web".into(),
+                address: address.clone(),
+                mode: None,
+                activation: None,
+            },
         }
     }
 
