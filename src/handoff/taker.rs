@@ -44,7 +44,7 @@ pub enum TakerEvent {
         /// Its generation; this instance's is one more.
         generation: u64,
     },
-    /// It will offer these listeners: bind what is new.
+    /// It will offer these listeners: bind what is new, then say bound or refuse.
     Inventory(Vec<ListenerId>),
     /// It offers these: check them, then say adopted or refuse.
     Offered(Vec<(Label, OwnedFd)>),
@@ -104,6 +104,12 @@ impl Taker {
     /// The incumbent's process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// What is new is bound: this instance waits.
+    pub fn bound(&mut self) {
+        let outputs = self.machine.bound();
+        self.perform(outputs);
     }
 
     /// The batch is adopted but for the unwanted ones.

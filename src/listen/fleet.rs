@@ -230,6 +230,19 @@ impl Fleet {
         Poll::Ready(())
     }
 
+    /// Asks every worker for a sign of life, and says whether each has given one since it was last asked.
+    pub fn pulse(&self) -> bool {
+        let mut alive = true;
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            // One that has not answered has the last question in its mailbox still.
+            match self.load.take_beat(number) {
+                true => drop(mailbox.try_send(Command::Beat)),
+                false => alive = false,
+            }
+        }
+        alive
+    }
+
     /// Closes connections. How many there were of them is returned at once; the closing may take a moment longer.
     pub fn close_connections(&self, what: Ending) -> usize {
         let count = match what {
@@ -285,6 +298,7 @@ impl Fleet {
                 let origin = match origin {
                     Origin::Fresh => "fresh",
                     Origin::Inherited => "inherited",
+                    Origin::Activated => "activated",
                 };
                 tracing::info!(target: "river::listen", service = &*service.name, %id, %address, origin, "listening");
                 Ok(Door { id: Arc::new(id), fd, service: place })

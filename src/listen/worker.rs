@@ -146,6 +146,7 @@ impl Worker {
                 }
                 Command::Leave(leave) => self.leave(leave),
                 Command::CloseConnections(what) => self.close(what),
+                Command::Beat => self.load.beat(self.number),
                 Command::Stop => break,
             }
         }

@@ -11,7 +11,7 @@ type Outcomes = Receiver<(u64, bool)>;
 struct Told(u64, bool, std::sync::mpsc::Sender<(u64, bool)>);
 
 impl Told {
-    fn is_gone(mut self) {
+    fn go(mut self) {
         self.1 = true;
     }
 }
@@ -52,7 +52,7 @@ fn pass_on(giver: &mut Giver, numbers: std::ops::Range<u64>, sockets: usize) -> 
     for nth in numbers {
         let fds = (0..sockets).map(|_| listening(0).fd).collect();
         let told = Told(nth, false, sender.clone());
-        giver.transfer(Moved { requests: nth, ..idle() }, fds, move || told.is_gone());
+        giver.transfer(Moved { requests: nth, ..idle() }, fds, move || told.go());
     }
     outcomes
 }

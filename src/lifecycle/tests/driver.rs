@@ -12,7 +12,7 @@ use smol::channel::{Sender, unbounded};
 use super::fakes::{FakePath, PathState};
 use crate::base::{Address, Label, ListenerId};
 use crate::handoff::{Channel, ChannelError, Message, UpgradeSocket, connect};
-use crate::lifecycle::{Cause, Exit, HandoffSettings, Settings, run};
+use crate::lifecycle::{Cause, Exit, HandoffSettings, Herald, Settings, run};
 use crate::listen::{Ending, ListenerSpec};
 use crate::system::Signal;
 
@@ -51,6 +51,7 @@ pub(super) fn listener(address: &str, nth: usize) -> ListenerSpec {
         service: Arc::from("web"),
         address,
         mode: None,
+        activation: None,
     }
 }
 
@@ -60,6 +61,8 @@ pub(super) fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerS
         listeners,
         pid_file: Some(directory.join("river.pid")),
         upgrade_socket: Some(directory.join("upgrade.sock")),
+        account: None,
+        activation: Arc::default(),
         handoff: HandoffSettings {
             ready_timeout: Duration::from_secs(5),
             guard: Duration::ZERO,
@@ -67,8 +70,10 @@ pub(super) fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerS
         },
         tunnel_drain_timeout: Duration::from_secs(600),
         drain_timeout: Duration::from_secs(10),
+        relaunch: None,
         command: "river --config river.ron".into(),
         build: "river test".into(),
+        herald: Herald::default(),
     }
 }
 
@@ -200,6 +205,7 @@ fn a_cold_start_that_cannot_take_its_files_accepts_nobody() {
             service: Arc::from("web"),
             address: unix,
             mode: None,
+            activation: None,
         });
         mine.upgrade_socket = Some(directory.join("none/upgrade.sock"));
         let one = start(&executor, mine);

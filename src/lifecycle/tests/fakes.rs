@@ -130,6 +130,10 @@ impl DataPath for FakePath {
         self.state().connections
     }
 
+    fn tunnels(&self) -> usize {
+        0
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.connections == 0 {
@@ -137,6 +141,10 @@ impl DataPath for FakePath {
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    fn pulse(&self) -> bool {
+        true
     }
 
     fn close_connections(&mut self, what: Ending) -> usize {
