@@ -170,6 +170,10 @@ impl<D: DataPath> Office<D> {
     fn claim_paths(&mut self) {
         for one in &self.listeners {
             let Address::Unix(path) = &one.address else { continue };
+            // The service manager's path, and for it to remove.
+            if one.is_foreign() {
+                continue;
+            }
             if self.paths.iter().any(|(id, ..)| *id == one.id) {
                 continue;
             }

@@ -111,6 +111,12 @@ impl Load {
         self.begun.load(Ordering::SeqCst)
     }
 
+    /// The connections of each worker.
+    #[cfg(test)]
+    pub(super) fn per_worker(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
     /// Those of them that are tunnels.
     pub(super) fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::SeqCst)
@@ -211,7 +217,6 @@ impl Load {
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
-        self.begun.fetch_add(1, Ordering::SeqCst);
         Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
     }
 }
@@ -229,6 +234,10 @@ impl Place {
 
     /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
+        if self.worker.is_none() {
+            // Places are taken before there is a connection for them.
+            self.load.begun.fetch_add(1, Ordering::SeqCst);
+        }
         self.leave_worker();
         if let Some(counts) = self.load.workers.get(worker) {
             counts.connections.fetch_add(1, Ordering::SeqCst);
@@ -300,6 +309,17 @@ mod tests {
         }
         drop(places);
         assert_eq!(load.connections(), 0);
+    }
+
+    #[test]
+    fn a_worker_is_alive_while_it_answers() {
+        let load = Load::new(2, std::iter::empty(), smol::channel::bounded(1).0);
+        // Nobody has been asked yet.
+        assert!(load.take_beat(0) && load.take_beat(1));
+        load.beat(0);
+        assert!(load.take_beat(0) && !load.take_beat(1) && !load.take_beat(2));
+        load.beat(1);
+        assert!(!load.take_beat(0) && load.take_beat(1));
     }
 
     #[test]

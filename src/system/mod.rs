@@ -1,6 +1,7 @@
 //! Sockets, descriptor passing, credentials, pidfile, signals: what River asks of the kernel outside the data path.
 
 mod account;
+mod activation;
 mod connected;
 mod end;
 mod limits;
@@ -16,6 +17,7 @@ mod socket;
 mod verify;
 
 pub use account::{Account, AccountError, BecomeError};
+pub use activation::Activation;
 pub use connected::{Connected, NotConnected};
 pub use end::{ask_another_to_end, ask_to_end, tell};
 pub use limits::raise_descriptor_limit;

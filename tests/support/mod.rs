@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 pub mod load;
 pub mod log;
+pub mod manager;
 pub mod origin;
 pub mod peer;
 pub mod proc;
