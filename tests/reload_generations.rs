@@ -56,7 +56,7 @@ impl Family {
     fn config(&self) -> Config {
         let servers = connectors(&[self.origin.target().clone()]);
         let own = format!("own{}", self.members.len());
-        Config::proxy(&self.origin).system(&format!("handoff: ({})", self.handoff)).service(
+        Config::proxy(&self.origin).handoff(&self.handoff).service(
             &own,
             &["127.0.0.1:0"],
             &servers,
@@ -203,7 +203,7 @@ fn play(river: &Running, generation: u64) -> Process {
 
 #[test]
 fn an_instance_that_is_to_end_and_does_not_is_sent_a_signal() {
-    let config = Config::respond("here").system("handoff: (max_draining: 1)");
+    let config = Config::respond("here").handoff("max_draining: 1");
     let river = River::with_config(config).serve();
     let asker = Asker::watch(&river.dir().upgrade_socket());
     let oldest = play(&river, 3);
@@ -339,7 +339,7 @@ fn the_first_answer_brings_the_standard_streams_to_who_wants_them() {
 
 #[test]
 fn who_asks_too_much_or_nonsense_is_refused_and_nothing_else_suffers() {
-    let config = Config::respond("here").system("handoff: (max_draining: 1, guard: \"0s\")");
+    let config = Config::respond("here").handoff("max_draining: 1, guard: \"0s\"");
     let river = River::with_config(config).serve();
     let path = river.dir().upgrade_socket();
     let before = river.fds().len();
@@ -412,7 +412,7 @@ fn row_18_a_hundred_upgrades_leave_nothing_behind() {
             Ok(Next::Done)
         })
         .start();
-    let config = Config::proxy(&origin).system("workers: 2, handoff: (guard: \"0s\")");
+    let config = Config::proxy(&origin).system("workers: 2");
     let mut current = River::with_config(config).serve();
     let load = Load::keep_alive(8, Pacing::Think(1..=10)).start(current.web());
     let mut tunnels: Vec<Conn> = (0..20).map(|_| tunnel(&current)).collect();
