@@ -56,11 +56,7 @@ impl Family {
     fn config(&self) -> Config {
         let servers = connectors(&[self.origin.target().clone()]);
         let own = format!("own{}", self.members.len());
-        Config::proxy(&self.origin).handoff(&self.handoff).service(
-            &own,
-            &["127.0.0.1:0"],
-            &servers,
-        )
+        Config::proxy(&self.origin).handoff(&self.handoff).service(&own, &["127.0.0.1:0"], &servers)
     }
 
     /// The newest takes over from the one before, and then has a request of its own.
@@ -177,7 +173,13 @@ fn a_draining_instance() {
     let Some(path) = env::var_os(SOCKET).map(PathBuf::from) else { return };
     let peer = Peer::connect(&path);
     // It lies about its pid.
-    peer.send(&report(1, &env::var(GENERATION).unwrap()));
+    let generation = env::var(GENERATION).unwrap();
+    // One that guards says so behind its generation.
+    let said = match generation.strip_suffix(" guards") {
+        Some(generation) => report(1, generation).replace("guard_ms:None", "guard_ms:Some(60000)"),
+        None => report(1, &generation),
+    };
+    peer.send(&said);
     while let Some(message) = peer.receive_within(PATIENCE * 3) {
         println!("heard {}", message.text);
     }
@@ -194,10 +196,10 @@ fn report(pid: u32, generation: &str) -> String {
 }
 
 /// Starts a process that says it drains, as this generation.
-fn play(river: &Running, generation: u64) -> Process {
+fn play(river: &Running, generation: &str) -> Process {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "a_draining_instance", "--ignored", "--nocapture"]);
-    command.env(SOCKET, river.dir().upgrade_socket()).env(GENERATION, generation.to_string());
+    command.env(SOCKET, river.dir().upgrade_socket()).env(GENERATION, generation);
     Process::start("the played instance", &mut command)
 }
 
@@ -206,9 +208,9 @@ fn an_instance_that_is_to_end_and_does_not_is_sent_a_signal() {
     let config = Config::respond("here").handoff("max_draining: 1");
     let river = River::with_config(config).serve();
     let asker = Asker::watch(&river.dir().upgrade_socket());
-    let oldest = play(&river, 3);
+    let oldest = play(&river, "3");
     asker.wait("one drains", |all| draining(all).len() == 1);
-    let youngest = play(&river, 4);
+    let youngest = play(&river, "4");
     let known = asker.wait("both drain", |all| draining(all).len() == 2);
     let expected = [(river.pid(), "Serving"), (youngest.pid(), "Draining"), (oldest.pid(), "Draining")];
     assert_eq!(states(&known), expected);
@@ -222,6 +224,20 @@ fn an_instance_that_is_to_end_and_does_not_is_sent_a_signal() {
     let known = asker.wait("it has ended", |all| draining(all).len() == 1);
     assert_eq!(states(&known)[2], (oldest.pid(), "Exited"));
     assert!(youngest.alive() && !youngest.log().contains("heard"));
+}
+
+#[test]
+fn the_one_that_can_take_the_service_back_is_ended_last() {
+    let river = River::with_config(Config::respond("here").handoff("max_draining: 1")).serve();
+    let asker = Asker::watch(&river.dir().upgrade_socket());
+    let guard = play(&river, "3 guards");
+    asker.wait("one drains", |all| draining(all).len() == 1);
+    // Such as a successor that failed.
+    let younger = play(&river, "4");
+    younger.log().wait_for("that it is to end", PATIENCE, |lines| {
+        lines.iter().any(|line| line.text.starts_with("heard End(")).then_some(())
+    });
+    assert!(guard.alive() && !guard.log().contains("heard"));
 }
 
 #[test]
