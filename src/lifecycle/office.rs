@@ -9,7 +9,7 @@ use super::reports::count;
 use super::tally::Counting;
 use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
 use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
-use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
 use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
@@ -297,8 +297,10 @@ impl<D: DataPath> World for Office<D> {
         let pid = incumbent.map(Taker::pid);
         self.open_desk(generation, pid.as_slice())
             .map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))?;
+        fault_step("between-files");
         self.write_pid_file()?;
         self.claim_paths();
+        fault_step("files-taken");
         Ok(())
     }
 
@@ -319,7 +321,13 @@ impl<D: DataPath> World for Office<D> {
         self.claim_paths();
     }
 
+    fn another_serves(&self) -> bool {
+        let path = self.settings.upgrade_socket.as_ref().filter(|_| self.desk.is_none());
+        path.is_some_and(|path| connect(path).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid())))
+    }
+
     fn forget_files(&mut self) {
+        fault_step("stopped-accepting");
         // The successor has replaced them by now, unless its configuration gives other paths: then nobody needs ours.
         let _ = self.pid_file.take().map(|file| file.remove_if_ours());
         let _ = self.desk.take().map(|desk| desk.remove_if_ours());

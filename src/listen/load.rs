@@ -106,15 +106,15 @@ impl Load {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
     }
 
-    /// How many there have been, those there are included.
-    pub(super) fn begun(&self) -> u64 {
-        self.begun.load(Ordering::SeqCst)
-    }
-
     /// The connections of each worker.
     #[cfg(test)]
     pub(super) fn per_worker(&self) -> Vec<usize> {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
+    /// How many there have been, those there are included.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Those of them that are tunnels.
