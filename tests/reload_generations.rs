@@ -409,6 +409,52 @@ fn echo(conn: &mut Conn, text: &str) {
     assert_eq!(conn.reader().exactly(text.len()).unwrap(), text.as_bytes());
 }
 
+/// An origin that echoes, requests and what comes through tunnels.
+fn echoing() -> Origin {
+    Origin::builder()
+        .forgetful()
+        .on_head(|request, reply| {
+            if request.target != "/tunnel" {
+                return Ok(Next::Read);
+            }
+            reply.tunnel(&[("connection", "upgrade"), ("upgrade", "echo")])?;
+            Ok(Next::Done)
+        })
+        .start()
+}
+
+#[test]
+fn row_19_instances_with_tunnels_are_shown_and_do_not_pile_up() {
+    let origin = echoing();
+    let handoff = "guard: \"0s\", idle_connections: Close, max_draining: 2";
+    let mut current = River::with_config(Config::proxy(&origin).handoff(handoff)).serve();
+    let mut old: Vec<(Running, Conn)> = Vec::new();
+    for nth in 1..=5_usize {
+        let conn = tunnel(&current);
+        let next = upgrade(&current);
+        old.push((mem::replace(&mut current, next), conn));
+        let asker = Asker::watch(&current.dir().upgrade_socket());
+        let known = asker.wait("no more than two drain", |all| {
+            draining(all).len() == nth.min(2) && draining(all)[0].generation == nth as u64
+        });
+        for one in draining(&known) {
+            assert_eq!((one.number("tunnels"), one.number("connections")), (Some(1), Some(1)), "{one:?}");
+            assert!(one.number("deadline_ms").unwrap() > 100_000, "the time of tunnels: {one:?}");
+        }
+    }
+    let young = old.split_off(3);
+    for (river, mut conn) in old {
+        assert!(river.wait_exit(PATIENCE).success());
+        river.wait_for_line("max_draining", PATIENCE);
+        conn.expect_gone_within(PATIENCE);
+    }
+    for (river, mut conn) in young {
+        echo(&mut conn, "still there");
+        drop(conn);
+        assert!(river.wait_exit(PATIENCE).success());
+    }
+}
+
 /// What an instance holds when everybody has left but those that belong to it.
 #[track_caller]
 fn settled(river: &Running) -> (usize, usize) {
@@ -418,16 +464,7 @@ fn settled(river: &Running) -> (usize, usize) {
 
 #[test]
 fn row_18_a_hundred_upgrades_leave_nothing_behind() {
-    let origin = Origin::builder()
-        .forgetful()
-        .on_head(|request, reply| {
-            if request.target != "/tunnel" {
-                return Ok(Next::Read);
-            }
-            reply.tunnel(&[("connection", "upgrade"), ("upgrade", "echo")])?;
-            Ok(Next::Done)
-        })
-        .start();
+    let origin = echoing();
     let config = Config::proxy(&origin).system("workers: 2");
     let mut current = River::with_config(config).serve();
     let load = Load::keep_alive(8, Pacing::Think(1..=10)).start(current.web());
