@@ -24,8 +24,10 @@ pub(super) enum Errand {
     Ask { channel: Channel, peer: Peer, watch: bool, streams: bool },
     /// To report how an instance drains.
     Report(Channel, Peer, InstanceReport),
-    /// Nothing: the process, and why its connection is closed.
-    Nothing(u32, String),
+    /// None: it went without a word, such as who only wanted to know whether anybody is in service.
+    None,
+    /// It said what cannot be understood, or nothing in time: the process, and why it is refused.
+    Refused(u32, String),
 }
 
 impl Greeter {
@@ -46,10 +48,11 @@ impl Greeter {
             Ok(Message::Ask { watch, streams }) => Errand::Ask { channel, peer, watch, streams },
             Ok(Message::Draining(report)) => Errand::Report(channel, peer, report),
             Ok(other) => Errand::TakeOver(channel, peer, other),
+            Err(ChannelError::Closed) => Errand::None,
             Err(error) => {
                 let why = with_cause(&error);
                 let _ = channel.push(&Message::Refuse { why: why.clone() }, Vec::new());
-                Errand::Nothing(peer.pid(), why)
+                Errand::Refused(peer.pid(), why)
             }
         })
     }

@@ -316,9 +316,8 @@ impl Desk {
                 self.watchers.touch();
                 self.register.admit(channel, peer, report)?;
             }
-            Errand::Nothing(pid, why) => {
-                tracing::debug!(target: "river::handoff", pid, why, "a connection to the upgrade socket ended");
-            }
+            Errand::Refused(pid, why) => refused(pid, &why),
+            Errand::None => {}
         }
         Ok(())
     }
@@ -328,9 +327,10 @@ impl Desk {
         let pid = newcomer.pid();
         // It has said its first message, so what it is can be told at once.
         let event = newcomer.poll_next(&mut Context::from_waker(Waker::noop()));
-        if event != Poll::Ready(GiverEvent::Greeted) {
-            tracing::debug!(target: "river::handoff", pid, ?event, "a connection to the upgrade socket ended");
-            return;
+        match event {
+            Poll::Ready(GiverEvent::Greeted) => {}
+            Poll::Ready(GiverEvent::Failed(failure)) => return refused(pid, &failure.to_string()),
+            other => return tracing::debug!(target: "river::handoff", pid, ?other, "nobody who would wait"),
         }
         if let Some(other) = self.candidate.as_ref().map(|candidate| candidate.pid) {
             tracing::warn!(target: "river::handoff", pid, waiting = other, "a second instance is refused");
@@ -347,6 +347,10 @@ impl Desk {
         self.waiter = Some(newcomer);
         self.watchers.touch();
     }
+}
+
+fn refused(pid: u32, why: &str) {
+    tracing::warn!(target: "river::handoff", pid, why, "a connection to the upgrade socket is refused");
 }
 
 impl Candidate {
