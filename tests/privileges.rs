@@ -43,8 +43,9 @@ fn dir_of(user: Nobody) -> Arc<Dir> {
     dir
 }
 
+/// Nobody lingers when its connections are gone.
 fn config() -> Config {
-    Config::respond("here").system("user: \"nobody\"")
+    Config::respond("here").system("user: \"nobody\"").system("handoff: (guard: \"0s\")")
 }
 
 fn dropped(user: Nobody) -> Running {
@@ -141,7 +142,11 @@ fn a_dropped_instance_is_upgraded_by_its_own_user() {
 fn an_instance_that_stays_root_is_upgraded_to_one_that_does_not() {
     let Some(user) = nobody() else { return };
     let dir = dir_of(user);
-    let web = Config::new().service("web", &["127.0.0.1:0", "unix:web.sock"], &respond("here"));
+    let web = Config::new().system("handoff: (guard: \"0s\")").service(
+        "web",
+        &["127.0.0.1:0", "unix:web.sock"],
+        &respond("here"),
+    );
     let river = River::in_dir(dir.clone()).config(web.clone()).serve();
     let new = upgrade_to(&river, river.successor().config(web.system("user: \"nobody\"")));
     expect_dropped(&new, user);
