@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use river::cli::{self, Exit, Failure, Request};
 use river::config::{self, Plan};
-use river::lifecycle::{self, HandoffSettings, Herald};
+use river::lifecycle::{self, HandoffSettings, Herald, Relaunch};
 use river::listen::Fleet;
 use river::observe;
 use river::system::{self, Activation, Manager, Reporter, Signals};
@@ -54,7 +54,22 @@ async fn live(mut signals: Signals, herald: Herald, activation: Arc<Activation>)
         Request::Validate { config, overrides } => {
             signals.or_end(move || cli::validate(&config, &overrides).map(|line| print(&line))).await??;
         }
+        Request::Reload { config, overrides, timeout } => {
+            let env = |name: &str| env::var_os(name);
+            let cold = cli::command(program.clone(), env, &directory, &config, &overrides);
+            let program = cli::program(program, env::var_os("PATH"), &directory);
+            let order = cli::Reload { config, overrides, timeout, program, directory, cold };
+            cli::reload(order, &mut signals).await?;
+        }
+        Request::Status { whereabouts, json } => {
+            let status = cli::status(whereabouts, json, &mut signals).await?;
+            signals.or_end(move || print(&status.text)).await?;
+            status.failure.map_or(Ok(()), Err)?;
+        }
+        Request::Stop { whereabouts, timeout } => cli::stop(whereabouts, timeout, &mut signals).await?,
         Request::Run { config, upgrade, overrides } => {
+            let path = cli::program(program.clone(), env::var_os("PATH"), &directory);
+            let relaunch = Relaunch::new(path, env::args_os().skip(1), directory.clone());
             let command =
                 cli::command(program.clone(), |name| env::var_os(name), &directory, &config, &overrides);
             match signals.or_end(move || config::load(&config, &overrides)).await {
@@ -70,7 +85,7 @@ async fn live(mut signals: Signals, herald: Herald, activation: Arc<Activation>)
                         let arguments = env::args_os().skip(1);
                         return cli::daemonize(program, arguments, patience, &mut signals).await;
                     }
-                    run(plan, upgrade, command, signals, herald, activation).await?;
+                    run(plan, upgrade, (command, relaunch), signals, herald, activation).await?;
                 }
                 Err(signal) => tracing::info!("{signal} came before the configuration was read"),
             }
@@ -83,7 +98,7 @@ async fn live(mut signals: Signals, herald: Herald, activation: Arc<Activation>)
 async fn run(
     plan: Plan,
     upgrade: bool,
-    command: String,
+    (command, relaunch): (String, Relaunch),
     signals: Signals,
     herald: Herald,
     activation: Arc<Activation>,
@@ -107,6 +122,7 @@ async fn run(
         drain_timeout: system.drain_timeout,
         tunnel_drain_timeout: system.tunnel_drain_timeout,
         command,
+        relaunch: Some(relaunch),
         build: format!("river {}", env!("CARGO_PKG_VERSION")),
         herald,
     };

@@ -30,6 +30,7 @@ pub struct Giver {
     channel: Channel,
     pid: u32,
     pidfd: Async<OwnedFd>,
+    build: String,
     machine: Incumbent,
     step_timeout: Duration,
     deadline: Deadline<(&'static str, u64)>,
@@ -104,6 +105,7 @@ impl Giver {
             pid,
             // A pidfd is opened nonblocking already and has no flags to set.
             pidfd: Async::new_nonblocking(pidfd)?,
+            build: String::new(),
             machine: Incumbent::default(),
             step_timeout,
             deadline: Deadline::default(),
@@ -119,9 +121,33 @@ impl Giver {
         Ok(giver)
     }
 
+    /// A conversation whose first message has come already: [`GiverEvent::Greeted`] follows, or a failure.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn begin(
+        channel: Channel,
+        peer: Peer,
+        step_timeout: Duration,
+        first: Message,
+    ) -> std::io::Result<Self> {
+        let mut giver = Self::new(channel, peer, step_timeout)?;
+        if let Message::Hello { build, .. } = &first {
+            giver.build.clone_from(build);
+        }
+        let outputs = giver.machine.message(first);
+        giver.perform(outputs);
+        Ok(giver)
+    }
+
     /// The successor's process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The successor's build, as it introduced itself.
+    pub fn build(&self) -> &str {
+        &self.build
     }
 
     /// Lets the successor wait, and tells it which listeners it will be offered.

@@ -125,8 +125,8 @@ pub enum Message {
         /// Whether the first answer is to bring the instance's standard output and standard error.
         streams: bool,
     },
-    /// The answer to `Ask`: the instance in service first, then those that drain, the youngest first, then those that
-    /// have ended lately.
+    /// The answer to `Ask`: the instance in service first, then the one that is to take over, then those that drain, the
+    /// youngest first, then those that have ended lately.
     Instances(Vec<InstanceReport>),
     /// A draining instance → the instance in service, in place of `Hello`, and again at changes: how it fares.
     Draining(InstanceReport),

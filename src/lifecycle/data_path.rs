@@ -54,6 +54,9 @@ pub trait DataPath {
     /// How many connections there are, also those of the queue being swept.
     fn connections(&self) -> usize;
 
+    /// How many of them are tunnels.
+    fn tunnels(&self) -> usize;
+
     /// Ready when every worker has swept, and no connection is left, for as long as that is so.
     ///
     /// Being ready too often is harmless, for the caller looks at [`connections`](Self::connections). It must wake the

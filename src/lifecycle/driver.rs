@@ -34,6 +34,7 @@ pub async fn run<D: DataPath>(
     loop {
         if let Machine::Exited(exited) = machine {
             let exit = exited.exit();
+            sources.last_word(&exited);
             let stopped = exited.into_world().close();
             return match exit {
                 Exit::Success => stopped.map_err(|why| Cause::new(Exit::Software, why)),

@@ -47,6 +47,10 @@ impl DataPath for Fleet {
         Self::begun(self)
     }
 
+    fn tunnels(&self) -> usize {
+        Self::tunnels(self)
+    }
+
     fn connections(&self) -> usize {
         Self::connections(self)
     }

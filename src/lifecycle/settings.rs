@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Herald;
+use super::{Herald, Relaunch};
 use crate::listen::ListenerSpec;
 use crate::system::{Account, Activation};
 
@@ -32,6 +32,8 @@ pub struct Settings {
     pub tunnel_drain_timeout: Duration,
     /// The command that starts this configuration cold, to be told to the operator.
     pub command: String,
+    /// How this instance was started, so that it can start its successor; without it, SIGHUP does nothing.
+    pub relaunch: Option<Relaunch>,
     /// The name and version of this build, to be told to the other instance.
     pub build: String,
     /// Tells those outside what becomes of the instance.

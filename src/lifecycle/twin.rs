@@ -61,6 +61,8 @@ pub enum Event {
     Idle,
     /// The time to drain is over for these connections; for all once both times are over.
     DrainEnded(Ending),
+    /// The instance in service wants this one, which drains, to end.
+    Displaced,
 }
 
 /// What has to be done at a transition, in order.
@@ -216,7 +218,8 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         // Nobody but this instance can take the service back, so it stays for as long as it may have to.
         (P::Draining { guard: true }, E::Idle) => (phase, vec![]),
         (P::Draining { guard: false }, E::Idle) => (P::Exited, vec![CloseListeners, SayDrained, RemoveFiles]),
-        (P::Draining { guard: false }, E::DrainEnded(Ending::All)) | (P::Draining { .. }, E::Interrupt) => {
+        (P::Draining { guard: false }, E::DrainEnded(Ending::All))
+        | (P::Draining { .. }, E::Displaced | E::Interrupt) => {
             (P::Exited, vec![CloseListeners, close_all, SayDrained, RemoveFiles])
         }
         (P::Draining { .. }, E::DrainEnded(what)) => (phase, vec![CloseConnections(what)]),

@@ -34,7 +34,7 @@ pub struct Fleet {
     services: Vec<Arc<Service>>,
     /// The service of each listener, by its place in `services`.
     feeds: HashMap<ListenerId, usize>,
-    load: Arc<Load>,
+    pub(super) load: Arc<Load>,
     idle: Pin<Box<smol::channel::Receiver<()>>>,
     exit: Arc<Exit>,
     departures: Pin<Box<smol::channel::Receiver<Departure>>>,

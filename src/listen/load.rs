@@ -106,6 +106,12 @@ impl Load {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
     }
 
+    /// The connections of each worker.
+    #[cfg(test)]
+    pub(super) fn per_worker(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
     /// How many there have been, those there are included.
     pub(super) fn begun(&self) -> u64 {
         self.begun.load(Ordering::SeqCst)
@@ -211,7 +217,6 @@ impl Load {
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
-        self.begun.fetch_add(1, Ordering::SeqCst);
         Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
     }
 }
@@ -229,6 +234,10 @@ impl Place {
 
     /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
+        if self.worker.is_none() {
+            // Places are taken before there is a connection for them.
+            self.load.begun.fetch_add(1, Ordering::SeqCst);
+        }
         self.leave_worker();
         if let Some(counts) = self.load.workers.get(worker) {
             counts.connections.fetch_add(1, Ordering::SeqCst);

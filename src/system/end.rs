@@ -1,9 +1,10 @@
-//! How processes are asked to end.
+//! How processes are asked to end, and how this one ends itself.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::process::Child;
 
-use rustix::process::{Pid, Signal as Raw, getpid, kill_process};
+use rustix::process::{Pid, Signal as Raw, getpid, kill_process, pidfd_send_signal};
 
 use super::Signal;
 
@@ -13,6 +14,14 @@ use super::Signal;
 /// What `kill(2)` reports; a process may always signal itself.
 pub fn ask_to_end() -> io::Result<()> {
     Ok(kill_process(getpid(), Raw::TERM)?)
+}
+
+/// Asks the process behind a pidfd to end at once, as an operator does with SIGINT.
+///
+/// # Errors
+/// What `pidfd_send_signal(2)` reports: the process has ended, or is another user's.
+pub fn ask_another_to_end(process: impl AsFd) -> io::Result<()> {
+    Ok(pidfd_send_signal(process, Raw::INT)?)
 }
 
 /// Passes a signal on to a child that has not been waited for. One that has ended minds nothing.
@@ -27,4 +36,22 @@ pub fn tell(child: &Child, signal: Signal) {
     };
     // Nobody else gets its pid before it was waited for.
     let _ = kill_process(Pid::from_child(child), raw);
+}
+
+/// Kills this process, for tests of what the other instance makes of it.
+///
+/// # Errors
+/// What `kill(2)` reports; a process may always signal itself.
+#[cfg(debug_assertions)]
+pub fn kill_self() -> io::Result<()> {
+    Ok(kill_process(getpid(), Raw::KILL)?)
+}
+
+/// Stops this process until somebody sends SIGCONT, for tests of what the other instance makes of it.
+///
+/// # Errors
+/// What `kill(2)` reports; a process may always signal itself.
+#[cfg(debug_assertions)]
+pub fn stop_self() -> io::Result<()> {
+    Ok(kill_process(getpid(), Raw::STOP)?)
 }

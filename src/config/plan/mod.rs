@@ -6,7 +6,7 @@ mod service;
 mod system;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +108,16 @@ impl Plan {
         report.finish()?;
         let listeners = listeners.into_iter().map(|listener| listener.spec).collect();
         Ok(Self { system, listeners, services })
+    }
+
+    /// The upgrade socket alone; see [`super::upgrade_socket`].
+    pub(super) fn upgrade_socket_in(source: &Source) -> Result<Option<PathBuf>, Errors> {
+        let mut report = Report::new(source);
+        let draft = Draft::read(&mut report);
+        match draft.system.upgrade_socket {
+            Some(written) => Ok(Some(super::absolute(source.directory(), Path::new(&written.value)))),
+            None => report.finish().map(|()| None),
+        }
     }
 }
 

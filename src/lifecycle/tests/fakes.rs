@@ -130,6 +130,10 @@ impl DataPath for FakePath {
         self.state().connections
     }
 
+    fn tunnels(&self) -> usize {
+        0
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.connections == 0 {

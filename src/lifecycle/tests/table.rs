@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::lifecycle::{Action, Event, Phase, step};
 use crate::listen::Ending;
 
-const EVENTS: [Event; 26] = [
+const EVENTS: [Event; 27] = [
     Event::ColdStart,
     Event::Upgrade,
     Event::BootFailed,
@@ -32,21 +32,22 @@ const EVENTS: [Event; 26] = [
     Event::DrainEnded(Ending::Tunnels),
     Event::DrainEnded(Ending::All),
     Event::PatienceEnded,
+    Event::Displaced,
 ];
 
 /// One row for each phase, one letter for each event in the order above: where it leads, `=` for the phase itself,
 /// `.` for illegal.
 const TABLE: [(Phase, &str); 10] = [
-    (Phase::Booting, "SWX.....==XX.............."),
-    (Phase::Awaiting, "...A.XX.==XX.............."),
-    (Phase::Accepting, "....SDS.==DX.............."),
-    (Phase::Serving, ".......DO=DX....=........."),
-    (Phase::Offered, ".......D==DXC..S=........."),
-    (Phase::Committed { ending: false }, ".......E==EX.GDS.........."),
-    (Phase::Committed { ending: true }, ".......====X.DDD.........D"),
-    (Phase::Draining { guard: true }, "........==DX.....DS=D====."),
-    (Phase::Draining { guard: false }, "........===X.....===.X==X."),
-    (Phase::Exited, ".........................."),
+    (Phase::Booting, "SWX.....==XX..............."),
+    (Phase::Awaiting, "...A.XX.==XX..............."),
+    (Phase::Accepting, "....SDS.==DX..............."),
+    (Phase::Serving, ".......DO=DX....=.........."),
+    (Phase::Offered, ".......D==DXC..S=.........."),
+    (Phase::Committed { ending: false }, ".......E==EX.GDS..........."),
+    (Phase::Committed { ending: true }, ".......====X.DDD.........D."),
+    (Phase::Draining { guard: true }, "........==DX.....DS=D====.X"),
+    (Phase::Draining { guard: false }, "........===X.....===.X==X.X"),
+    (Phase::Exited, "..........................."),
 ];
 
 fn letter(phase: Phase) -> char {
