@@ -43,9 +43,8 @@ fn dir_of(user: Nobody) -> Arc<Dir> {
     dir
 }
 
-/// Nobody lingers when its connections are gone.
 fn config() -> Config {
-    Config::respond("here").system("user: \"nobody\"").system("handoff: (guard: \"0s\")")
+    Config::respond("here").system("user: \"nobody\"")
 }
 
 fn dropped(user: Nobody) -> Running {
@@ -139,14 +138,25 @@ fn a_dropped_instance_is_upgraded_by_its_own_user() {
 }
 
 #[test]
+fn a_dropped_instance_replaces_itself_on_sighup() {
+    let Some(user) = nobody() else { return };
+    // A copy of the program that the user can reach; root starts it.
+    let river = River::in_dir(dir_of(user)).config(config()).start_as(0, 0);
+    river.wait_serving();
+    let family = Family::of(river.dir());
+    river.signal(Signal::HUP);
+    river.wait_state_again("Serving", 2);
+    let new = family.serving();
+    assert_ne!(new.pid(), river.pid());
+    assert!(identities(new.pid()).contains(&("Uid".into(), vec![user.uid.to_string(); 4].join(" "))));
+    assert_eq!(get(river.web(), "/").text(), "here");
+}
+
+#[test]
 fn an_instance_that_stays_root_is_upgraded_to_one_that_does_not() {
     let Some(user) = nobody() else { return };
     let dir = dir_of(user);
-    let web = Config::new().system("handoff: (guard: \"0s\")").service(
-        "web",
-        &["127.0.0.1:0", "unix:web.sock"],
-        &respond("here"),
-    );
+    let web = Config::new().service("web", &["127.0.0.1:0", "unix:web.sock"], &respond("here"));
     let river = River::in_dir(dir.clone()).config(web.clone()).serve();
     let new = upgrade_to(&river, river.successor().config(web.system("user: \"nobody\"")));
     expect_dropped(&new, user);
