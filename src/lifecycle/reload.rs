@@ -110,7 +110,9 @@ impl Reloads {
 
     /// SIGHUP came. `waiter` is who waits at the desk, and `successor` who has the service where this instance drains.
     pub(super) fn ask(&mut self, phase: Phase, waiter: Option<u32>, successor: Option<u32>) {
-        if let Some(attempt) = &mut self.attempt {
+        // What there is of one after that is not under way any more.
+        let over = matches!(phase, Phase::Draining { .. } | Phase::Exited);
+        if let Some(attempt) = self.attempt.as_mut().filter(|_| !over) {
             attempt.repeated = attempt.repeated.saturating_add(1);
             let successor = attempt.child.pid();
             tracing::warn!(
