@@ -1,5 +1,6 @@
 //! The two machines against each other and against what has no place, and the conversations over real sockets.
 
+use async_io::Async;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,15 @@ use proptest::prelude::*;
 
 use super::channel::tests::pair;
 use super::*;
-use crate::base::{Address, Label, ListenerId};
+use crate::base::{Address, Label, ListenerId, Moved, MovedState};
 use crate::system::{Bound, Inherited, Listening, MAX_DESCRIPTORS, Peer};
 
 fn id(nth: usize) -> ListenerId {
     ListenerId::ephemeral(&any_port(), "web", nth)
+}
+
+fn bounds() -> Bounds {
+    Bounds { step_timeout: Duration::from_secs(5), max_draining: std::num::NonZeroUsize::MIN }
 }
 
 fn any_port() -> Address {
@@ -36,15 +41,26 @@ fn all_messages() -> Vec<Message> {
         Message::Released,
         Message::Waiting,
         Message::Probe,
+        Message::Transfer { number: 0, moved: idle() },
+        Message::Transfer { number: 1, moved: idle() },
+        Message::Taken { number: 0 },
+        Message::Taken { number: 1 },
+        Message::Declined { number: 0, why: "no".into() },
+        Message::Declined { number: 1, why: "no".into() },
     ]
+}
+
+/// A connection that waits for a request.
+fn idle() -> Moved {
+    Moved { listener: id(0), peer: None, requests: 3, state: MovedState::Idle }
 }
 
 fn is_refusal<T: PartialEq + std::fmt::Debug>(outputs: &[T], refuse: impl Fn(&T) -> bool) -> bool {
     outputs.len() == 2 && outputs.first().is_some_and(refuse)
 }
 
-/// The incumbent in each of its states, with the one message that each takes.
-fn incumbents() -> Vec<(Incumbent, Option<usize>)> {
+/// The incumbent in each of its states, with the messages that each takes.
+fn incumbents() -> Vec<(Incumbent, Vec<usize>)> {
     let messages = all_messages();
     let fresh = Incumbent::default;
     let settling = || {
@@ -89,21 +105,27 @@ fn incumbents() -> Vec<(Incumbent, Option<usize>)> {
         assert_eq!(machine.message(Message::Owned), [IncumbentOutput::Owned(vec![id(0)])]);
         machine
     };
+    let moving = || {
+        let mut machine = passed();
+        assert_eq!(machine.transfer(idle()), [IncumbentOutput::Send(messages[14].clone())]);
+        machine
+    };
     vec![
-        (fresh(), Some(0)),
-        (settling(), Some(12)),
-        (waiting(), None),
-        (probed(), Some(12)),
-        (offering(), Some(5)),
-        (second(), Some(6)),
-        (preparing(), Some(7)),
-        (committed(), Some(9)),
-        (passed(), Some(11)),
+        (fresh(), vec![0]),
+        (settling(), vec![12]),
+        (waiting(), vec![]),
+        (probed(), vec![12]),
+        (offering(), vec![5]),
+        (second(), vec![6]),
+        (preparing(), vec![7]),
+        (committed(), vec![9]),
+        (passed(), vec![11]),
+        (moving(), vec![11, 16, 18]),
     ]
 }
 
 /// The successor in each of its states, with the messages that each takes.
-fn successors() -> Vec<(Successor, &'static [usize])> {
+fn successors() -> Vec<(Successor, Vec<usize>)> {
     let messages = all_messages();
     let reached = |steps: usize| {
         let mut machine = Successor::new(1, "b").0;
@@ -130,9 +152,15 @@ fn successors() -> Vec<(Successor, &'static [usize])> {
         step(&mut |machine| assert_eq!(machine.ready(), [SuccessorOutput::Send(Message::Ready)]));
         step(&mut |machine| assert_eq!(machine.message(Message::Commit), [SuccessorOutput::Commit]));
         step(&mut |machine| assert_eq!(machine.owned(), [SuccessorOutput::Send(Message::Owned)]));
+        step(&mut |machine| {
+            let arrived = SuccessorOutput::Arrived { number: 0, moved: idle() };
+            assert_eq!(machine.message(messages[14].clone()), [arrived]);
+        });
         machine
     };
-    let takes: [&[usize]; 11] = [&[1], &[2], &[], &[3, 13], &[], &[4], &[], &[], &[8], &[], &[10]];
+    let takes: [&[usize]; 12] =
+        [&[1], &[2], &[], &[3, 13], &[], &[4], &[], &[], &[8], &[], &[10, 14], &[10, 15]];
+    let takes = takes.map(<[usize]>::to_vec);
     takes.into_iter().enumerate().map(|(steps, takes)| (reached(steps), takes)).collect()
 }
 
@@ -145,7 +173,7 @@ fn the_incumbent_refuses_every_message_out_of_order() {
             let name = message.name();
             let passed = machine.is_passed();
             let outputs = machine.message(message);
-            if passed && takes != Some(at) {
+            if passed && !takes.contains(&at) {
                 assert_eq!(outputs, [IncumbentOutput::Ignored(name.to_owned())]);
                 assert!(machine.is_passed());
                 continue;
@@ -153,15 +181,15 @@ fn the_incumbent_refuses_every_message_out_of_order() {
             let refused = is_refusal(&outputs, |output| {
                 matches!(output, IncumbentOutput::Send(Message::Refuse { .. }))
             });
-            assert_eq!(refused, takes != Some(at), "{name} in state {state}: {outputs:?}");
+            assert_eq!(refused, !takes.contains(&at), "{name} in state {state}: {outputs:?}");
         }
     }
 }
 
 #[test]
 fn nothing_but_released_ends_a_hand_over_that_has_passed() {
-    let (mut machine, _) = incumbents().pop().unwrap();
-    assert!(machine.is_passed());
+    let (mut machine, _) = incumbents().swap_remove(8);
+    assert!(machine.is_passed() && machine.limited().is_none());
     assert_eq!(
         machine.message(Message::Refuse { why: "no".into() }),
         [IncumbentOutput::Ignored("Refuse".into())]
@@ -190,6 +218,79 @@ fn the_successor_refuses_every_message_out_of_order_until_it_owns_the_service() 
             assert!(matches!(outputs.last(), Some(SuccessorOutput::Failed(Failure::Unexpected { .. }))));
         }
     }
+}
+
+#[test]
+fn a_transfer_is_answered_once_and_only_where_there_is_one() {
+    let (mut machine, _) = incumbents().swap_remove(8);
+    assert!(machine.can_move());
+    for number in 0..3 {
+        let moved = idle();
+        assert_eq!(
+            machine.transfer(moved.clone()),
+            [IncumbentOutput::Send(Message::Transfer { number, moved })]
+        );
+    }
+    assert_eq!((machine.outstanding(), machine.limited()), (3, Some(("Taken", 0))));
+    // In any order.
+    assert_eq!(machine.message(Message::Taken { number: 1 }), [IncumbentOutput::Taken(1)]);
+    assert_eq!(machine.limited(), Some(("Taken", 0)));
+    let declined = Message::Declined { number: 0, why: "full".into() };
+    assert_eq!(machine.message(declined.clone()), [IncumbentOutput::Declined(0, "full".into())]);
+    assert_eq!(machine.limited(), Some(("Taken", 2)));
+    for again in [declined, Message::Taken { number: 1 }, Message::Taken { number: 77 }] {
+        let name = again.name().to_owned();
+        assert_eq!(machine.message(again), [IncumbentOutput::Ignored(name)]);
+    }
+    assert_eq!(machine.deadline(), [IncumbentOutput::Stalled]);
+    assert!(machine.is_passed() && !machine.can_move() && machine.limited().is_none());
+    assert!(machine.transfer(idle()).is_empty() && machine.deadline().is_empty());
+    // What it had said by then counts.
+    assert_eq!(machine.message(Message::Taken { number: 2 }), [IncumbentOutput::Taken(2)]);
+    assert_eq!(machine.message(Message::Released), [IncumbentOutput::Released]);
+}
+
+#[test]
+fn nothing_moves_before_the_successor_serves_nor_in_version_1() {
+    for (at, (mut machine, _)) in incumbents().into_iter().enumerate() {
+        assert_eq!(machine.can_move(), at >= 8);
+        assert_eq!(machine.transfer(idle()).is_empty(), at < 8);
+    }
+    let mut old = Incumbent::default();
+    old.message(Message::Hello { versions: vec![1], pid: 1, build: "b".into() });
+    old.welcome(1, "b", 1, vec![]);
+    old.offer(0);
+    old.message(Message::Ready);
+    old.commit();
+    assert_eq!(old.message(Message::Owned), [IncumbentOutput::Owned(vec![])]);
+    assert!(!old.can_move() && old.transfer(idle()).is_empty());
+    let mut new = Successor::new(1, "b").0;
+    new.message(Message::Welcome { version: 1, pid: 1, build: "b".into(), generation: 1 });
+    new.message(Message::Inventory { ids: vec![], more: false });
+    new.message(Message::Offer { batch: 0, of: 1, labels: vec![] });
+    new.adopted(vec![]);
+    new.ready();
+    new.message(Message::Commit);
+    new.owned();
+    let outputs = new.message(Message::Transfer { number: 0, moved: idle() });
+    assert!(
+        matches!(outputs.as_slice(), [SuccessorOutput::Failed(Failure::Unexpected { .. })]),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn what_arrived_is_answered_once_and_only_to_an_incumbent_that_may_hear_it() {
+    let (mut machine, _) = successors().pop().unwrap();
+    assert_eq!(machine.taken(1), []);
+    assert_eq!(machine.taken(0), [SuccessorOutput::Send(Message::Taken { number: 0 })]);
+    assert_eq!((machine.taken(0), machine.declined(0, "no".into())), (vec![], vec![]));
+    assert_eq!(machine.message(Message::Transfer { number: 1, moved: idle() }).len(), 1);
+    let declined = Message::Declined { number: 1, why: "no".into() };
+    assert_eq!(machine.declined(1, "no".into()), [SuccessorOutput::Send(declined)]);
+    assert_eq!(machine.message(Message::Transfer { number: 2, moved: idle() }).len(), 1);
+    machine.released();
+    assert_eq!(machine.taken(2), []);
 }
 
 #[test]
@@ -236,7 +337,7 @@ fn the_end_of_the_connection_and_a_deadline_end_every_state_once() {
         assert!(machine.closed().is_empty() && machine.limited().is_none());
     }
     for (mut machine, _) in incumbents() {
-        if machine.limited().is_some() {
+        if machine.limited().is_some() && !machine.is_passed() {
             let outputs = machine.deadline();
             assert!(
                 matches!(outputs.last(), Some(IncumbentOutput::Failed(Failure::TimedOut(_)))),
@@ -282,10 +383,10 @@ fn a_successor_of_version_1_waits_from_its_welcome_on_and_is_not_asked_whether_i
 #[test]
 fn a_successor_that_is_to_wait_has_to_say_so_in_time_and_again_when_it_is_asked() {
     let (mut settling, _) = incumbents().swap_remove(1);
-    assert_eq!((settling.limited(), settling.is_waiting()), (Some("Waiting"), false));
+    assert_eq!((settling.limited(), settling.is_waiting()), (Some(("Waiting", 0)), false));
     assert_eq!(settling.deadline().last(), Some(&IncumbentOutput::Failed(Failure::TimedOut("Waiting"))));
     let (mut probed, _) = incumbents().swap_remove(3);
-    assert_eq!((probed.limited(), probed.is_waiting()), (Some("Waiting"), true));
+    assert_eq!((probed.limited(), probed.is_waiting()), (Some(("Waiting", 0)), true));
     assert!(probed.probe().is_empty());
     assert!(probed.message(Message::Waiting).is_empty());
     assert!(probed.limited().is_none() && probed.is_waiting());
@@ -293,14 +394,14 @@ fn a_successor_that_is_to_wait_has_to_say_so_in_time_and_again_when_it_is_asked(
     let (mut probed, _) = incumbents().swap_remove(3);
     assert_eq!(probed.offer(1), [IncumbentOutput::SendBatch(0)]);
     assert!(probed.message(Message::Waiting).is_empty());
-    assert_eq!(probed.limited(), Some("Ready"));
+    assert_eq!(probed.limited(), Some(("Ready", 0)));
     assert!(probed.message(Message::Adopted { batch: 0, unwanted: vec![] }).is_empty());
     assert_eq!(probed.message(Message::Ready), [IncumbentOutput::Ready]);
 }
 
 proptest! {
     #[test]
-    fn no_sequence_of_messages_panics_or_says_two_ends(picks in proptest::collection::vec(0_usize..14, 0..20)) {
+    fn no_sequence_of_messages_panics_or_says_two_ends(picks in proptest::collection::vec(0_usize..20, 0..20)) {
         let (mut incumbent, mut successor) = (Incumbent::default(), Successor::new(1, "b").0);
         let (mut ends, messages) = ([0, 0], all_messages());
         for pick in picks {
@@ -321,8 +422,9 @@ fn conversation() -> (Giver, Taker) {
     let (a, b) = pair();
     let timeout = Duration::from_secs(5);
     let incumbent = Peer::of(&b).unwrap();
-    let successor = Peer::of(&a).unwrap();
-    let giver = Giver::new(Channel::new(a).unwrap(), successor, timeout).unwrap();
+    let (pid, pidfd) = Peer::of(&a).unwrap().into_parts();
+    let pidfd = Async::new_nonblocking(pidfd).unwrap();
+    let giver = Giver::new(Channel::new(a).unwrap(), pid, pidfd, timeout);
     (giver, Taker::new(Channel::new(b).unwrap(), incumbent, "new", timeout).unwrap())
 }
 
@@ -501,7 +603,7 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
     let identity = Identity { build: "old".into(), generation: 1 };
-    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_secs(5)).unwrap();
+    let mut desk = Desk::open(&path, &[], identity, vec![], bounds()).unwrap();
     let mut silent: Vec<_> = (0..8).map(|_| connect(&path).unwrap()).collect();
     async_io::block_on(async {
         assert!(future::poll_once(desk.next()).await.is_none());
@@ -539,7 +641,14 @@ fn a_place_is_freed_when_who_holds_it_does_not_say_that_it_waits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
     let identity = Identity { build: "old".into(), generation: 1 };
-    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_millis(50)).unwrap();
+    let mut desk = Desk::open(
+        &path,
+        &[],
+        identity,
+        vec![],
+        Bounds { step_timeout: Duration::from_millis(50), ..bounds() },
+    )
+    .unwrap();
     let (pid, late) = (std::process::id(), Failure::TimedOut("Waiting"));
     let taker = || {
         let (channel, peer) = connect(&path).unwrap();

@@ -18,6 +18,8 @@ struct Audience {
     reporter: Option<Reporter>,
     manager: Option<Manager>,
     said: Said,
+    /// Whoever started the process says why it failed.
+    spoken_for: bool,
 }
 
 /// What the manager was told last of this instance.
@@ -49,14 +51,23 @@ pub struct Tidings<'a> {
 impl Herald {
     /// Speaks to the process that waits for the instance's readiness, and to the service manager.
     pub fn new(reporter: Option<Reporter>, manager: Option<Manager>) -> Self {
-        Self(Arc::new(Mutex::new(Audience { reporter, manager, said: Said::Nothing })))
+        Self(Arc::new(Mutex::new(Audience { reporter, manager, ..Audience::default() })))
     }
 
-    /// The instance will not serve: it ends with `exit` and these last words. Only the first outcome is told.
-    pub fn failed(&self, exit: Exit, text: &str) {
-        if let Some(reporter) = self.audience().reporter.take() {
-            reporter.failed(exit, text);
+    /// Leaves the terminal and its session to whoever started the process, if that waits for its readiness; false if
+    /// nobody does.
+    pub fn detach(&self) -> bool {
+        self.audience().reporter.as_mut().map(Reporter::detach).is_some()
+    }
+
+    /// The instance will not serve: it ends with `exit` and these last words. Only the first outcome is told; this
+    /// says whether somebody who was told it has the last words.
+    pub fn failed(&self, exit: Exit, text: &str) -> bool {
+        let mut audience = self.audience();
+        if let Some(reporter) = audience.reporter.take() {
+            audience.spoken_for = reporter.failed(exit, text);
         }
+        audience.spoken_for
     }
 
     /// A replacement of the service begins, whoever asked for it. A hand-over says so by itself; what has to be done

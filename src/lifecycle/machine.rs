@@ -6,6 +6,7 @@ use super::{
     Serving, World,
 };
 use crate::base::ListenerId;
+use crate::listen::Ending;
 use crate::system::Signal;
 
 /// Why an instance ends that inherited what another took back.
@@ -29,6 +30,8 @@ pub(super) enum Machine<W: World> {
 #[derive(Debug)]
 pub(super) enum Happening<S> {
     Signal(Signal),
+    /// The successor that this instance started by SIGHUP waits.
+    Relieved,
     /// The incumbent has a place for this instance.
     Welcomed,
     /// The hand-over is ready for the workers.
@@ -57,8 +60,13 @@ pub(super) enum Happening<S> {
     SuccessorDied,
     /// The successor did not say soon that it serves, and this instance was asked to end.
     PatienceEnded,
+    /// The successor that serves takes no more connections.
+    MovesEnded,
     GuardEnded,
-    DrainEnded,
+    /// The time to drain is over for these connections.
+    DrainEnded(Ending),
+    /// The instance in service wants this one to end.
+    Displaced(String),
     Idle,
 }
 
@@ -101,16 +109,21 @@ impl<W: World> Machine<W> {
             Happening::Signal(Signal::Terminate) => self.terminate(),
             Happening::Signal(Signal::Interrupt) => self.interrupt(),
             Happening::Signal(Signal::Quit) => self.quit(advice),
-            Happening::Signal(unused @ (Signal::Hangup | Signal::User1 | Signal::User2)) => {
+            Happening::Relieved => self.relieve(),
+            // The driver deals with it: what it asks for is done outside the machine, until a successor waits.
+            Happening::Signal(Signal::Hangup) => self,
+            Happening::Signal(unused @ (Signal::User1 | Signal::User2)) => {
                 tracing::warn!(
                     target: "river::lifecycle",
-                    "{unused} has no meaning yet and is ignored; to reload, start an instance with --upgrade and send SIGQUIT to the one in service"
+                    "{unused} has no meaning yet and is ignored; to reload, send SIGHUP to the instance in service, or run river reload"
                 );
                 self
             }
-            Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => {
-                self.wind_down(&happening)
-            }
+            Happening::PatienceEnded
+            | Happening::GuardEnded
+            | Happening::DrainEnded(_)
+            | Happening::Displaced(_)
+            | Happening::Idle => self.wind_down(&happening),
             Happening::Welcomed
             | Happening::Adopted(_)
             | Happening::Commit
@@ -123,6 +136,7 @@ impl<W: World> Machine<W> {
             | Happening::Failed(_)
             | Happening::FormerGone(_)
             | Happening::Released
+            | Happening::MovesEnded
             | Happening::SuccessorDied => self.hear_successor(happening),
         }
     }
@@ -219,6 +233,7 @@ impl<W: World> Machine<W> {
                 tracing::error!(target: "river::lifecycle", why, "the conversation with the successor, which serves, failed");
                 Self::Draining(instance)
             }
+            (Self::Draining(instance), Happening::MovesEnded) => Self::Draining(instance.end_moves()),
             (Self::Draining(instance), Happening::Released) => Self::Draining(instance.release()),
             (Self::Draining(instance), Happening::SuccessorDied) if instance.is_outlived() => {
                 Self::Draining(instance.outlive())
@@ -247,8 +262,16 @@ impl<W: World> Machine<W> {
                 Self::Draining(instance.let_go())
             }
             (Self::Draining(instance), Happening::GuardEnded) => Self::Draining(instance.end_guard()),
-            (Self::Draining(instance), Happening::DrainEnded) => Self::Exited(instance.time_out()),
-            (Self::Draining(instance), Happening::Idle) => Self::Exited(instance.idle()),
+            (Self::Draining(instance), Happening::DrainEnded(what)) => {
+                instance.time_out(*what).map_or_else(Self::Draining, Self::Exited)
+            }
+            (Self::Draining(instance), Happening::Displaced(why)) => {
+                tracing::warn!(target: "river::lifecycle", why, "the instance in service ends this one");
+                Self::Exited(instance.displace(why))
+            }
+            (Self::Draining(instance), Happening::Idle) => {
+                instance.idle().map_or_else(Self::Draining, Self::Exited)
+            }
             (unmoved, _) => unmoved,
         }
     }
@@ -266,6 +289,16 @@ impl<W: World> Machine<W> {
                 tracing::warn!(target: "river::lifecycle", state = %other.phase(), "SIGQUIT is ignored in this state");
                 other
             }
+        }
+    }
+
+    fn relieve(self) -> Self {
+        match self {
+            Self::Serving(instance) => match instance.hand_over_for("SIGHUP") {
+                Ok(next) => Self::Handing(next),
+                Err(unmoved) => Self::Serving(unmoved),
+            },
+            other => other,
         }
     }
 

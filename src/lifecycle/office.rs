@@ -1,11 +1,16 @@
 //! The real world: data path, pidfile, upgrade socket and the paths of Unix listeners.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use super::{Cause, DataPath, Exit, Settings, Tidings, World};
-use crate::base::{Address, ListenerId};
-use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
+use super::reports::millis;
+use super::tally::Counting;
+use super::{Cause, DataPath, DrainTally, Exit, Phase, Settings, Tidings, World};
+use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
+use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
+use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
@@ -23,6 +28,8 @@ pub(super) struct Office<D> {
     desk: Option<Desk>,
     /// The processes that were let to take the files, to take them back from.
     heirs: Vec<u32>,
+    begun: Instant,
+    counting: Counting,
 }
 
 impl<D: DataPath> Office<D> {
@@ -36,11 +43,50 @@ impl<D: DataPath> Office<D> {
             pid_file: None,
             desk: None,
             heirs: Vec::new(),
+            begun: Instant::now(),
+            counting: Counting::default(),
         }
     }
 
-    pub(super) fn poll_desk(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
-        self.desk.as_mut().map_or(Poll::Pending, |desk| desk.poll_next(cx))
+    /// Who waits to take over.
+    pub(super) fn waiter(&self) -> Option<u32> {
+        self.desk.as_ref().and_then(Desk::waiter)
+    }
+
+    pub(super) fn poll_desk(&mut self, state: InstanceState, cx: &mut Context<'_>) -> Poll<DeskEvent> {
+        let Some(desk) = &mut self.desk else { return Poll::Pending };
+        desk.enter(state);
+        desk.poll_next(cx)
+    }
+
+    /// Tells those who asked at the desk what instances there are.
+    pub(super) fn answer(&mut self, phase: Phase, generation: u64) {
+        let own = self.report(phase, generation);
+        if let Some(desk) = &mut self.desk {
+            desk.answer(own);
+        }
+    }
+
+    /// What there is to say of this instance, but for the times that the driver keeps.
+    pub(super) fn report(&self, phase: Phase, generation: u64) -> InstanceReport {
+        let connections = self.data_path.connections();
+        let state = phase.state();
+        let DrainTally { moved, finished, cut } = World::tally(self);
+        InstanceReport {
+            pid: std::process::id(),
+            generation,
+            build: self.settings.build.clone(),
+            state,
+            age_ms: millis(self.begun.elapsed()),
+            // Those that were closed at the end may take a moment more to be gone.
+            connections: if state == InstanceState::Exited { 0 } else { count(connections) },
+            tunnels: if state == InstanceState::Exited { 0 } else { count(self.data_path.tunnels()) },
+            moved,
+            finished,
+            cut,
+            deadline_ms: None,
+            guard_ms: None,
+        }
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -50,6 +96,36 @@ impl<D: DataPath> Office<D> {
     /// As [`DataPath::pulse`].
     pub(super) fn pulse(&self) -> bool {
         self.data_path.pulse()
+    }
+
+    /// Passes connections that leave on to the successor.
+    pub(super) fn pass_on(&mut self, successor: &mut Giver, cx: &mut Context<'_>) {
+        // As many as may be under way at a time, at most.
+        while let Poll::Ready(departure) = self.data_path.poll_departure(cx) {
+            let (moved, fds) = (departure.moved().clone(), departure.fds().to_vec());
+            successor.transfer(moved, fds, move || departure.gone());
+        }
+    }
+
+    /// The successor has a connection that was passed on.
+    pub(super) fn count_moved(&mut self) {
+        self.counting.count_moved();
+    }
+
+    /// Takes or declines a connection that the predecessor passes on.
+    pub(super) fn receive(&mut self, predecessor: &mut Taker, number: u64, moved: Moved, fds: Vec<OwnedFd>) {
+        match self.data_path.admit(moved, fds) {
+            // First the word, then the service: a connection of which the predecessor does not know that it is taken
+            // would be served by both.
+            Ok(serve) if predecessor.taken(number) => serve(),
+            Ok(_) => {}
+            Err(why) => predecessor.declined(number, &why),
+        }
+    }
+
+    /// How many connections have ended.
+    fn ended(&self) -> u64 {
+        self.data_path.begun().saturating_sub(count(self.data_path.connections()))
     }
 
     /// Ends the workers; says if one had ended before by a mistake.
@@ -64,8 +140,9 @@ impl<D: DataPath> Office<D> {
         }
         let identity = Identity { build: self.settings.build.clone(), generation };
         let inventory = self.listeners.iter().map(|one| one.id.clone()).collect();
-        let timeout = self.settings.handoff.ready_timeout;
-        self.desk = Some(Desk::open(path, may_replace, identity, inventory, timeout)?);
+        let handoff = &self.settings.handoff;
+        let bounds = Bounds { step_timeout: handoff.ready_timeout, max_draining: handoff.max_draining };
+        self.desk = Some(Desk::open(path, may_replace, identity, inventory, bounds)?);
         Ok(())
     }
 
@@ -106,6 +183,10 @@ impl<D: DataPath> Office<D> {
     fn claim_paths(&mut self) {
         for one in &self.listeners {
             let Address::Unix(path) = &one.address else { continue };
+            // The service manager's path, and for it to remove.
+            if one.is_foreign() {
+                continue;
+            }
             if self.paths.iter().any(|(id, ..)| *id == one.id) {
                 continue;
             }
@@ -137,6 +218,10 @@ impl<D: DataPath> Office<D> {
             }
         }
     }
+}
+
+fn count(connections: usize) -> u64 {
+    u64::try_from(connections).unwrap_or(u64::MAX)
 }
 
 impl<D: DataPath> World for Office<D> {
@@ -185,16 +270,28 @@ impl<D: DataPath> World for Office<D> {
         self.data_path.close_listeners();
     }
 
+    fn move_out(&mut self, successor: &mut Giver) {
+        if !self.settings.handoff.move_connections || !successor.can_move() {
+            return self.drain();
+        }
+        self.counting.begin(self.ended());
+        self.data_path.leave(Leave::Move);
+    }
+
     fn drain(&mut self) {
-        self.data_path.drain();
+        self.counting.begin(self.ended());
+        self.data_path.leave(Leave::Close);
     }
 
     fn undrain(&mut self) {
-        self.data_path.undrain();
+        self.counting.end();
+        self.data_path.leave(Leave::Stay);
     }
 
-    fn close_connections(&mut self) -> usize {
-        self.data_path.close_all()
+    fn close_connections(&mut self, what: Ending) -> usize {
+        let closed = self.data_path.close_connections(what);
+        self.counting.count_cut(closed, what == Ending::All);
+        closed
     }
 
     fn connections(&self) -> usize {
@@ -203,6 +300,14 @@ impl<D: DataPath> World for Office<D> {
 
     fn announce(&mut self, tidings: &Tidings<'_>) {
         self.settings.herald.tell(tidings, self.data_path.connections());
+    }
+
+    fn tally(&self) -> DrainTally {
+        self.counting.tally(self.data_path.begun(), count(self.data_path.connections()))
+    }
+
+    fn guards(&self) -> bool {
+        !self.settings.handoff.guard.is_zero()
     }
 
     fn take_files(&mut self, generation: u64, incumbent: Option<&Taker>) -> Result<(), Cause> {

@@ -18,12 +18,20 @@ impl<W: World> Instance<W, Serving<W>> {
     ///
     /// # Errors
     /// When nobody waits; the instance serves on.
-    pub fn hand_over(mut self) -> Result<Instance<W, Handing<W>>, Self> {
+    pub fn hand_over(self) -> Result<Instance<W, Handing<W>>, Self> {
+        self.hand_over_for("SIGQUIT")
+    }
+
+    /// As [`hand_over`](Self::hand_over), for the reason `why`, such as SIGHUP when its successor waits.
+    ///
+    /// # Errors
+    /// When nobody waits; the instance serves on.
+    pub fn hand_over_for(mut self, why: &str) -> Result<Instance<W, Handing<W>>, Self> {
         let Some(mut successor) = self.core.world.take_waiter() else {
-            self.core.go(Event::Quit { waiter: false }, "SIGQUIT", Hands::default());
+            self.core.go(Event::Quit { waiter: false }, why, Hands::default());
             return Err(self);
         };
-        self.core.go(Event::Quit { waiter: true }, "SIGQUIT", Hands::default().successor(&mut successor));
+        self.core.go(Event::Quit { waiter: true }, why, Hands::default().successor(&mut successor));
         Ok(self.becomes(|state| Handing {
             successor,
             predecessor: state.predecessor,

@@ -1,24 +1,25 @@
 //! What the driver waits for: signals, the other instances, the clock and the workers, in one place.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use async_io::Timer;
 use futures_lite::{Stream, future};
 
 use super::adoption::Adoption;
+use super::clocks::Clocks;
+use super::instance::Core;
 use super::machine::{Happening, Machine};
 use super::office::Office;
+use super::reload::Reloads;
+use super::reports::Reports;
 use super::watchdog::Watchdog;
-use super::{Cause, DataPath, Exit, Phase, Settings, World};
+use super::{Cause, DataPath, Exit, Exited, Instance, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
 
-/// How long an instance that was asked to end waits for a successor to say that it serves, which takes it a millisecond.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How many connections of the predecessor's are dealt with before something else gets its turn.
+const ARRIVALS: usize = 64;
 
 /// Everything that can wake the driver, but for what the states own.
 #[derive(Debug)]
@@ -26,13 +27,14 @@ pub(super) struct Sources<S> {
     signals: Option<S>,
     adoption: Adoption,
     command: String,
-    drain_timeout: Duration,
-    guard_period: Duration,
-    patience: Option<Timer>,
-    drain: Option<Timer>,
-    guard: Option<Timer>,
+    clocks: Clocks,
+    reports: Reports,
     watchdog: Watchdog,
+    reloads: Reloads,
 }
+
+/// How much happens at the desk before other things have their turn.
+const DESK_BURST: usize = 16;
 
 type Next = Happening<Vec<Listening>>;
 
@@ -42,44 +44,40 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             signals: Some(signals),
             adoption,
             command: settings.command.clone(),
-            drain_timeout: settings.drain_timeout,
-            guard_period: settings.handoff.guard,
-            patience: None,
-            drain: None,
-            guard: None,
+            clocks: Clocks::new(settings),
+            reports: Reports::new(settings),
             watchdog: Watchdog::new(settings.herald.clone()),
+            reloads: Reloads::new(settings),
         }
     }
 
     /// The next happening. Signals come first, so that no flood of other things delays them.
     pub(super) async fn next<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>) -> Next {
-        self.arm(machine.phase());
+        self.clocks.arm(machine.phase());
+        self.reports.arm(machine.phase());
         future::poll_fn(|cx| {
             self.watchdog.poll(machine.phase(), || machine.world().pulse(), cx);
-            if let Poll::Ready(signal) = self.poll_signal(cx) {
-                return Poll::Ready(signal);
+            while let Poll::Ready(signal) = self.poll_signal(cx) {
+                if !matches!(signal, Happening::Signal(Signal::Hangup)) {
+                    return Poll::Ready(signal);
+                }
+                self.reloads.ask(machine.phase(), machine.world().waiter(), successor(machine));
             }
-            self.poll(machine, cx)
+            let phase = machine.phase();
+            self.reloads.poll(phase, cx);
+            let happening = self.poll(machine, cx);
+            // Behind the desk's turn, which may have found out just now who waits.
+            if happening.is_pending() && self.reloads.is_ready(phase, machine.world().waiter()) {
+                return Poll::Ready(Happening::Relieved);
+            }
+            happening
         })
         .await
     }
 
-    /// Timers run while the phase they belong to lasts.
-    fn arm(&mut self, phase: Phase) {
-        match phase {
-            Phase::Draining { guard } => {
-                self.drain.get_or_insert_with(|| Timer::after(self.drain_timeout));
-                if guard {
-                    self.guard.get_or_insert_with(|| Timer::after(self.guard_period));
-                } else {
-                    self.guard = None;
-                }
-            }
-            Phase::Committed { ending: true } => {
-                self.patience.get_or_insert_with(|| Timer::after(PATIENCE));
-            }
-            _ => (self.patience, self.drain, self.guard) = (None, None, None),
-        }
+    /// Says a last word to the instance in service, if this one drained.
+    pub(super) fn last_word<D: DataPath>(&mut self, exited: &Instance<Office<D>, Exited>) {
+        self.reports.last_word(&exited.core);
     }
 
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -121,45 +119,56 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 }
             },
             Machine::Serving(instance) => {
-                poll_desk(&mut instance.core.world, cx);
-                poll_formers(&mut instance.state.formers, cx)
-                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                poll_desk(&mut instance.core, cx);
+                let (state, office) = (&mut instance.state, &mut instance.core.world);
+                poll_formers(&mut state.formers, cx)
+                    .or_else(|| poll_predecessor(&mut state.predecessor, office, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Handing(instance) => {
-                poll_desk(&mut instance.core.world, cx);
-                poll_successor(&mut instance.state.successor, cx)
-                    .or_else(|| poll_formers(&mut instance.state.formers, cx))
-                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                poll_desk(&mut instance.core, cx);
+                let (state, office) = (&mut instance.state, &mut instance.core.world);
+                poll_successor(&mut state.successor, office, cx)
+                    .or_else(|| poll_formers(&mut state.formers, cx))
+                    .or_else(|| poll_predecessor(&mut state.predecessor, office, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Committed(instance) => {
-                poll_desk(&mut instance.core.world, cx);
-                poll_successor(&mut instance.state.successor, cx)
-                    .or_else(|| is_over(&mut self.patience, cx).then_some(Happening::PatienceEnded))
-                    .or_else(|| poll_formers(&mut instance.state.formers, cx))
-                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                poll_desk(&mut instance.core, cx);
+                let (state, office) = (&mut instance.state, &mut instance.core.world);
+                poll_successor(&mut state.successor, office, cx)
+                    .or_else(|| self.clocks.is_patience_over(cx).then_some(Happening::PatienceEnded))
+                    .or_else(|| poll_formers(&mut state.formers, cx))
+                    .or_else(|| poll_predecessor(&mut state.predecessor, office, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Draining(instance) => {
-                let successor = instance.state.successor.as_mut();
+                let guarding = instance.is_guarding();
+                let office = &mut instance.core.world;
                 // First what saves the service, then what ends the process.
-                if let Some(happening) = successor.and_then(|successor| poll_successor(successor, cx)) {
-                    return Poll::Ready(happening);
+                if let Some(successor) = &mut instance.state.successor {
+                    // Before it is listened to, so that its answers are waited for.
+                    office.pass_on(successor, cx);
+                    if let Some(happening) = poll_successor(successor, office, cx) {
+                        return Poll::Ready(happening);
+                    }
                 }
-                while instance.core.world.poll_idle(cx).is_ready() {
-                    if instance.core.world.connections() == 0 {
+                if let Poll::Ready(why) = self.reports.poll(&instance.core, cx) {
+                    return Poll::Ready(Happening::Displaced(why));
+                }
+                let office = &mut instance.core.world;
+                // While it guards, that nothing is left makes no difference; afterwards it is asked again.
+                while !guarding && office.poll_idle(cx).is_ready() {
+                    if office.connections() == 0 {
                         return Poll::Ready(Happening::Idle);
                     }
                 }
-                if is_over(&mut self.guard, cx) {
-                    self.guard = None;
+                if self.clocks.is_guard_over(cx) {
                     return Poll::Ready(Happening::GuardEnded);
                 }
-                if is_over(&mut self.drain, cx) {
-                    return Poll::Ready(Happening::DrainEnded);
-                }
-                Poll::Pending
+                self.clocks
+                    .poll_drain(cx)
+                    .map_or(Poll::Pending, |ending| Poll::Ready(Happening::DrainEnded(ending)))
             }
             Machine::Exited(_) => Poll::Pending,
         }
@@ -220,7 +229,20 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             }
             TakerEvent::StepDown(why) => Some(Happening::StepDown(why)),
             TakerEvent::Drained => Some(Happening::PredecessorGone),
+            // The protocol lets nothing arrive before this instance owns the service.
+            TakerEvent::Arrived { number, .. } => {
+                taker.declined(number, "this instance does not serve yet");
+                None
+            }
         }
+    }
+}
+
+/// Who has the service after this instance has handed over.
+fn successor<D: DataPath>(machine: &Machine<Office<D>>) -> Option<u32> {
+    match machine {
+        Machine::Draining(instance) => instance.state.successor.as_ref().map(Giver::pid),
+        _ => None,
     }
 }
 
@@ -228,12 +250,9 @@ fn still_serving(cause: Cause, pid: u32) -> Cause {
     Cause::new(cause.exit, format!("{}; pid {pid} is still serving", cause.why))
 }
 
-fn is_over(timer: &mut Option<Timer>, cx: &mut Context<'_>) -> bool {
-    timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready())
-}
-
-fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
-    while let Poll::Ready(event) = office.poll_desk(cx) {
+fn poll_desk<D: DataPath>(core: &mut Core<Office<D>>, cx: &mut Context<'_>) {
+    for _ in 0..DESK_BURST {
+        let Poll::Ready(event) = core.world.poll_desk(core.phase.state(), cx) else { return };
         match event {
             DeskEvent::Waiting(pid) => tracing::info!(
                 target: "river::lifecycle",
@@ -247,11 +266,18 @@ fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
                 why = %failure,
                 "pid {pid} does not wait to take over any more; this instance serves on"
             ),
+            DeskEvent::Asked => core.world.answer(core.phase, core.generation),
         }
     }
+    // Whoever keeps the desk busy does not keep this instance from its signals.
+    cx.waker().wake_by_ref();
 }
 
-fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
+fn poll_successor<D: DataPath>(
+    successor: &mut Giver,
+    office: &mut Office<D>,
+    cx: &mut Context<'_>,
+) -> Option<Next> {
     loop {
         let Poll::Ready(event) = successor.poll_next(cx) else { return None };
         return Some(match event {
@@ -260,6 +286,11 @@ fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
             GiverEvent::Released => Happening::Released,
             GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
             GiverEvent::Died => Happening::SuccessorDied,
+            GiverEvent::MovesEnded => Happening::MovesEnded,
+            GiverEvent::Taken => {
+                office.count_moved();
+                continue;
+            }
             GiverEvent::Greeted | GiverEvent::Waiting | GiverEvent::Gone => continue,
         });
     }
@@ -279,11 +310,24 @@ fn is_gone(former: &mut Giver, cx: &mut Context<'_>) -> bool {
     }
 }
 
-fn poll_predecessor(predecessor: &mut Option<Taker>, cx: &mut Context<'_>) -> Option<Next> {
+/// Takes what the predecessor passes on, and tells what else it does.
+fn poll_predecessor<D: DataPath>(
+    predecessor: &mut Option<Taker>,
+    office: &mut Office<D>,
+    cx: &mut Context<'_>,
+) -> Option<Next> {
     let predecessor = predecessor.as_mut()?;
-    match predecessor.poll_next(cx) {
-        Poll::Ready(TakerEvent::StepDown(why)) => Some(Happening::StepDown(why)),
-        Poll::Ready(_) => Some(Happening::PredecessorGone),
-        Poll::Pending => None,
+    for _ in 0..ARRIVALS {
+        match predecessor.poll_next(cx) {
+            Poll::Ready(TakerEvent::Arrived { number, moved, fds }) => {
+                office.receive(predecessor, number, moved, fds);
+            }
+            Poll::Ready(TakerEvent::StepDown(why)) => return Some(Happening::StepDown(why)),
+            Poll::Ready(_) => return Some(Happening::PredecessorGone),
+            Poll::Pending => return None,
+        }
     }
+    // There may be more, but signals come first.
+    cx.waker().wake_by_ref();
+    None
 }

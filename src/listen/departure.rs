@@ -1,6 +1,8 @@
 //! Connections on their way out, to another instance.
 
 use std::fmt;
+use std::io;
+use std::iter::once;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::Semaphore;
 
-use crate::base::Moved;
+use crate::base::{ListenerId, Moved, MovedState};
+use crate::proxy::{Parting, Resting};
 
 /// The most connections that are on their way out at a time.
 pub const WINDOW: usize = 64;
@@ -114,8 +117,42 @@ impl Exit {
         self.send_back();
     }
 
+    /// Sends a connection out, and waits until it is settled; what comes back is to be served again. Dropping the future
+    /// leaves the connection to whoever has it, and closes it should it come back.
+    pub(super) async fn depart(&self, listener: &ListenerId, parting: Parting) -> Option<Resting> {
+        let Parting { connection: Resting { client, peer, requests, pipelines, tunnel, offered }, permit } =
+            parting;
+        let (server, tunnel) = tunnel.map(|tunnel| *tunnel).unzip();
+        let moved = Moved {
+            listener: listener.clone(),
+            peer,
+            requests,
+            state: tunnel.clone().map_or(MovedState::Idle, MovedState::Tunnel),
+        };
+        let fds: Vec<_> = once(client).chain(server).map(Arc::new).collect();
+        let (answer, settled) = bounded(1);
+        let sockets = fds.clone();
+        self.leave(Departure::new(moved, fds, move |how| {
+            // If it is gone, the end of the channel says so. If nobody waits for it any more, it is closed.
+            if how == Settled::Stay {
+                drop(answer.try_send(sockets));
+            }
+            drop(permit);
+        }));
+        let sockets: Result<Vec<_>, _> = settled.recv().await.ok()?.into_iter().map(own).collect();
+        let mut sockets = sockets
+            .inspect_err(|error| {
+                tracing::error!(target: "river::listen", %error, "a connection that came back is lost");
+            })
+            .ok()?
+            .into_iter();
+        let client = sockets.next()?;
+        let tunnel = sockets.next().zip(tunnel).map(Box::new);
+        Some(Resting { client, peer, requests, pipelines, tunnel, offered })
+    }
+
     /// Hands a departure over. Where none is wanted, it goes back.
-    pub(super) fn leave(&self, departure: Departure) {
+    fn leave(&self, departure: Departure) {
         // There is room for as many as there are permits.
         drop(self.sender.try_send(departure));
         // Looked at afterwards: whoever closes the exit may have looked before it was in.
@@ -129,4 +166,9 @@ impl Exit {
             departure.stay();
         }
     }
+}
+
+/// The socket for oneself; a duplicate of it where somebody else holds on to it.
+fn own(socket: Arc<OwnedFd>) -> io::Result<OwnedFd> {
+    Arc::try_unwrap(socket).or_else(|shared| shared.try_clone())
 }

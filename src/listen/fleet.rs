@@ -14,15 +14,15 @@ use futures_lite::Stream as _;
 use smol::channel::Sender;
 
 use super::ListenerSpec;
-use super::admission::Admission;
+use super::admission::{self, Admission};
 use super::command::{Arrival, Command, Door};
 use super::departure::{Departure, Exit};
 use super::load::Load;
 use super::worker::{self, Outset};
 use crate::base::{ListenerId, Moved};
-use crate::proxy::{Leave, Resting, Service};
+use crate::proxy::{Leave, Service};
 use crate::runtime::{self, Thread};
-use crate::system::{Connected, Listening, Origin};
+use crate::system::{Listening, Origin};
 
 /// All workers of the process. Before [`start`](Self::start) there are none.
 ///
@@ -34,7 +34,7 @@ pub struct Fleet {
     services: Vec<Arc<Service>>,
     /// The service of each listener, by its place in `services`.
     feeds: HashMap<ListenerId, usize>,
-    load: Arc<Load>,
+    pub(super) load: Arc<Load>,
     idle: Pin<Box<smol::channel::Receiver<()>>>,
     exit: Arc<Exit>,
     departures: Pin<Box<smol::channel::Receiver<Departure>>>,
@@ -45,7 +45,7 @@ pub struct Fleet {
 }
 
 /// Which connections are to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// All of them.
     All,
@@ -190,20 +190,23 @@ impl Fleet {
     /// said to be. The copies of the sockets are closed.
     pub fn admit(&self, moved: Moved, fds: Vec<OwnedFd>) -> Result<Admission, String> {
         let Some(&service) = self.feeds.get(&moved.listener) else {
-            return Err(format!("there is no listener {}", moved.listener));
+            return Err(format!("there is no listener {} here", moved.listener));
         };
-        let sockets: Result<Vec<_>, _> = fds.into_iter().map(Connected::verify).collect();
-        let sockets = sockets.map_err(|error| error.to_string())?;
-        let Ok([client]) = <[Connected; 1]>::try_from(sockets) else {
-            return Err("the number of sockets is wrong".to_owned());
-        };
+        if self.mailboxes.is_empty() {
+            return Err("this instance does not serve".to_owned());
+        }
+        let listener = Arc::new(moved.listener.clone());
+        let connection = admission::verify(moved, fds)?;
         let Some(place) = self.load.enter(service, &self.mailboxes) else {
             return Err("the service has all the connections that limits.max_connections allows".to_owned());
         };
-        let connection =
-            Resting { client: client.into_fd(), peer: moved.peer, requests: moved.requests, tunnel: None };
-        let arrival = Arrival { listener: Arc::new(moved.listener), connection, place };
+        let arrival = Arrival { listener, connection, place };
         Ok(Admission::new(arrival, Arc::clone(&self.load), Arc::clone(&self.mailboxes)))
+    }
+
+    /// How many connections there have been, those there are included.
+    pub fn begun(&self) -> u64 {
+        self.load.begun()
     }
 
     /// How many of the connections are tunnels.
@@ -295,6 +298,7 @@ impl Fleet {
                 let origin = match origin {
                     Origin::Fresh => "fresh",
                     Origin::Inherited => "inherited",
+                    Origin::Activated => "activated",
                 };
                 tracing::info!(target: "river::listen", service = &*service.name, %id, %address, origin, "listening");
                 Ok(Door { id: Arc::new(id), fd, service: place })

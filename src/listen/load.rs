@@ -13,6 +13,8 @@ use super::command::Command;
 #[derive(Debug)]
 pub(super) struct Load {
     workers: Vec<Counts>,
+    /// Connections that there have been.
+    begun: AtomicU64,
     /// Connections that are tunnels.
     tunnels: AtomicUsize,
     services: Vec<Room>,
@@ -56,6 +58,12 @@ pub(super) struct Place {
     mailboxes: Arc<[Sender<Command>]>,
 }
 
+/// A tunnel's place in the count of tunnels; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct TunnelPlace {
+    load: Arc<Load>,
+}
+
 /// A worker's duty to accept what is queued; done when it is dropped.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -89,7 +97,8 @@ impl Load {
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
         let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
-        Self { workers: (0..workers).map(worker).collect(), tunnels, services, sweeps, idle, since }
+        let begun = AtomicU64::new(0);
+        Self { workers: (0..workers).map(worker).collect(), begun, tunnels, services, sweeps, idle, since }
     }
 
     /// All connections.
@@ -97,9 +106,26 @@ impl Load {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
     }
 
+    /// How many there have been, those there are included.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// The connections of each worker.
+    #[cfg(test)]
+    pub(super) fn per_worker(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
     /// Those of them that are tunnels.
     pub(super) fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection as a tunnel, too.
+    pub(super) fn count_tunnel(self: &Arc<Self>) -> TunnelPlace {
+        self.tunnels.fetch_add(1, Ordering::SeqCst);
+        TunnelPlace { load: Arc::clone(self) }
     }
 
     /// There is no connection, and none will come out of a queue that is being given up.
@@ -208,6 +234,10 @@ impl Place {
 
     /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
+        if self.worker.is_none() {
+            // Places are taken before there is a connection for them.
+            self.load.begun.fetch_add(1, Ordering::SeqCst);
+        }
         self.leave_worker();
         if let Some(counts) = self.load.workers.get(worker) {
             counts.connections.fetch_add(1, Ordering::SeqCst);
@@ -243,6 +273,12 @@ impl Drop for Place {
     }
 }
 
+impl Drop for TunnelPlace {
+    fn drop(&mut self) {
+        self.load.tunnels.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Drop for Sweep {
     fn drop(&mut self) {
         if self.load.sweeps.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -273,6 +309,17 @@ mod tests {
         }
         drop(places);
         assert_eq!(load.connections(), 0);
+    }
+
+    #[test]
+    fn a_worker_is_alive_while_it_answers() {
+        let load = Load::new(2, std::iter::empty(), smol::channel::bounded(1).0);
+        // Nobody has been asked yet.
+        assert!(load.take_beat(0) && load.take_beat(1));
+        load.beat(0);
+        assert!(load.take_beat(0) && !load.take_beat(1) && !load.take_beat(2));
+        load.beat(1);
+        assert!(!load.take_beat(0) && load.take_beat(1));
     }
 
     #[test]

@@ -13,6 +13,9 @@ mod load;
 mod settings;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use admission::Admission;
 pub use departure::{Departure, Settled, WINDOW};
 pub use fleet::{Ending, Fleet};

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::scratch::Scratches;
-use super::{Handler, Leave, Leaving, Service};
+use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
 use crate::runtime::Handle;
 use crate::upstream::Upstreams;
@@ -39,10 +39,5 @@ impl ServiceContext {
         if let Some(upstreams) = &self.upstreams {
             upstreams.close_idle();
         }
-    }
-
-    /// Connections are told to leave with their next response.
-    pub(super) fn is_draining(&self) -> bool {
-        self.leaving.told() == Leave::Close
     }
 }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
 
+use super::pidfile::may_make_files;
 use crate::base::FileId;
 
 /// A socket's path in the file system, and the file that stands there while the path is this socket's.
@@ -71,8 +72,10 @@ impl StagedPath {
                 Tenant::Process(pid) if !may_replace.contains(&pid) => {
                     return Err(PathError::InUse(path.to_owned()));
                 }
+                // Whose place is taken may run as root, and this process may have given that up.
+                Tenant::Hidden if may_replace.is_empty() => return Err(io_error(Errno::ACCESS.into())),
                 Tenant::Unknown => return Err(PathError::InUse(path.to_owned())),
-                Tenant::Nobody | Tenant::Process(_) => Some(FileId::of(&found)),
+                Tenant::Hidden | Tenant::Nobody | Tenant::Process(_) => Some(FileId::of(&found)),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io_error(error)),
@@ -142,6 +145,15 @@ impl OwnedPath {
         if claimed.is_ours() { Ok(claimed) } else { Err(PathError::Lost(path.to_owned())) }
     }
 
+    /// Whether a socket could be made at `path` now: this process may make files in its directory.
+    ///
+    /// # Errors
+    /// [`PathError`] with what is in the way.
+    pub fn check(path: &Path) -> Result<(), PathError> {
+        let directory = path.parent().ok_or_else(|| PathError::BadPath(path.to_owned()))?;
+        may_make_files(directory).map_err(|error| PathError::Io(path.to_owned(), error))
+    }
+
     /// The file that stands at the path while it is this socket's.
     pub fn file(&self) -> FileId {
         self.file
@@ -203,6 +215,8 @@ enum Tenant {
     /// The process that called listen(2).
     Process(u32),
     Unknown,
+    /// It is for another user alone.
+    Hidden,
 }
 
 /// Who accepts on the socket at `path`, found by connecting to it.
@@ -216,6 +230,7 @@ fn tenant(like: &OwnedFd, path: &Path) -> io::Result<Tenant> {
         // A full queue or a socket of another type is somebody's all the same.
         Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(Tenant::Unknown),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Tenant::Nobody),
+        Err(Errno::ACCESS) => Ok(Tenant::Hidden),
         Err(error) => Err(error.into()),
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt::socket_peercred;
-use rustix::process::{PidfdFlags, geteuid, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 /// A process on the other side of a connected Unix socket, allowed to hand over to this one or to take from it.
 ///
@@ -36,10 +36,19 @@ impl Peer {
     /// # Errors
     /// [`PeerError`] when it is someone else or cannot be told.
     pub fn of(socket: impl AsFd) -> Result<Self, PeerError> {
+        Self::of_user(socket, None)
+    }
+
+    /// As [`of`](Self::of); the peer may also be of the user `also`, which this process is to become.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_user(socket: impl AsFd, also: Option<u32>) -> Result<Self, PeerError> {
         let credentials = socket_peercred(socket).map_err(|error| PeerError::Unknown(error.into()))?;
         let pid = credentials.pid.as_raw_nonzero().get().unsigned_abs();
         let ours = geteuid();
-        if credentials.uid != ours && !credentials.uid.is_root() {
+        let expected = also == Some(credentials.uid.as_raw());
+        if credentials.uid != ours && !credentials.uid.is_root() && !expected {
             return Err(PeerError::User { pid, uid: credentials.uid.as_raw() });
         }
         let pidfd = pidfd_open(credentials.pid, PidfdFlags::NONBLOCK)
@@ -57,9 +66,33 @@ impl Peer {
         self.pidfd.as_fd()
     }
 
+    /// Tells it to hand over, as an operator does with SIGQUIT.
+    ///
+    /// # Errors
+    /// When it has ended, or this process may not signal it.
+    pub fn tell_to_hand_over(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, Signal::QUIT)?)
+    }
+
+    /// Tells it to drain and end, as an operator does with SIGTERM.
+    ///
+    /// # Errors
+    /// When it has ended, or this process may not signal it.
+    pub fn tell_to_end(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, Signal::TERM)?)
+    }
+
     /// The peer's pid and its pidfd, to wait for its end.
     pub fn into_parts(self) -> (u32, OwnedFd) {
         (self.pid, self.pidfd)
+    }
+}
+
+impl PeerError {
+    /// Whether the peer's process has ended already, so that nothing is to be refused.
+    pub fn is_gone(&self) -> bool {
+        let gone = std::io::Error::from(rustix::io::Errno::SRCH).raw_os_error();
+        matches!(self, Self::Unknown(error) if error.raw_os_error() == gone)
     }
 }
 
@@ -67,7 +100,10 @@ impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User { pid, uid } => {
-                write!(f, "pid {pid} runs as user {uid}, which is neither this process's user nor root")
+                write!(
+                    f,
+                    "pid {pid} runs as user {uid}, which is neither root nor this process's user or the one of its configuration"
+                )
             }
             Self::Unknown(_) => f.write_str("the process on the other side cannot be identified"),
         }

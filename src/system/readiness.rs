@@ -6,8 +6,8 @@
 
 use std::env;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::task::{Context, Poll, ready};
@@ -17,7 +17,8 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt,
 };
-use rustix::stdio::{dup2_stdin, stdin};
+use rustix::process::setsid;
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 
 use crate::base::Exit;
 
@@ -60,6 +61,7 @@ pub struct Readiness {
 #[derive(Debug)]
 pub struct Reporter {
     socket: OwnedFd,
+    daemon: bool,
 }
 
 /// Why a child's report is not understood.
@@ -146,26 +148,55 @@ impl Reporter {
         // Not below 3: those are standard streams, whatever is open now.
         let socket = fcntl_dupfd_cloexec(stdin(), 3)?;
         dup2_stdin(File::open("/dev/null")?)?;
-        Ok(Self { socket })
+        Ok(Self { socket, daemon: false })
+    }
+
+    /// Makes this process a session of its own, out of reach of its parent's terminal. Standard streams that are a
+    /// terminal are let go of as soon as the process is ready, and the parent has its last words.
+    pub fn detach(&mut self) {
+        self.daemon = true;
+        match setsid() {
+            // Who started it has seen to that.
+            Ok(_) | Err(Errno::PERM) => {}
+            Err(error) => {
+                tracing::warn!(target: "river::system", %error, "cannot begin a session of its own")
+            }
+        }
     }
 
     /// Says that this instance waits to be handed the service.
     pub fn waiting(&self) {
+        self.leave_terminal();
         self.say(&Report::Waiting);
     }
 
     /// Says that this instance is in service.
     pub fn serving(&self) {
+        self.leave_terminal();
         self.say(&Report::Serving { pid: std::process::id() });
     }
 
-    /// Says that this instance will not serve, and ends the conversation.
-    pub fn failed(self, exit: Exit, text: &str) {
-        self.say(&Report::Failed { exit: exit.code(), text: text.to_owned() });
+    /// Says that this instance will not serve, and ends the conversation. True if the parent says so to whoever
+    /// started it, on the same standard error stream, so that this process need not.
+    pub fn failed(self, exit: Exit, text: &str) -> bool {
+        self.say(&Report::Failed { exit: exit.code(), text: text.to_owned() }) && self.daemon
     }
 
-    fn say(&self, report: &Report) {
-        let _ = send(self.socket.as_fd(), &report.write(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    fn leave_terminal(&self) {
+        if !self.daemon {
+            return;
+        }
+        let Ok(nowhere) = OpenOptions::new().write(true).open("/dev/null") else { return };
+        if io::stdout().is_terminal() {
+            let _ = dup2_stdout(&nowhere);
+        }
+        if io::stderr().is_terminal() {
+            let _ = dup2_stderr(&nowhere);
+        }
+    }
+
+    fn say(&self, report: &Report) -> bool {
+        send(self.socket.as_fd(), &report.write(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
     }
 }
 
@@ -215,7 +246,7 @@ mod tests {
 
     fn pair() -> (Readiness, Reporter) {
         let (near, socket) = Readiness::pair().unwrap();
-        (near, Reporter { socket })
+        (near, Reporter { socket, daemon: false })
     }
 
     #[test]

@@ -9,11 +9,13 @@
 #![allow(dead_code, unused_imports, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod asker;
 pub mod client;
 pub mod config;
 pub mod faults;
 pub mod load;
 pub mod log;
+pub mod manager;
 pub mod origin;
 pub mod peer;
 pub mod proc;

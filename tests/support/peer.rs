@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
@@ -103,6 +104,13 @@ impl Peer {
         Some(Message { text, fds })
     }
 
+    /// Receives the next message, waiting for it so long; `None` at the end.
+    #[track_caller]
+    pub fn receive_within(&self, patience: Duration) -> Option<Message> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(patience)).unwrap();
+        self.receive()
+    }
+
     /// Receives the next message, which must have this name.
     #[track_caller]
     pub fn expect(&self, name: &str) -> Message {
@@ -163,10 +171,16 @@ impl Desk {
         Self(fd)
     }
 
+    /// Waits for a connection.
+    #[track_caller]
+    pub fn accept(&self) -> Peer {
+        Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap())
+    }
+
     /// Waits for a successor and for its `Hello`.
     #[track_caller]
     pub fn greet(&self) -> Peer {
-        let peer = Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap());
+        let peer = self.accept();
         peer.expect("Hello");
         peer
     }

@@ -38,9 +38,14 @@ impl Process {
 
     /// Starts `command` with this for its standard error, which is collected only if it is piped.
     pub fn start_unheard(name: &str, command: &mut Command, stderr: Stdio) -> Self {
+        Self::start_with(name, command, [Stdio::null(), Stdio::piped(), stderr])
+    }
+
+    /// Starts `command` with these for its standard streams; its output is collected where it is piped.
+    pub fn start_with(name: &str, command: &mut Command, [stdin, stdout, stderr]: [Stdio; 3]) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
@@ -50,7 +55,11 @@ impl Process {
             Some(stderr) => Box::new(stderr),
             None => Box::new(io::empty()),
         };
-        let log = Log::collect(&name, child.stdout.take().unwrap(), stderr);
+        let stdout: Box<dyn Read + Send> = match child.stdout.take() {
+            Some(stdout) => Box::new(stdout),
+            None => Box::new(io::empty()),
+        };
+        let log = Log::collect(&name, stdout, stderr);
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         Self { pid, pidfd, child: Mutex::new(child), log }
     }
@@ -193,6 +202,12 @@ fn sockets(pid: u32) -> Vec<i32> {
 pub fn caught(pid: u32) -> u64 {
     let set = status_line(pid, "SigCgt:");
     set.and_then(|set| u64::from_str_radix(&set, 16).ok()).unwrap_or(0)
+}
+
+/// How much memory process `pid` has in use, in KiB (`VmRSS`); nothing where there is none such.
+pub fn resident(pid: u32) -> usize {
+    let line = status_line(pid, "VmRSS:");
+    line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Whether a process `pid` exists that is not a zombie.

@@ -1,5 +1,6 @@
 //! Whole instances over real sockets and files, with fake workers, both in this process.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +11,10 @@ use smol::LocalExecutor;
 use smol::channel::{Sender, unbounded};
 
 use super::fakes::{FakePath, PathState};
-use crate::base::{Address, Label, ListenerId};
+use crate::base::{Address, Label, ListenerId, Moved, MovedState};
 use crate::handoff::{Channel, ChannelError, Message, UpgradeSocket, connect};
 use crate::lifecycle::{Cause, Exit, HandoffSettings, Herald, Settings, run};
-use crate::listen::ListenerSpec;
+use crate::listen::{Ending, Leave, ListenerSpec, Settled};
 use crate::system::Signal;
 
 struct Running {
@@ -51,6 +52,7 @@ fn listener(address: &str, nth: usize) -> ListenerSpec {
         service: Arc::from("web"),
         address,
         mode: None,
+        activation: None,
     }
 }
 
@@ -60,9 +62,16 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         listeners,
         pid_file: Some(directory.join("river.pid")),
         upgrade_socket: Some(directory.join("upgrade.sock")),
-        handoff: HandoffSettings { ready_timeout: Duration::from_secs(5), ..HandoffSettings::default() },
+        account: None,
+        activation: Arc::default(),
+        handoff: HandoffSettings {
+            ready_timeout: Duration::from_secs(5),
+            guard: Duration::ZERO,
+            ..HandoffSettings::default()
+        },
         tunnel_drain_timeout: Duration::from_secs(600),
         drain_timeout: Duration::from_secs(10),
+        relaunch: None,
         command: "river --config river.ron".into(),
         build: "river test".into(),
         herald: Herald::default(),
@@ -107,6 +116,7 @@ fn a_hand_over_moves_everything_and_the_incumbent_ends() {
             settings(&directory, false, vec![listener("127.0.0.1:0", 0), listener("[::1]:0", 1)]),
         );
         old.until("accepting", |state| state.accepting).await;
+        let address = old.path.state().listeners[0].address.clone();
         old.path.set_connections(2);
         let wanted = vec![listener("127.0.0.1:0", 0), listener("127.0.0.1:0", 7)];
         let new = start(&executor, settings(&directory, true, wanted));
@@ -118,11 +128,10 @@ fn a_hand_over_moves_everything_and_the_incumbent_ends() {
             old.signal(Signal::Quit);
             Timer::after(Duration::from_millis(5)).await;
         }
-        old.until("stopped accepting", |state| !state.accepting && state.draining).await;
+        old.until("stopped accepting", |state| !state.accepting && state.draining()).await;
         assert_eq!(old.path.state().unwanted, [gone]);
-        let (kept, same) =
-            (old.path.state().listeners[0].address.clone(), new.path.state().listeners[0].address.clone());
-        assert_eq!(kept, same);
+        assert!(old.path.state().listeners.is_empty(), "there is no guard");
+        assert_eq!(new.path.state().listeners[0].address, address);
         assert!(directory.join("river.pid").exists() && directory.join("upgrade.sock").exists());
         let before = Instant::now();
         old.path.set_connections(0);
@@ -144,7 +153,7 @@ fn quit_without_a_waiter_serves_on_and_terminate_drains() {
         one.signal(Signal::Quit);
         one.signal(Signal::Hangup);
         one.signal(Signal::Terminate);
-        one.until("draining", |state| state.draining && state.listeners.is_empty()).await;
+        one.until("draining", |state| state.draining() && state.listeners.is_empty()).await;
         one.signal(Signal::Terminate);
         one.path.set_connections(0);
         one.end().await.unwrap();
@@ -160,16 +169,17 @@ fn interrupt_ends_at_once_and_the_drain_time_out_in_time() {
         one.signal(Signal::Interrupt);
         let path = one.path.clone();
         one.end().await.unwrap();
-        assert_eq!(path.state().closed, 3);
+        assert_eq!(path.state().closed, [(Ending::All, 3)]);
         let mut short = settings(&directory, false, vec![listener("127.0.0.1:0", 0)]);
         short.drain_timeout = Duration::from_millis(30);
+        short.tunnel_drain_timeout = Duration::from_millis(60);
         let two = start(&executor, short);
         two.until("accepting", |state| state.accepting).await;
         two.path.set_connections(4);
         two.signal(Signal::Terminate);
         let path = two.path.clone();
         two.end().await.unwrap();
-        assert_eq!(path.state().closed, 4);
+        assert_eq!(path.state().closed, [(Ending::Requests, 2), (Ending::All, 2)]);
     });
 }
 
@@ -196,6 +206,7 @@ fn a_cold_start_that_cannot_take_its_files_accepts_nobody() {
             service: Arc::from("web"),
             address: unix,
             mode: None,
+            activation: None,
         });
         mine.upgrade_socket = Some(directory.join("none/upgrade.sock"));
         let one = start(&executor, mine);
@@ -306,7 +317,7 @@ fn a_successor_that_hangs_after_commit_gives_everything_back() {
         let path = directory.join("upgrade.sock");
         let stolen = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
         assert!(matches!(hear(&mut successor).await, Message::Refuse { .. }));
-        assert!(old.path.state().accepting && !old.path.state().draining);
+        assert!(old.path.state().accepting && !old.path.state().draining());
         assert!(!stolen.is_ours());
         // It wakes up late and takes the socket again, then reads the refusal and goes.
         let late = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
@@ -397,12 +408,143 @@ fn the_listeners_are_held_for_the_guard_period_and_not_longer() {
         successor.push(&Message::Ready, vec![]).unwrap();
         assert_eq!(hear(&mut successor).await, Message::Commit);
         successor.push(&Message::Owned, vec![]).unwrap();
-        old.until("draining", |state| state.draining).await;
+        old.until("draining", |state| state.draining()).await;
         assert_eq!(old.path.state().listeners.len(), 1);
         old.until("guard over", |state| state.listeners.is_empty()).await;
         // The end of the connection is not the end of the process: nothing is taken back.
         drop(successor);
         old.path.set_connections(0);
+        old.end().await.unwrap();
+    });
+}
+
+fn connection(nth: u64) -> (Moved, Vec<Arc<OwnedFd>>) {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let id = listener("127.0.0.1:0", 0).id;
+    let moved = Moved { listener: id, peer: None, requests: nth, state: MovedState::Idle };
+    (moved, vec![Arc::new(OwnedFd::from(socket))])
+}
+
+/// Two instances, the first of which has handed over to the second.
+async fn handed_over(
+    executor: &LocalExecutor<'static>,
+    directory: &Path,
+    change: impl Fn(&mut Settings),
+) -> [Running; 2] {
+    let with = |upgrade| {
+        let mut settings = settings(directory, upgrade, vec![listener("127.0.0.1:0", 0)]);
+        change(&mut settings);
+        settings
+    };
+    let old = start(executor, with(false));
+    old.until("accepting", |state| state.accepting).await;
+    old.path.set_connections(3);
+    let new = start(executor, with(true));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !new.path.state().accepting {
+        assert!(Instant::now() < deadline);
+        old.signal(Signal::Quit);
+        Timer::after(Duration::from_millis(5)).await;
+    }
+    old.until("draining", |state| state.draining()).await;
+    [old, new]
+}
+
+#[test]
+fn connections_that_depart_arrive_and_count_until_they_are_taken() {
+    in_directory(|directory, executor| async move {
+        let [old, new] = handed_over(&executor, &directory, |_| {}).await;
+        assert_eq!(old.path.state().told, Leave::Move);
+        for nth in 0..2 {
+            let (moved, fds) = connection(nth);
+            old.path.depart(moved, fds);
+        }
+        new.until("served", |state| state.served.len() == 2).await;
+        assert_eq!(
+            new.path.state().served.iter().map(|(moved, _)| moved.requests).collect::<Vec<_>>(),
+            [0, 1]
+        );
+        old.until("gone", |state| state.settled == [Settled::Gone; 2]).await;
+        new.path.state().declines = Some("a test".into());
+        let (moved, fds) = connection(2);
+        old.path.depart(moved, fds);
+        old.until("back", |state| state.settled.last() == Some(&Settled::Stay)).await;
+        assert_eq!(old.path.state().connections, 1);
+        old.path.set_connections(0);
+        old.end().await.unwrap();
+    });
+}
+
+#[test]
+fn connections_do_not_move_where_that_is_not_wanted() {
+    in_directory(|directory, executor| async move {
+        let stay = |settings: &mut Settings| settings.handoff.move_connections = false;
+        let [old, _new] = handed_over(&executor, &directory, stay).await;
+        assert_eq!(old.path.state().told, Leave::Close);
+    });
+}
+
+#[test]
+fn nothing_moves_any_more_to_a_successor_that_ends() {
+    in_directory(|directory, executor| async move {
+        let [old, new] = handed_over(&executor, &directory, |_| {}).await;
+        new.path.set_connections(1);
+        new.signal(Signal::Terminate);
+        old.until("told to close", |state| state.told == Leave::Close).await;
+        // It cannot be passed on, and comes back.
+        let (moved, fds) = connection(0);
+        old.path.depart(moved, fds);
+        assert!(new.path.state().served.is_empty());
+        old.path.set_connections(0);
+        old.end().await.unwrap();
+    });
+}
+
+#[test]
+fn a_guard_is_kept_without_any_connection_and_the_end_comes_with_its_end() {
+    in_directory(|directory, executor| async move {
+        let guard = Duration::from_millis(200);
+        let [old, new] = handed_over(&executor, &directory, |settings| settings.handoff.guard = guard).await;
+        let begin = Instant::now();
+        old.path.set_connections(0);
+        Timer::after(guard / 4).await;
+        assert_eq!(old.path.state().listeners.len(), 1, "the guard is over already");
+        old.end().await.unwrap();
+        assert!(begin.elapsed() < guard + Duration::from_secs(1), "{:?}", begin.elapsed());
+        new.signal(Signal::Terminate);
+        new.end().await.unwrap();
+    });
+}
+
+#[test]
+fn requests_and_tunnels_have_a_time_of_their_own() {
+    in_directory(|directory, executor| async move {
+        let [old, _new] = handed_over(&executor, &directory, |settings| {
+            settings.drain_timeout = Duration::from_millis(120);
+            settings.tunnel_drain_timeout = Duration::from_millis(60);
+        })
+        .await;
+        old.path.set_connections(8);
+        let path = old.path.clone();
+        old.end().await.unwrap();
+        assert_eq!(path.state().closed, [(Ending::Tunnels, 4), (Ending::All, 4)]);
+    });
+}
+
+#[test]
+fn the_time_to_drain_does_not_end_the_guard() {
+    in_directory(|directory, executor| async move {
+        let [old, _new] = handed_over(&executor, &directory, |settings| {
+            settings.handoff.guard = Duration::from_millis(300);
+            settings.drain_timeout = Duration::from_millis(20);
+            settings.tunnel_drain_timeout = Duration::from_millis(40);
+        })
+        .await;
+        old.until("all closed", |state| state.connections == 0).await;
+        assert_eq!(old.path.state().closed, [(Ending::Requests, 1), (Ending::All, 2)]);
+        assert_eq!(old.path.state().listeners.len(), 1, "the guard is over");
+        // One that does not end holds nothing up when it is over.
+        old.path.set_connections(1);
         old.end().await.unwrap();
     });
 }
