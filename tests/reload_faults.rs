@@ -26,7 +26,7 @@ use support::wait::Count;
 use support::*;
 
 /// The schedules that are played whatever the seed: the steps at which the service changes hands.
-const ALWAYS: [&str; 16] = [
+const ALWAYS: [&str; 22] = [
     "incumbent:before-send:Offer:kill",
     "incumbent:after-send:Offer:kill",
     "incumbent:send:Offer:no-fds",
@@ -41,12 +41,18 @@ const ALWAYS: [&str; 16] = [
     "successor:step:between-files:stop",
     "successor:before-send:Owned:stop",
     "successor:send:Owned:garbage",
+    "successor:send:Owned:empty",
     "successor:after-send:Owned:kill",
+    "incumbent:send:Transfer:no-fds",
+    "successor:after-receive:Transfer:kill",
+    "successor:after-receive:Transfer:stop",
+    "successor:before-send:Taken:kill",
+    "relay:incumbent:after-send:Offer:kill",
     "successor:before-send:Released:kill",
 ];
 
 /// How many others a run plays unless `RIVER_FAULT_SCHEDULES` says otherwise.
-const SAMPLE: usize = 30;
+const SAMPLE: usize = 24;
 
 /// How many schedules are played at a time; they wait most of the time.
 const AT_A_TIME: usize = 6;
