@@ -6,16 +6,19 @@ use std::env;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use river::cli::{self, Exit, Failure, Request};
 use river::config::{self, Plan};
 use river::lifecycle::{self, HandoffSettings, Herald, Relaunch};
 use river::listen::Fleet;
 use river::observe;
-use river::system::{self, Manager, Reporter, Signals};
+use river::system::{self, Activation, Manager, Reporter, Signals};
 
 fn main() -> ExitCode {
-    // First of all: from here on no signal kills the process, and each is obeyed by whatever the process does then.
+    // Before anything is opened, so that nothing of this process's own is taken for what was passed.
+    let activation = Arc::new(Activation::take());
+    // Before anything else: from here on no signal kills the process, and each is obeyed by whatever the process does then.
     let signals = Signals::install();
     let log = match observe::start() {
         Ok(log) => log,
@@ -28,7 +31,8 @@ fn main() -> ExitCode {
     let ended = signals
         .map_err(|error| Failure::new(Exit::Software, &format!("cannot take signals: {error}")))
         .and_then(|signals| {
-            let lived = catch_unwind(AssertUnwindSafe(|| smol::block_on(live(signals, herald.clone()))));
+            let lived =
+                catch_unwind(AssertUnwindSafe(|| smol::block_on(live(signals, herald.clone(), activation))));
             // The panic has been logged, with its place.
             lived.unwrap_or_else(|_| Err(Failure::new(Exit::Software, "ended by a mistake in River")))
         });
@@ -40,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 /// Does what the command line asks for.
-async fn live(mut signals: Signals, herald: Herald) -> Result<(), Failure> {
+async fn live(mut signals: Signals, herald: Herald, activation: Arc<Activation>) -> Result<(), Failure> {
     // Where the working directory is gone, a relative path fails by itself, with its name.
     let directory = env::current_dir().unwrap_or_default();
     let mut arguments = env::args_os();
@@ -76,7 +80,7 @@ async fn live(mut signals: Signals, herald: Herald) -> Result<(), Failure> {
                         let arguments = env::args_os().skip(1);
                         return cli::daemonize(program, arguments, patience, &mut signals).await;
                     }
-                    run(plan, upgrade, (command, relaunch), signals, herald).await?;
+                    run(plan, upgrade, (command, relaunch), signals, herald, activation).await?;
                 }
                 Err(signal) => tracing::info!("{signal} came before the configuration was read"),
             }
@@ -92,6 +96,7 @@ async fn run(
     (command, relaunch): (String, Relaunch),
     signals: Signals,
     herald: Herald,
+    activation: Arc<Activation>,
 ) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
     let Plan { system, listeners, services } = plan;
@@ -102,6 +107,7 @@ async fn run(
         pid_file: system.pid_file,
         upgrade_socket: system.upgrade_socket,
         account: system.account,
+        activation,
         handoff: HandoffSettings {
             ready_timeout: system.handoff.ready_timeout,
             guard: system.handoff.guard,

@@ -99,6 +99,7 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(ids[..4], tcp);
     assert_eq!(ids[4..], [socket.as_str(), "127.0.0.1:9000"]);
     assert_eq!(plan.listeners[4].mode, Some(0o660));
+    assert_eq!(plan.listeners[1].activation.as_deref(), Some("web"));
 
     let web = &plan.services[0];
     let limits = &web.limits;

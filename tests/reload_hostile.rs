@@ -257,9 +257,10 @@ fn row_06_silent_connections_are_closed_in_time() {
     besieged.river.wait_for_line("too many connections at the upgrade socket", PATIENCE);
     assert!(begin.elapsed() < SOON * 4, "the ninth was not closed at once");
     for peer in silent.drain(..) {
+        assert!(peer.expect("Refuse").text.contains("said nothing in time"));
         peer.expect_closed();
     }
-    besieged.river.wait_for_line("it said nothing in time", PATIENCE);
+    besieged.river.wait_for_line("the other instance said nothing in time", PATIENCE);
     besieged.expect_unharmed();
 }
 

@@ -171,6 +171,13 @@ pub const SETTINGS: &[Setting] = &[
         "The permissions of a Unix socket's path.",
         "0o660",
     ),
+    setting(
+        "services.*.listeners[].activation",
+        "string",
+        "none",
+        "The name of the socket that the service manager passes for the listener.",
+        "\"web\"",
+    ),
     setting("services.*.limits", "structure", "()", "How much a client may ask for.", "(max_body: \"1MiB\")"),
     setting(
         "services.*.limits.max_connections",

@@ -143,8 +143,18 @@ impl Incumbent {
     }
 
     /// Takes the end of the connection.
+    ///
+    /// An empty message looks like it. So a successor that may be there still is refused, or it would serve beside this
+    /// instance.
     pub fn closed(&mut self) -> Vec<Output> {
-        self.fail(Failure::Closed)
+        if self.is_passed() {
+            return self.fail(Failure::Closed);
+        }
+        let mut outputs = self.refuse("the connection has ended".to_owned());
+        if let Some(Output::Failed(failure)) = outputs.last_mut() {
+            *failure = Failure::Closed;
+        }
+        outputs
     }
 
     /// Takes a message that could not be understood.

@@ -27,16 +27,29 @@ impl Adoption {
         Self { settings, bound: Vec::new(), inherited: Vec::new() }
     }
 
-    /// Binds every listener but those that will be inherited, and becomes the configured user on the way: after the
-    /// addresses, which may be for root alone, and before the paths, which are to be that user's.
+    /// Takes or binds every listener but those that will be inherited, and becomes the configured user on the way:
+    /// after the addresses, which may be for root alone, and before the paths, which are to be that user's.
     ///
     /// # Errors
     /// When an address or a path is not to be had, or the user cannot be become or cannot make its files.
     pub(super) fn bind_all_but(&mut self, inherited: &[ListenerId]) -> Result<(), Cause> {
         let inherited: HashSet<_> = inherited.iter().collect();
-        let fresh = self.settings.listeners.iter().filter(|spec| !inherited.contains(&spec.id));
+        let mut fresh = Vec::new();
+        for spec in self.settings.listeners.iter().filter(|spec| !inherited.contains(&spec.id)) {
+            let name = spec.activation.as_deref();
+            let passed = self
+                .settings
+                .activation
+                .claim(&spec.id, &spec.address, name)
+                .map_err(|mismatch| Cause::new(Exit::Unavailable, with_cause(&mismatch)))?;
+            match passed {
+                Some(listening) => self.inherited.push(listening),
+                None => fresh.push(spec),
+            }
+        }
+        self.settings.activation.finish();
         let (paths, addresses): (Vec<_>, Vec<_>) =
-            fresh.partition(|spec| matches!(spec.address, Address::Unix(_)));
+            fresh.into_iter().partition(|spec| matches!(spec.address, Address::Unix(_)));
         let bind = |spec: &ListenerSpec| {
             Bound::bind(spec.id.clone(), &spec.address, spec.mode)
                 .map_err(|error| Cause::new(Exit::Unavailable, with_cause(&error)))

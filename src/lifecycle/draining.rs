@@ -47,6 +47,18 @@ impl<W: World> Instance<W, Draining<W>> {
         self
     }
 
+    /// The successor died, but had handed over to another before it could say so: nothing is taken back.
+    pub fn outlive(mut self) -> Self {
+        self.core.go(Event::SuccessorReleased, "the successor died, and another serves", Hands::default());
+        self.state.successor = None;
+        self
+    }
+
+    /// Whether another instance than the successor is in service.
+    pub fn is_outlived(&self) -> bool {
+        self.core.world.another_serves()
+    }
+
     /// The guard period is over.
     pub fn end_guard(mut self) -> Self {
         if self.is_guarding() {

@@ -9,6 +9,9 @@ use crate::base::ListenerId;
 use crate::listen::Ending;
 use crate::system::Signal;
 
+/// Why an instance ends that inherited what another took back.
+const DOUBLED: &str = "the incumbent died, and the instance that it took over from serves again";
+
 /// An instance in whichever state it is.
 #[derive(Debug)]
 pub(super) enum Machine<W: World> {
@@ -167,7 +170,14 @@ impl<W: World> Machine<W> {
                     Self::Draining(fallback.instance)
                 }
             },
-            (Self::Accepting(instance), Happening::IncumbentDied(_)) => Self::Serving(instance.inherit()),
+            (Self::Accepting(instance), Happening::IncumbentDied(_)) => {
+                let next = instance.inherit();
+                if next.is_doubled() {
+                    *cause = Some(Cause::new(Exit::TryAgain, DOUBLED.to_owned()));
+                    return Self::Draining(next.give_way(Exit::TryAgain));
+                }
+                Self::Serving(next)
+            }
             (Self::Accepting(instance), Happening::Lost(why)) => {
                 let next = instance.lose(&why);
                 *cause = Some(why);
@@ -225,7 +235,11 @@ impl<W: World> Machine<W> {
             }
             (Self::Draining(instance), Happening::MovesEnded) => Self::Draining(instance.end_moves()),
             (Self::Draining(instance), Happening::Released) => Self::Draining(instance.release()),
+            (Self::Draining(instance), Happening::SuccessorDied) if instance.is_outlived() => {
+                Self::Draining(instance.outlive())
+            }
             (Self::Draining(instance), Happening::SuccessorDied) => match instance.take_back() {
+                Ok(next) if next.is_doubled() => Self::Draining(next.give_way(Exit::Success)),
                 Ok(next) => {
                     tracing::error!(target: "river::lifecycle", "the successor died; this instance serves again");
                     Self::Serving(next)
@@ -251,12 +265,12 @@ impl<W: World> Machine<W> {
             (Self::Draining(instance), Happening::DrainEnded(what)) => {
                 instance.time_out(*what).map_or_else(Self::Draining, Self::Exited)
             }
+            (Self::Draining(instance), Happening::Idle) => {
+                instance.idle().map_or_else(Self::Draining, Self::Exited)
+            }
             (Self::Draining(instance), Happening::Displaced(why)) => {
                 tracing::warn!(target: "river::lifecycle", why, "the instance in service ends this one");
                 Self::Exited(instance.displace(why))
-            }
-            (Self::Draining(instance), Happening::Idle) => {
-                instance.idle().map_or_else(Self::Draining, Self::Exited)
             }
             (unmoved, _) => unmoved,
         }

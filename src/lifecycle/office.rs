@@ -3,13 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::reports::millis;
+use super::reports::count;
 use super::tally::Counting;
-use super::{Cause, DataPath, DrainTally, Exit, Phase, Settings, Tidings, World};
+use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
 use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
-use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
 use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
@@ -59,34 +59,21 @@ impl<D: DataPath> Office<D> {
         desk.poll_next(cx)
     }
 
-    /// Tells those who asked at the desk what instances there are.
-    pub(super) fn answer(&mut self, phase: Phase, generation: u64) {
-        let own = self.report(phase, generation);
+    /// Tells those who asked at the desk what instances there are, of which this is `own`.
+    pub(super) fn answer(&mut self, own: InstanceReport) {
         if let Some(desk) = &mut self.desk {
             desk.answer(own);
         }
     }
 
-    /// What there is to say of this instance, but for the times that the driver keeps.
-    pub(super) fn report(&self, phase: Phase, generation: u64) -> InstanceReport {
-        let connections = self.data_path.connections();
-        let state = phase.state();
-        let DrainTally { moved, finished, cut } = World::tally(self);
-        InstanceReport {
-            pid: std::process::id(),
-            generation,
-            build: self.settings.build.clone(),
-            state,
-            age_ms: millis(self.begun.elapsed()),
-            // Those that were closed at the end may take a moment more to be gone.
-            connections: if state == InstanceState::Exited { 0 } else { count(connections) },
-            tunnels: if state == InstanceState::Exited { 0 } else { count(self.data_path.tunnels()) },
-            moved,
-            finished,
-            cut,
-            deadline_ms: None,
-            guard_ms: None,
-        }
+    /// How many of the connections are tunnels.
+    pub(super) fn tunnels(&self) -> usize {
+        self.data_path.tunnels()
+    }
+
+    /// This build, and how long the instance has run.
+    pub(super) fn build_and_age(&self) -> (&str, Duration) {
+        (&self.settings.build, self.begun.elapsed())
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -183,6 +170,10 @@ impl<D: DataPath> Office<D> {
     fn claim_paths(&mut self) {
         for one in &self.listeners {
             let Address::Unix(path) = &one.address else { continue };
+            // The service manager's path, and for it to remove.
+            if one.is_foreign() {
+                continue;
+            }
             if self.paths.iter().any(|(id, ..)| *id == one.id) {
                 continue;
             }
@@ -214,10 +205,6 @@ impl<D: DataPath> Office<D> {
             }
         }
     }
-}
-
-fn count(connections: usize) -> u64 {
-    u64::try_from(connections).unwrap_or(u64::MAX)
 }
 
 impl<D: DataPath> World for Office<D> {
@@ -310,8 +297,10 @@ impl<D: DataPath> World for Office<D> {
         let pid = incumbent.map(Taker::pid);
         self.open_desk(generation, pid.as_slice())
             .map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))?;
+        fault_step("between-files");
         self.write_pid_file()?;
         self.claim_paths();
+        fault_step("files-taken");
         Ok(())
     }
 
@@ -332,7 +321,13 @@ impl<D: DataPath> World for Office<D> {
         self.claim_paths();
     }
 
+    fn another_serves(&self) -> bool {
+        let path = self.settings.upgrade_socket.as_ref().filter(|_| self.desk.is_none());
+        path.is_some_and(|path| connect(path).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid())))
+    }
+
     fn forget_files(&mut self) {
+        fault_step("stopped-accepting");
         // The successor has replaced them by now, unless its configuration gives other paths: then nobody needs ours.
         let _ = self.pid_file.take().map(|file| file.remove_if_ours());
         let _ = self.desk.take().map(|desk| desk.remove_if_ours());

@@ -45,6 +45,17 @@ impl<W: World> Instance<W, Serving<W>> {
         self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
     }
 
+    /// Drains, because another instance took the service over at the same moment, when the one before both died.
+    pub fn give_way(mut self, exit: Exit) -> Instance<W, Draining<W>> {
+        self.core.go(Event::StepDown, "another instance serves", Hands::default());
+        self.becomes(|_| Draining { successor: None, exit })
+    }
+
+    /// Whether another instance has upgrade socket and pidfile.
+    pub fn is_doubled(&self) -> bool {
+        self.core.world.another_serves()
+    }
+
     /// Forgets a predecessor that has ended or will say no more.
     pub fn forget_predecessor(&mut self) {
         self.state.predecessor = None;

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Herald, Relaunch};
 use crate::listen::ListenerSpec;
-use crate::system::Account;
+use crate::system::{Account, Activation};
 
 /// The lifecycle's settings. Paths are absolute.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Settings {
     pub upgrade_socket: Option<PathBuf>,
     /// The user to become once everything is bound that only root may bind, and before any file is made.
     pub account: Option<Account>,
+    /// The sockets that the service manager passed.
+    pub activation: Arc<Activation>,
     /// The hand-over's times.
     pub handoff: HandoffSettings,
     /// How long requests and idle connections may last while draining; then they are closed.

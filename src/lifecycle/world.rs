@@ -56,6 +56,10 @@ pub trait World {
     /// Takes again those that a successor took which failed; logs what fails, for the service goes on. What another
     /// instance has that is in service is left to it.
     fn restore_files(&mut self, generation: u64);
+    /// Whether another instance is in service by now, as the upgrade socket tells.
+    fn another_serves(&self) -> bool {
+        false
+    }
     /// Leaves them to the successor.
     fn forget_files(&mut self);
     /// Leaves to the incumbent what is the incumbent's.

@@ -298,6 +298,7 @@ impl Fleet {
                 let origin = match origin {
                     Origin::Fresh => "fresh",
                     Origin::Inherited => "inherited",
+                    Origin::Activated => "activated",
                 };
                 tracing::info!(target: "river::listen", service = &*service.name, %id, %address, origin, "listening");
                 Ok(Door { id: Arc::new(id), fd, service: place })

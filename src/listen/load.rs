@@ -106,15 +106,15 @@ impl Load {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
     }
 
-    /// How many there have been, those there are included.
-    pub(super) fn begun(&self) -> u64 {
-        self.begun.load(Ordering::SeqCst)
-    }
-
     /// The connections of each worker.
     #[cfg(test)]
     pub(super) fn per_worker(&self) -> Vec<usize> {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
+    /// How many there have been, those there are included.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Those of them that are tunnels.
@@ -309,6 +309,17 @@ mod tests {
         }
         drop(places);
         assert_eq!(load.connections(), 0);
+    }
+
+    #[test]
+    fn a_worker_is_alive_while_it_answers() {
+        let load = Load::new(2, std::iter::empty(), smol::channel::bounded(1).0);
+        // Nobody has been asked yet.
+        assert!(load.take_beat(0) && load.take_beat(1));
+        load.beat(0);
+        assert!(load.take_beat(0) && !load.take_beat(1) && !load.take_beat(2));
+        load.beat(1);
+        assert!(!load.take_beat(0) && load.take_beat(1));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How processes are asked to end.
+//! How processes are asked to end, and how this one ends itself.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -36,4 +36,22 @@ pub fn tell(child: &Child, signal: Signal) {
     };
     // Nobody else gets its pid before it was waited for.
     let _ = kill_process(Pid::from_child(child), raw);
+}
+
+/// Kills this process, for tests of what the other instance makes of it.
+///
+/// # Errors
+/// What `kill(2)` reports; a process may always signal itself.
+#[cfg(debug_assertions)]
+pub fn kill_self() -> io::Result<()> {
+    Ok(kill_process(getpid(), Raw::KILL)?)
+}
+
+/// Stops this process until somebody sends SIGCONT, for tests of what the other instance makes of it.
+///
+/// # Errors
+/// What `kill(2)` reports; a process may always signal itself.
+#[cfg(debug_assertions)]
+pub fn stop_self() -> io::Result<()> {
+    Ok(kill_process(getpid(), Raw::STOP)?)
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
@@ -231,6 +231,13 @@ pub fn offer(peer: &Peer, id: &str, listener: &TcpListener, batch: u32, of: u32)
 /// What an offer says of a TCP listener.
 pub fn label(id: &str, address: SocketAddr) -> String {
     format!("(id:({id:?}),address:Tcp(\"{address}\"))")
+}
+
+/// The process that listens on the upgrade socket at `path`, if one does.
+pub fn owner(path: &Path) -> Option<u32> {
+    let fd = seqpacket();
+    connect(&fd, &SocketAddrUnix::new(path).unwrap()).ok()?;
+    socket_peercred(&fd).ok()?.pid.as_raw_nonzero().get().try_into().ok()
 }
 
 fn seqpacket() -> OwnedFd {

@@ -52,6 +52,7 @@ fn listener(address: &str, nth: usize) -> ListenerSpec {
         service: Arc::from("web"),
         address,
         mode: None,
+        activation: None,
     }
 }
 
@@ -62,6 +63,7 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         pid_file: Some(directory.join("river.pid")),
         upgrade_socket: Some(directory.join("upgrade.sock")),
         account: None,
+        activation: Arc::default(),
         handoff: HandoffSettings {
             ready_timeout: Duration::from_secs(5),
             guard: Duration::ZERO,
@@ -204,6 +206,7 @@ fn a_cold_start_that_cannot_take_its_files_accepts_nobody() {
             service: Arc::from("web"),
             address: unix,
             mode: None,
+            activation: None,
         });
         mine.upgrade_socket = Some(directory.join("none/upgrade.sock"));
         let one = start(&executor, mine);

@@ -96,8 +96,7 @@ fn what_is_not_as_it_is_said_to_be_is_declined() {
     declined(tunnel(), vec![one(), TcpListener::bind("127.0.0.1:0").unwrap().into()], "the server's");
     let (lost, reset) = pair();
     let moved = idle_from(&door, &lost);
-    rustix::net::sockopt::set_socket_linger(&lost.stream, Some(Duration::ZERO)).unwrap();
-    drop(lost);
+    lost.reset(&reset);
     until("it is not reset", || reset.peer_addr().is_err());
     declined(moved, vec![reset.into()], "not connected");
     let much = || Held { bytes: vec![0; MAX_HELD + 1], ended: false };
