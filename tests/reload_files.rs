@@ -103,7 +103,7 @@ fn row_16_relative_paths_do_not_depend_on_the_working_directory() {
 }
 
 #[test]
-fn the_upgrade_socket_is_for_its_owner_alone() {
+fn row_05_the_upgrade_socket_is_for_its_owner_alone() {
     let old = River::with_config(Config::respond("here")).serve();
     let mode = || old.dir().upgrade_socket().metadata().unwrap().mode() & 0o777;
     assert_eq!(mode(), 0o600);
