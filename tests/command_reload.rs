@@ -5,7 +5,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,8 +34,7 @@ fn held(address: std::net::SocketAddr, origin: &Origin) -> Conn {
 /// A program that stands in for the new instance.
 fn program(dir: &Dir, script: &str) -> PathBuf {
     let path = dir.join("new-river");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    tools::put_program(&path, format!("#!/bin/sh\n{script}\n"));
     path
 }
 
