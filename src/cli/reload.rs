@@ -1,5 +1,6 @@
 //! `river reload`.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -64,7 +65,12 @@ pub async fn reload(order: Reload, signals: &mut Signals) -> Result<(), Failure>
     steps.step(&format!("pid {pid} is in service{}", of_what_kind(answer.as_ref(), pid)));
 
     let program = order.program.clone();
-    let command = successor(&order, answer.and_then(|answer| answer.streams));
+    let mut command = successor(&order, answer.and_then(|answer| answer.streams));
+    if !plan.system.daemonize {
+        // What is typed at the terminal, such as Ctrl-C, is not for it. A daemon leaves the terminal by itself, which
+        // the head of a process group could not.
+        command.process_group(0);
+    }
     let new = match Offspring::start(command) {
         Ok(new) => new,
         Err(error) => {

@@ -11,9 +11,9 @@ use async_io::Async;
 
 use super::deadline::Deadline;
 use super::incumbent::Output;
-use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message, MessageError};
+use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
 use crate::base::{Label, ListenerId, Moved};
-use crate::system::{Listening, MAX_DESCRIPTORS};
+use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
 
 /// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
 const BATCH_BYTES: usize = 48 * 1024;
@@ -94,12 +94,17 @@ pub enum GiverEvent {
 }
 
 impl Giver {
-    /// A conversation with a process that connected to the upgrade socket.
-    pub fn new(channel: Channel, pid: u32, pidfd: Async<OwnedFd>, step_timeout: Duration) -> Self {
+    /// A conversation with whoever connected to the upgrade socket.
+    ///
+    /// # Errors
+    /// When the reactor does not take the peer's pidfd.
+    pub fn new(channel: Channel, peer: Peer, step_timeout: Duration) -> std::io::Result<Self> {
+        let (pid, pidfd) = peer.into_parts();
         let mut giver = Self {
             channel,
             pid,
-            pidfd,
+            // A pidfd is opened nonblocking already and has no flags to set.
+            pidfd: Async::new_nonblocking(pidfd)?,
             build: String::new(),
             machine: Incumbent::default(),
             step_timeout,
@@ -113,23 +118,26 @@ impl Giver {
             declined: String::new(),
         };
         giver.arm();
-        giver
+        Ok(giver)
     }
 
-    /// Takes a message that was received for it already.
-    pub(super) fn hear(&mut self, said: Result<Message, MessageError>) {
-        let outputs = match said {
-            Ok(message) => self.understand(message),
-            Err(error) => self.machine.unreadable(with_cause(&error)),
-        };
-        self.perform(outputs);
-    }
-
-    fn understand(&mut self, message: Message) -> Vec<Output> {
-        if let Message::Hello { build, .. } = &message {
-            self.build.clone_from(build);
+    /// A conversation whose first message has come already: [`GiverEvent::Greeted`] follows, or a failure.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn begin(
+        channel: Channel,
+        peer: Peer,
+        step_timeout: Duration,
+        first: Message,
+    ) -> std::io::Result<Self> {
+        let mut giver = Self::new(channel, peer, step_timeout)?;
+        if let Message::Hello { build, .. } = &first {
+            giver.build.clone_from(build);
         }
-        self.machine.message(message)
+        let outputs = giver.machine.message(first);
+        giver.perform(outputs);
+        Ok(giver)
     }
 
     /// The successor's process.
@@ -250,7 +258,7 @@ impl Giver {
             }
             heard = true;
             let outputs = match self.channel.poll_next(cx) {
-                Poll::Ready(Ok(incoming)) => self.understand(incoming.message),
+                Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
                 }
@@ -356,7 +364,7 @@ impl Giver {
         if self.reading != Reading::Words {
             return;
         }
-        let could_move = self.can_move();
+        let could_move = self.machine.is_movable();
         self.reading = reading;
         if !self.machine.is_passed() {
             return;

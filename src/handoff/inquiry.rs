@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use async_io::Async;
 
-use super::{Channel, ChannelError, ConnectError, GREETING_TIMEOUT, Message, connect};
+use super::{Channel, ChannelError, ConnectError, GREETING_TIMEOUT, Message, connect_to};
 use crate::base::InstanceReport;
-use crate::system::Peer;
+use crate::system::{Peer, owner_for_root};
 
 /// The most instances that an answer may speak of: more than can drain at a time, and those ended lately.
 const MAX_INSTANCES: usize = 4096;
@@ -54,7 +54,7 @@ impl Inquiry {
     /// # Errors
     /// When nobody is to be asked there.
     pub fn open(path: &Path, watch: bool, streams: bool) -> Result<Self, InquiryError> {
-        let (mut channel, peer) = connect(path).map_err(InquiryError::Connect)?;
+        let (mut channel, peer) = connect_to(path, owner_for_root(path)).map_err(InquiryError::Connect)?;
         channel.push(&Message::Ask { watch, streams }, Vec::new()).map_err(InquiryError::Ask)?;
         Ok(Self { channel, peer })
     }

@@ -51,11 +51,11 @@ pub trait DataPath {
     /// How many connections there have been, those there are included.
     fn begun(&self) -> u64;
 
-    /// How many of the connections are tunnels.
-    fn tunnels(&self) -> usize;
-
     /// How many connections there are, also those of the queue being swept.
     fn connections(&self) -> usize;
+
+    /// How many of them are tunnels.
+    fn tunnels(&self) -> usize;
 
     /// Ready when every worker has swept, and no connection is left, for as long as that is so.
     ///

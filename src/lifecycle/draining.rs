@@ -41,6 +41,12 @@ impl<W: World> Instance<W, Draining<W>> {
         self
     }
 
+    /// The successor takes no more connections, though it serves: those that are left go on to their end here.
+    pub fn end_moves(mut self) -> Self {
+        self.core.go(Event::MovesEnded, "the successor takes no more connections", Hands::default());
+        self
+    }
+
     /// The successor died, but had handed over to another before it could say so: nothing is taken back.
     pub fn outlive(mut self) -> Self {
         self.core.go(Event::SuccessorReleased, "the successor died, and another serves", Hands::default());
@@ -51,12 +57,6 @@ impl<W: World> Instance<W, Draining<W>> {
     /// Whether another instance than the successor is in service.
     pub fn is_outlived(&self) -> bool {
         self.core.world.another_serves()
-    }
-
-    /// The successor takes no more connections, though it serves: those that are left go on to their end here.
-    pub fn end_moves(mut self) -> Self {
-        self.core.go(Event::MovesEnded, "the successor takes no more connections", Hands::default());
-        self
     }
 
     /// The guard period is over.

@@ -43,12 +43,12 @@ impl DataPath for Fleet {
         Ok(Box::new(|| admission.serve()))
     }
 
-    fn tunnels(&self) -> usize {
-        Self::tunnels(self)
-    }
-
     fn begun(&self) -> u64 {
         Self::begun(self)
+    }
+
+    fn tunnels(&self) -> usize {
+        Self::tunnels(self)
     }
 
     fn connections(&self) -> usize {

@@ -265,12 +265,12 @@ impl<W: World> Machine<W> {
             (Self::Draining(instance), Happening::DrainEnded(what)) => {
                 instance.time_out(*what).map_or_else(Self::Draining, Self::Exited)
             }
+            (Self::Draining(instance), Happening::Idle) => {
+                instance.idle().map_or_else(Self::Draining, Self::Exited)
+            }
             (Self::Draining(instance), Happening::Displaced(why)) => {
                 tracing::warn!(target: "river::lifecycle", why, "the instance in service ends this one");
                 Self::Exited(instance.displace(why))
-            }
-            (Self::Draining(instance), Happening::Idle) => {
-                instance.idle().map_or_else(Self::Draining, Self::Exited)
             }
             (unmoved, _) => unmoved,
         }

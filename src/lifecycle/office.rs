@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::reports::millis;
+use super::reports::count;
 use super::tally::Counting;
-use super::{Cause, DataPath, DrainTally, Exit, Phase, Settings, Tidings, World};
+use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
 use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
 use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
 use crate::listen::{Ending, Leave};
@@ -59,34 +59,21 @@ impl<D: DataPath> Office<D> {
         desk.poll_next(cx)
     }
 
-    /// Tells those who asked at the desk what instances there are.
-    pub(super) fn answer(&mut self, phase: Phase, generation: u64) {
-        let own = self.report(phase, generation);
+    /// Tells those who asked at the desk what instances there are, of which this is `own`.
+    pub(super) fn answer(&mut self, own: InstanceReport) {
         if let Some(desk) = &mut self.desk {
             desk.answer(own);
         }
     }
 
-    /// What there is to say of this instance, but for the times that the driver keeps.
-    pub(super) fn report(&self, phase: Phase, generation: u64) -> InstanceReport {
-        let connections = self.data_path.connections();
-        let state = phase.state();
-        let DrainTally { moved, finished, cut } = World::tally(self);
-        InstanceReport {
-            pid: std::process::id(),
-            generation,
-            build: self.settings.build.clone(),
-            state,
-            age_ms: millis(self.begun.elapsed()),
-            // Those that were closed at the end may take a moment more to be gone.
-            connections: if state == InstanceState::Exited { 0 } else { count(connections) },
-            tunnels: if state == InstanceState::Exited { 0 } else { count(self.data_path.tunnels()) },
-            moved,
-            finished,
-            cut,
-            deadline_ms: None,
-            guard_ms: None,
-        }
+    /// How many of the connections are tunnels.
+    pub(super) fn tunnels(&self) -> usize {
+        self.data_path.tunnels()
+    }
+
+    /// This build, and how long the instance has run.
+    pub(super) fn build_and_age(&self) -> (&str, Duration) {
+        (&self.settings.build, self.begun.elapsed())
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -218,10 +205,6 @@ impl<D: DataPath> Office<D> {
             }
         }
     }
-}
-
-fn count(connections: usize) -> u64 {
-    u64::try_from(connections).unwrap_or(u64::MAX)
 }
 
 impl<D: DataPath> World for Office<D> {

@@ -135,6 +135,8 @@ impl Reloads {
     }
 
     fn start(&mut self, waiter: Option<u32>) {
+        // A manager that sent the signal waits for this, and then for the end of the reload, whatever comes of it.
+        self.herald.reloading();
         let refused = match (&self.relaunch, waiter) {
             (None, _) => Err("this instance does not know how it was started".to_owned()),
             _ if !self.reachable => {
@@ -148,11 +150,8 @@ impl Reloads {
             _ if self.formers.len() >= MAX_FORMERS => {
                 Err(format!("{MAX_FORMERS} instances that were started before still run"))
             }
-            (Some(relaunch), None) => {
-                self.herald.reloading();
-                Offspring::start(relaunch.command())
-                    .map_err(|error| format!("cannot start {}: {error}", relaunch.program.display()))
-            }
+            (Some(relaunch), None) => Offspring::start(relaunch.command())
+                .map_err(|error| format!("cannot start {}: {error}", relaunch.program.display())),
         };
         match refused {
             Ok(child) => {

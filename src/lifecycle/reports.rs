@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::instance::Core;
 use super::office::Office;
-use super::{DataPath, Phase, Settings};
-use crate::base::InstanceReport;
+use super::{DataPath, DrainTally, Phase, Settings, World};
+use crate::base::{InstanceReport, InstanceState};
 use crate::handoff::Reporter;
 
 /// Keeps the instance in service informed while this one drains, whatever it drains for.
@@ -66,7 +66,7 @@ impl Reports {
 
 impl Clock {
     fn report<D: DataPath>(&self, core: &Core<Office<D>>) -> InstanceReport {
-        let mut report = core.world.report(core.phase, core.generation);
+        let mut report = report(core);
         if let (Some(begun), Phase::Draining { guard }) = (self.begun, core.phase) {
             let left = |time: Duration| millis(time.saturating_sub(begun.elapsed()));
             let last = match report.tunnels {
@@ -80,7 +80,34 @@ impl Clock {
     }
 }
 
-/// A time in milliseconds, as reports have it.
-pub(super) fn millis(time: Duration) -> u64 {
+/// What there is to say of the instance at any time; the times of draining are left out.
+pub(super) fn report<D: DataPath>(core: &Core<Office<D>>) -> InstanceReport {
+    let (office, state) = (&core.world, core.phase.state());
+    let (build, age) = office.build_and_age();
+    let DrainTally { moved, finished, cut } = office.tally();
+    // Connections that were closed at the end may take a moment more to be gone.
+    let left = |connections| if state == InstanceState::Exited { 0 } else { count(connections) };
+    InstanceReport {
+        pid: std::process::id(),
+        generation: core.generation,
+        build: build.to_owned(),
+        state,
+        age_ms: millis(age),
+        connections: left(office.connections()),
+        tunnels: left(office.tunnels()),
+        moved,
+        finished,
+        cut,
+        deadline_ms: None,
+        guard_ms: None,
+    }
+}
+
+/// A number of connections, as reports have it.
+pub(super) fn count(connections: usize) -> u64 {
+    u64::try_from(connections).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

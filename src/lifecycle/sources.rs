@@ -12,7 +12,7 @@ use super::instance::Core;
 use super::machine::{Happening, Machine};
 use super::office::Office;
 use super::reload::Reloads;
-use super::reports::Reports;
+use super::reports::{Reports, report};
 use super::watchdog::Watchdog;
 use super::{Cause, DataPath, Exit, Exited, Instance, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
@@ -266,7 +266,10 @@ fn poll_desk<D: DataPath>(core: &mut Core<Office<D>>, cx: &mut Context<'_>) {
                 why = %failure,
                 "pid {pid} does not wait to take over any more; this instance serves on"
             ),
-            DeskEvent::Asked => core.world.answer(core.phase, core.generation),
+            DeskEvent::Asked => {
+                let own = report(core);
+                core.world.answer(own);
+            }
         }
     }
     // Whoever keeps the desk busy does not keep this instance from its signals.

@@ -106,15 +106,15 @@ impl Load {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
     }
 
-    /// How many there have been, those there are included.
-    pub(super) fn begun(&self) -> u64 {
-        self.begun.load(Ordering::SeqCst)
-    }
-
     /// The connections of each worker.
     #[cfg(test)]
     pub(super) fn per_worker(&self) -> Vec<usize> {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
+    }
+
+    /// How many there have been, those there are included.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Those of them that are tunnels.
@@ -234,13 +234,17 @@ impl Place {
 
     /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
+        if self.worker == Some(worker) {
+            return;
+        }
         if self.worker.is_none() {
             // Places are taken before there is a connection for them.
             self.load.begun.fetch_add(1, Ordering::SeqCst);
         }
-        self.leave_worker();
         if let Some(counts) = self.load.workers.get(worker) {
+            // In this order, so that it is never not counted.
             counts.connections.fetch_add(1, Ordering::SeqCst);
+            self.leave_worker();
             self.worker = Some(worker);
         }
     }

@@ -1,4 +1,4 @@
-//! How the process ends itself, and how processes are asked to end.
+//! How processes are asked to end, and how this one ends itself.
 
 use std::io;
 use std::os::fd::AsFd;

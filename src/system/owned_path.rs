@@ -75,7 +75,7 @@ impl StagedPath {
                 // Whose place is taken may run as root, and this process may have given that up.
                 Tenant::Hidden if may_replace.is_empty() => return Err(io_error(Errno::ACCESS.into())),
                 Tenant::Unknown => return Err(PathError::InUse(path.to_owned())),
-                Tenant::Hidden | Tenant::Nobody | Tenant::Process(_) => Some(FileId::of(&found)),
+                Tenant::Nobody | Tenant::Hidden | Tenant::Process(_) => Some(FileId::of(&found)),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io_error(error)),

@@ -1,9 +1,13 @@
 //! Who is on the other side of a Unix socket.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
@@ -53,6 +57,11 @@ impl Peer {
         }
         let pidfd = pidfd_open(credentials.pid, PidfdFlags::NONBLOCK)
             .map_err(|error| PeerError::Unknown(error.into()))?;
+        // A user that is not this process's own could have left a socket of a process that has ended, whose pid is
+        // another's by now.
+        if expected && effective_user(pid) != Some(credentials.uid.as_raw()) {
+            return Err(PeerError::Unknown(Errno::SRCH.into()));
+        }
         Ok(Self { pid, pidfd })
     }
 
@@ -88,10 +97,24 @@ impl Peer {
     }
 }
 
+/// Whom root speaks to at the Unix socket `path` besides root: the user to whom the file belongs, as an instance that
+/// was started by root may have become that user. None for other users than root.
+pub fn owner_for_root(path: &Path) -> Option<u32> {
+    let owner = fs::symlink_metadata(path).ok()?.uid();
+    geteuid().is_root().then_some(owner)
+}
+
+/// The effective user of the process `pid`, as the kernel says (proc_pid_status(5)).
+fn effective_user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
+}
+
 impl PeerError {
     /// Whether the peer's process has ended already, so that nothing is to be refused.
     pub fn is_gone(&self) -> bool {
-        let gone = std::io::Error::from(rustix::io::Errno::SRCH).raw_os_error();
+        let gone = std::io::Error::from(Errno::SRCH).raw_os_error();
         matches!(self, Self::Unknown(error) if error.raw_os_error() == gone)
     }
 }
@@ -128,5 +151,7 @@ mod tests {
     fn this_process_trusts_itself() {
         let (a, _b) = UnixStream::pair().unwrap();
         assert_eq!(Peer::of(&a).unwrap().pid(), std::process::id());
+        assert_eq!(Peer::of_user(&a, effective_user(std::process::id())).unwrap().pid(), std::process::id());
+        assert_eq!(effective_user(std::process::id()), Some(geteuid().as_raw()));
     }
 }

@@ -12,6 +12,7 @@
 pub mod asker;
 pub mod client;
 pub mod config;
+pub mod family;
 pub mod faults;
 pub mod load;
 pub mod log;
@@ -28,6 +29,7 @@ pub mod wait;
 
 pub use client::{Conn, Response, get};
 pub use config::Config;
+pub use family::{Family, Member, Said};
 pub use load::{Load, Pacing, Report};
 pub use origin::{Next, Origin, Request};
 pub use proc::{Process, Signal};

@@ -6,7 +6,7 @@
 use std::fs::{self, Permissions};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -42,9 +42,14 @@ impl Peer {
     /// Connects to the upgrade socket at `path`, as a successor does.
     #[track_caller]
     pub fn connect(path: &Path) -> Self {
+        Self::try_connect(path).unwrap()
+    }
+
+    /// Connects to the upgrade socket at `path`, if the kernel lets it.
+    pub fn try_connect(path: &Path) -> Result<Self, Errno> {
         let fd = seqpacket();
-        connect(&fd, &SocketAddrUnix::new(path).unwrap()).unwrap();
-        Self::new(fd)
+        connect(&fd, &SocketAddrUnix::new(path).unwrap())?;
+        Ok(Self::new(fd))
     }
 
     /// Connects and says hello with the given protocol versions, as a successor does.
@@ -70,10 +75,16 @@ impl Peer {
     /// Sends a datagram as it is.
     #[track_caller]
     pub fn send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        self.try_send_raw(bytes, fds).unwrap();
+    }
+
+    /// Sends a datagram as it is, if the kernel takes it.
+    pub fn try_send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        // Room for more than the kernel takes, so that it is the kernel that refuses.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(300))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
-        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).unwrap();
+        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).map(drop)
     }
 
     /// Receives the next message; `None` at the end.
@@ -133,6 +144,13 @@ impl Peer {
         while self.expect("Inventory").text.contains("more:true") {}
     }
 
+    /// As a successor of protocol version 2, after [`Peer::hello`]: says that it waits.
+    #[track_caller]
+    pub fn wait(&self) {
+        self.expect_welcome();
+        self.send("Waiting");
+    }
+
     /// As a successor: takes all batches; returns the descriptors, which this process then shares.
     #[track_caller]
     pub fn adopt_all(&self) -> Vec<OwnedFd> {
@@ -185,11 +203,18 @@ impl Desk {
         peer
     }
 
-    /// Waits for a successor and lets it wait for the listeners `ids`.
+    /// Waits for a successor and lets it wait for the listeners `ids`, in version 1 of the protocol.
     #[track_caller]
     pub fn welcome(&self, ids: &[&str]) -> Peer {
+        self.welcome_in(1, ids)
+    }
+
+    /// As [`Desk::welcome`], in any version of the protocol.
+    #[track_caller]
+    pub fn welcome_in(&self, version: u32, ids: &[&str]) -> Peer {
         let peer = self.greet();
-        peer.send(&format!("Welcome(version:1,pid:{},build:\"a test\",generation:1)", std::process::id()));
+        let pid = std::process::id();
+        peer.send(&format!("Welcome(version:{version},pid:{pid},build:\"a test\",generation:1)"));
         let ids: Vec<String> = ids.iter().map(|id| format!("({id:?})")).collect();
         peer.send(&format!("Inventory(ids:[{}],more:false)", ids.join(",")));
         peer
@@ -199,8 +224,7 @@ impl Desk {
 /// The offer of one batch that holds `listener` under the name `id`.
 #[track_caller]
 pub fn offer(peer: &Peer, id: &str, listener: &TcpListener, batch: u32, of: u32) {
-    let address = listener.local_addr().unwrap();
-    let label = format!("(id:({id:?}),address:Tcp(\"{address}\"))");
+    let label = label(id, listener.local_addr().unwrap());
     peer.send_with(&format!("Offer(batch:{batch},of:{of},labels:[{label}])"), &[listener.as_fd()]);
 }
 
@@ -209,6 +233,11 @@ pub fn owner(path: &Path) -> Option<u32> {
     let fd = seqpacket();
     connect(&fd, &SocketAddrUnix::new(path).unwrap()).ok()?;
     socket_peercred(&fd).ok()?.pid.as_raw_nonzero().get().try_into().ok()
+}
+
+/// What an offer says of a TCP listener.
+pub fn label(id: &str, address: SocketAddr) -> String {
+    format!("(id:({id:?}),address:Tcp(\"{address}\"))")
 }
 
 fn seqpacket() -> OwnedFd {

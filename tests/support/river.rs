@@ -84,6 +84,9 @@ pub struct River {
     working_directory: PathBuf,
     /// What `sh -c` runs before it becomes River.
     prelude: Option<String>,
+    program: OsString,
+    /// The name it is told that it was started by.
+    called: Option<OsString>,
     name: String,
 }
 
@@ -102,6 +105,8 @@ impl River {
             args: Vec::new(),
             environment: Vec::new(),
             prelude: None,
+            program: env!("CARGO_BIN_EXE_river").into(),
+            called: None,
             name: "river".into(),
         }
     }
@@ -144,6 +149,18 @@ impl River {
     /// Started by a shell that runs `script` first, in the same process (`trap "" QUIT`).
     pub fn after(mut self, script: &str) -> Self {
         self.prelude = Some(script.to_owned());
+        self
+    }
+
+    /// Started from this path, or by this name where it has no slash.
+    pub fn program(mut self, path: impl Into<OsString>) -> Self {
+        self.program = path.into();
+        self
+    }
+
+    /// Told that it was started by this path, which is then what it starts others by.
+    pub fn called(mut self, path: impl Into<OsString>) -> Self {
+        self.called = Some(path.into());
         self
     }
 
@@ -202,7 +219,7 @@ impl River {
     }
 
     fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_river");
+        let program = &self.program;
         let mut command = match &self.prelude {
             None => Command::new(program),
             Some(script) => {
@@ -219,6 +236,9 @@ impl River {
             {
                 command.env_remove(key);
             }
+        }
+        if let Some(name) = &self.called {
+            command.arg0(name);
         }
         if self.configured {
             command.arg("--config").arg(self.dir.config());

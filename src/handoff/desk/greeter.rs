@@ -1,61 +1,59 @@
-//! Somebody who has connected to the upgrade socket and not said yet what for.
+//! A connection to the upgrade socket whose first message has not come: what it is for is not known.
 
-use std::future::Future;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use async_io::{Async, Timer};
-
-use crate::handoff::{Channel, ChannelError, GREETING_TIMEOUT, Giver, Message, MessageError, with_cause};
+use crate::base::InstanceReport;
+use crate::handoff::deadline::Deadline;
+use crate::handoff::{Channel, ChannelError, GREETING_TIMEOUT, Message, with_cause};
 use crate::system::Peer;
 
-/// A connection whose first message is awaited, for at most [`GREETING_TIMEOUT`].
+/// Who has connected.
 #[derive(Debug)]
 pub(super) struct Greeter {
-    pub(super) channel: Channel,
-    pub(super) pid: u32,
-    pub(super) pidfd: Async<OwnedFd>,
-    deadline: Timer,
+    /// Until what it is for is known.
+    here: Option<(Channel, Peer)>,
+    deadline: Deadline<()>,
 }
 
-/// How the waiting ended.
+/// What a connection turned out to be for.
 #[derive(Debug)]
-pub(super) enum First {
-    /// It said this, which may be no message at all.
-    Said(Result<Message, MessageError>),
-    /// It went, or said nothing in time; why.
-    Ended(String),
+pub(super) enum Errand {
+    /// To take over, or so it seems: this is its first message.
+    TakeOver(Channel, Peer, Message),
+    /// To hear what instances there are.
+    Ask { channel: Channel, peer: Peer, watch: bool, streams: bool },
+    /// To report how an instance drains.
+    Report(Channel, Peer, InstanceReport),
+    /// None: it went without a word, such as who only wanted to know whether anybody is in service.
+    None,
+    /// It said what cannot be understood, or nothing in time: the process, and why it is refused.
+    Refused(u32, String),
 }
 
 impl Greeter {
-    /// # Errors
-    /// When the reactor does not take the peer's pidfd.
-    pub(super) fn new(channel: Channel, peer: Peer) -> io::Result<Self> {
-        let (pid, pidfd) = peer.into_parts();
-        // A pidfd is opened nonblocking already and has no flags to set.
-        let pidfd = Async::new_nonblocking(pidfd)?;
-        Ok(Self { channel, pid, pidfd, deadline: Timer::after(GREETING_TIMEOUT) })
+    pub(super) fn new(channel: Channel, peer: Peer) -> Self {
+        Self { here: Some((channel, peer)), deadline: Deadline::default() }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<First> {
-        Poll::Ready(match self.channel.poll_next(cx) {
-            Poll::Ready(Ok(incoming)) => First::Said(Ok(incoming.message)),
-            Poll::Ready(Err(ChannelError::Unreadable(error))) => First::Said(Err(error)),
-            Poll::Ready(Err(error)) => First::Ended(with_cause(&error)),
-            Poll::Pending if Pin::new(&mut self.deadline).poll(cx).is_ready() => {
-                First::Ended("it said nothing in time".to_owned())
+    /// What it is for; the task is woken when that may be known. To be dropped then.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Errand> {
+        let Some((channel, _)) = &mut self.here else { return Poll::Pending };
+        self.deadline.arm(Some(()), |()| GREETING_TIMEOUT);
+        let heard = match channel.poll_next(cx) {
+            Poll::Pending if self.deadline.is_over(cx) => Err(ChannelError::TimedOut),
+            heard => ready!(heard),
+        };
+        let Some((mut channel, peer)) = self.here.take() else { return Poll::Pending };
+        Poll::Ready(match heard.map(|incoming| incoming.message) {
+            Ok(Message::Ask { watch, streams }) => Errand::Ask { channel, peer, watch, streams },
+            Ok(Message::Draining(report)) => Errand::Report(channel, peer, report),
+            Ok(other) => Errand::TakeOver(channel, peer, other),
+            Err(ChannelError::Closed) => Errand::None,
+            Err(error) => {
+                let why = with_cause(&error);
+                let _ = channel.push(&Message::Refuse { why: why.clone() }, Vec::new());
+                Errand::Refused(peer.pid(), why)
             }
-            Poll::Pending => return Poll::Pending,
         })
-    }
-
-    /// Goes on with it as with a successor, to which it has said the first word.
-    pub(super) fn into_giver(self, first: Result<Message, MessageError>, step_timeout: Duration) -> Giver {
-        let mut giver = Giver::new(self.channel, self.pid, self.pidfd, step_timeout);
-        giver.hear(first);
-        giver
     }
 }

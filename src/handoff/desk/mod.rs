@@ -8,6 +8,7 @@ mod register;
 mod watchers;
 
 use std::future::Future;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::Pin;
@@ -16,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
-use self::greeter::{First, Greeter};
+use self::greeter::{Errand, Greeter};
 use self::register::{Register, short};
 use self::watchers::Watchers;
-use super::{Channel, Failure, Giver, GiverEvent, Message, UpgradeSocket};
+use super::{Channel, Failure, Giver, GiverEvent, UpgradeSocket};
 use crate::base::{InstanceReport, InstanceState, ListenerId};
 use crate::system::{PathError, Peer, PeerError};
 
@@ -180,7 +181,7 @@ impl Desk {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn remove_if_ours(&self) -> std::io::Result<bool> {
+    pub fn remove_if_ours(&self) -> io::Result<bool> {
         self.socket.remove_if_ours()
     }
 
@@ -235,7 +236,7 @@ impl Desk {
         }
         let Poll::Ready(accepted) = self.socket.poll_accept(cx) else { return false };
         match accepted {
-            Ok(accepted) => self.receive(accepted),
+            Ok(accepted) => self.greet(accepted),
             Err(error) => {
                 tracing::warn!(target: "river::handoff", %error, "cannot accept at the upgrade socket");
                 let mut pause = Timer::after(PAUSE);
@@ -247,14 +248,11 @@ impl Desk {
         true
     }
 
-    fn receive(&mut self, accepted: Result<(Channel, Peer), PeerError>) {
+    fn greet(&mut self, accepted: Result<(Channel, Peer), PeerError>) {
         match accepted {
-            Ok((channel, peer)) if self.greeters.len() < MAX_GREETERS => match Greeter::new(channel, peer) {
-                Ok(greeter) => self.greeters.push(greeter),
-                Err(error) => {
-                    tracing::warn!(target: "river::handoff", %error, "cannot talk to a new instance");
-                }
-            },
+            Ok((channel, peer)) if self.greeters.len() < MAX_GREETERS => {
+                self.greeters.push(Greeter::new(channel, peer));
+            }
             Ok((_, peer)) => {
                 let pid = peer.pid();
                 tracing::warn!(target: "river::handoff", pid, "too many connections at the upgrade socket");
@@ -289,74 +287,70 @@ impl Desk {
     fn poll_greeters(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
         let mut at = 0;
         while let Some(greeter) = self.greeters.get_mut(at) {
-            let Poll::Ready(first) = greeter.poll(cx) else {
+            let Poll::Ready(errand) = greeter.poll(cx) else {
                 at += 1;
                 continue;
             };
-            let greeter = self.greeters.swap_remove(at);
-            let pid = greeter.pid;
-            match first {
-                First::Said(Ok(message @ (Message::Ask { .. } | Message::Draining(_)))) => {
-                    self.visit(greeter, message);
-                }
-                First::Said(said) => {
-                    let mut giver = greeter.into_giver(said, self.step_timeout);
-                    match giver.poll_next(cx) {
-                        Poll::Ready(GiverEvent::Greeted) => self.let_wait(giver),
-                        other => {
-                            tracing::debug!(target: "river::handoff", pid, ?other, "nobody who would wait");
-                        }
-                    }
-                    // The waiter's channel has to be polled once, so that this task hears of its end.
-                    if let Poll::Ready(event) = self.poll_waiter(cx) {
-                        return Poll::Ready(event);
-                    }
-                }
-                First::Ended(why) => {
-                    tracing::debug!(target: "river::handoff", pid, why, "a connection to the upgrade socket ended");
-                }
+            self.greeters.swap_remove(at);
+            if let Err(error) = self.receive(errand) {
+                tracing::warn!(target: "river::handoff", %error, "cannot talk to another instance");
+            }
+            // A waiter's channel has to be polled once, so that this task hears of its end.
+            if let Poll::Ready(event) = self.poll_waiter(cx) {
+                return Poll::Ready(event);
             }
         }
         Poll::Pending
     }
 
+    /// Does what somebody has come for.
+    fn receive(&mut self, errand: Errand) -> io::Result<()> {
+        match errand {
+            Errand::TakeOver(channel, peer, first) => {
+                self.let_wait(Giver::begin(channel, peer, self.step_timeout, first)?);
+            }
+            Errand::Ask { channel, peer, watch, streams } => {
+                self.watchers.admit(channel, peer.pid(), watch, streams);
+            }
+            Errand::Report(channel, peer, report) => {
+                self.watchers.touch();
+                self.register.admit(channel, peer, report)?;
+            }
+            Errand::Refused(pid, why) => refused(pid, &why),
+            Errand::None => {}
+        }
+        Ok(())
+    }
+
     /// Gives a successor the place, unless another has it.
-    fn let_wait(&mut self, mut greeter: Giver) {
-        let pid = greeter.pid();
+    fn let_wait(&mut self, mut newcomer: Giver) {
+        let pid = newcomer.pid();
+        // It has said its first message, so what it is can be told at once.
+        let event = newcomer.poll_next(&mut Context::from_waker(Waker::noop()));
+        match event {
+            Poll::Ready(GiverEvent::Greeted) => {}
+            Poll::Ready(GiverEvent::Failed(failure)) => return refused(pid, &failure.to_string()),
+            other => return tracing::debug!(target: "river::handoff", pid, ?other, "nobody who would wait"),
+        }
         if let Some(other) = self.candidate.as_ref().map(|candidate| candidate.pid) {
             tracing::warn!(target: "river::handoff", pid, waiting = other, "a second instance is refused");
-            greeter.refuse(&format!("pid {other} is waiting already; end it or let it take over first"));
+            newcomer.refuse(&format!("pid {other} is waiting already; end it or let it take over first"));
             // Should it hold the place and not answer, the next one finds it free.
             if let Some(waiter) = &mut self.waiter {
                 waiter.probe();
             }
             return;
         }
-        greeter.welcome(&self.identity, &self.inventory);
-        let build = short(greeter.build());
+        newcomer.welcome(&self.identity, &self.inventory);
+        let build = short(newcomer.build());
         self.candidate = Some(Candidate { pid, build, since: Instant::now() });
-        self.waiter = Some(greeter);
+        self.waiter = Some(newcomer);
         self.watchers.touch();
     }
+}
 
-    /// Receives somebody who does not want to take over.
-    fn visit(&mut self, greeter: Greeter, message: Message) {
-        let Greeter { mut channel, pid, pidfd, .. } = greeter;
-        match message {
-            Message::Ask { watch, streams } => self.watchers.admit(channel, pid, watch, streams),
-            Message::Draining(report) => {
-                self.watchers.touch();
-                // Registered, it is heard when the register is polled next.
-                if let Err(why) = self.register.admit(channel, (pid, pidfd), report) {
-                    tracing::warn!(target: "river::handoff", pid, why, "a draining instance is not taken up");
-                }
-            }
-            other => {
-                let why = format!("{} has no place here", other.name());
-                let _ = channel.push(&Message::Refuse { why }, Vec::new());
-            }
-        }
-    }
+fn refused(pid: u32, why: &str) {
+    tracing::warn!(target: "river::handoff", pid, why, "a connection to the upgrade socket is refused");
 }
 
 impl Candidate {

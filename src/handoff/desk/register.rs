@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use async_io::{Async, Timer};
 
 use crate::base::{InstanceReport, InstanceState};
 use crate::handoff::{Channel, Message};
-use crate::system::ask_another_to_end;
+use crate::system::{Peer, ask_another_to_end};
 
 /// How many more than may drain are known, while the oldest of them end.
 const ENDING: usize = 8;
@@ -68,14 +69,14 @@ impl Register {
 
     /// Takes an instance up, or again after its connection had ended. Who it is, is what the kernel says.
     ///
+    /// Where there are too many, its connection is closed.
+    ///
     /// # Errors
-    /// Why it is not, when there are too many; its connection is to be closed.
-    pub(super) fn admit(
-        &mut self,
-        channel: Channel,
-        (pid, pidfd): (u32, Async<OwnedFd>),
-        report: InstanceReport,
-    ) -> Result<(), String> {
+    /// When the reactor does not take the peer's pidfd.
+    pub(super) fn admit(&mut self, channel: Channel, peer: Peer, report: InstanceReport) -> io::Result<()> {
+        let (pid, pidfd) = peer.into_parts();
+        // A pidfd is opened nonblocking already and has no flags to set.
+        let pidfd = Async::new_nonblocking(pidfd)?;
         let report = tidy(report, pid);
         let most = self.most;
         if let Some(known) = self.draining.iter_mut().find(|entry| entry.pid == pid) {
@@ -90,7 +91,9 @@ impl Register {
             return Ok(());
         }
         if self.draining.len() >= self.most.saturating_add(ENDING) {
-            return Err(format!("{} instances drain already", self.draining.len()));
+            let count = self.draining.len();
+            tracing::warn!(target: "river::handoff", pid, count, "too many instances drain to take up one more");
+            return Ok(());
         }
         tracing::info!(
             target: "river::handoff", pid, generation = report.generation, connections = report.connections,
@@ -151,11 +154,10 @@ impl Register {
         let staying = |entry: &&mut Entry| matches!(entry.ending, Ending::No);
         let count = self.draining.iter_mut().filter(staying).count();
         for _ in self.most..count {
-            let oldest = self
-                .draining
-                .iter_mut()
-                .filter(staying)
-                .min_by_key(|entry| (entry.report.generation, std::cmp::Reverse(entry.report.age_ms)));
+            let oldest = self.draining.iter_mut().filter(staying).min_by_key(|entry| {
+                let InstanceReport { generation, age_ms, guard_ms, .. } = entry.report;
+                (guard_ms.is_some(), generation, Reverse(age_ms))
+            });
             if let Some(oldest) = oldest {
                 oldest.end(self.most);
             }

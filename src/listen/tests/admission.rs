@@ -96,8 +96,7 @@ fn what_is_not_as_it_is_said_to_be_is_declined() {
     declined(tunnel(), vec![one(), TcpListener::bind("127.0.0.1:0").unwrap().into()], "the server's");
     let (lost, reset) = pair();
     let moved = idle_from(&door, &lost);
-    rustix::net::sockopt::set_socket_linger(&lost.stream, Some(Duration::ZERO)).unwrap();
-    drop(lost);
+    lost.reset(&reset);
     until("it is not reset", || reset.peer_addr().is_err());
     declined(moved, vec![reset.into()], "not connected");
     let much = || Held { bytes: vec![0; MAX_HELD + 1], ended: false };
@@ -107,6 +106,30 @@ fn what_is_not_as_it_is_said_to_be_is_declined() {
     assert_eq!(fleet.connections(), 0);
     // The same socket as it is.
     fleet.admit(idle(), vec![one()]).unwrap();
+}
+
+#[test]
+fn a_connection_that_is_declined_is_closed_in_order_by_who_has_it() {
+    let (door, other_door) = (Door::new(), Door::at(&Address::Tcp("127.0.0.2:0".parse().unwrap())));
+    let mut full = answers("new");
+    full.limits.max_connections = 1;
+    let full = door.fleet(full, false);
+    let (guest, passed) = pair();
+    let admission = full.admit(idle_from(&door, &guest), vec![passed.into()]).unwrap();
+    let elsewhere = other_door.fleet(answers("new"), false);
+    for (to, why) in [(&full, "max_connections"), (&elsewhere, "there is no listener")] {
+        let mut old = door.fleet(answers("old"), true);
+        let mut client = door.connect();
+        assert_eq!(client.get("/"), Answer::keeps("old"));
+        old.leave(Leave::Move);
+        let refusal = carry(departure(&mut old), to).unwrap_err();
+        assert!(refusal.contains(why), "{refusal}");
+        assert_eq!(client.get("/"), Answer::closes("old"));
+        assert!(client.has_ended());
+        idle(&mut old);
+    }
+    drop(admission);
+    assert_eq!((full.connections(), elsewhere.connections()), (0, 0));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::system::{Bound, Listening};
 use crate::upstream::{Group, PoolSettings, Server};
 
 /// Far more than anything here takes.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A listener's socket, which several fleets share as instances do.
 struct Door {
@@ -104,7 +104,9 @@ fn forwards(origin: SocketAddr) -> Service {
 }
 
 fn service(handler: Handler) -> Service {
-    Service { name: "web".into(), limits: Limits::default(), timeouts: Timeouts::default(), handler }
+    // On a machine that is busy with other things no client is to be too slow.
+    let timeouts = Timeouts { head: 10 * LIMIT, idle: 10 * LIMIT, ..Timeouts::default() };
+    Service { name: "web".into(), limits: Limits::default(), timeouts, handler }
 }
 
 /// A client that waits for what it is told, with a limit.
@@ -177,6 +179,12 @@ impl Client {
             assert!(self.read_more() > 0, "the connection ended after {} bytes", self.unread.len());
         }
         self.unread.drain(..count).collect()
+    }
+
+    /// Closes the connection by a reset, since what `from` has sent was not read.
+    fn reset(self, mut from: impl Write) {
+        from.write_all(b"unread").unwrap();
+        assert_eq!(self.stream.peek(&mut [0]).unwrap(), 1);
     }
 
     fn read_more(&mut self) -> usize {

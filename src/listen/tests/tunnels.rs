@@ -139,10 +139,12 @@ fn a_tunnel_that_is_declined_goes_on_and_is_not_offered_again() {
     assert_eq!(server.bytes(9), b"meanwhile");
     speak(&mut server, &mut client, "hello");
     // Another one departs, so this one would have too.
-    let _other = rig.door.connect();
+    let other = rig.door.connect();
     assert_eq!(departure(&mut rig.old).moved().state, MovedState::Idle);
     assert!(departed(&mut rig.old).is_none());
     rig.old.leave(Leave::Stay);
+    drop(other);
+    until("the other is kept", || rig.old.connections() == 1);
     speak(&mut client, &mut server, "hello");
     assert_eq!(rig.old.tunnels(), 1);
     rig.move_one();
@@ -163,7 +165,7 @@ fn half_closed_tunnels_move() {
             assert_eq!((tunnel.to_server.ended, tunnel.to_client.ended), (clients_end, !clients_end));
             speak(&mut speaker, &mut quiet, &format!("round {round}"));
             // Told of the end once and no more.
-            assert_eq!((&mut speaker.stream).read(&mut [0]).unwrap(), 0);
+            assert_eq!(speaker.stream.read(&mut [0]).unwrap(), 0);
         }
         speaker.send("last");
         drop(speaker);
@@ -202,9 +204,11 @@ fn a_reset_on_the_way_ends_the_tunnel_wherever_it_goes_on() {
         let mut rig = Rig::new();
         let (client, server) = rig.tunnel();
         let (lost, mut other) = if clients_end { (client, server) } else { (server, client) };
+        // What is not read when a connection is closed makes that a reset.
+        other.send("unread");
+        assert_eq!(lost.stream.peek(&mut [0]).unwrap(), 1);
         rig.old.leave(Leave::Move);
         let out = departure(&mut rig.old);
-        rustix::net::sockopt::set_socket_linger(&lost.stream, Some(Duration::ZERO)).unwrap();
         drop(lost);
         // Declined, for a socket without a peer is no connection; and the tunnel ends.
         assert!(carry(out, &rig.new).is_err());

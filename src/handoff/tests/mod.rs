@@ -1,6 +1,7 @@
 //! The two machines against each other and against what has no place, and the conversations over real sockets.
 
-use async_io::Async;
+mod moves;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -422,9 +423,8 @@ fn conversation() -> (Giver, Taker) {
     let (a, b) = pair();
     let timeout = Duration::from_secs(5);
     let incumbent = Peer::of(&b).unwrap();
-    let (pid, pidfd) = Peer::of(&a).unwrap().into_parts();
-    let pidfd = Async::new_nonblocking(pidfd).unwrap();
-    let giver = Giver::new(Channel::new(a).unwrap(), pid, pidfd, timeout);
+    let successor = Peer::of(&a).unwrap();
+    let giver = Giver::new(Channel::new(a).unwrap(), successor, timeout).unwrap();
     (giver, Taker::new(Channel::new(b).unwrap(), incumbent, "new", timeout).unwrap())
 }
 
