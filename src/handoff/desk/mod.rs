@@ -317,9 +317,7 @@ impl Desk {
                 self.register.admit(channel, peer, report)?;
             }
             Errand::Refused(pid, why) => refused(pid, &why),
-            Errand::Nothing(pid) => {
-                tracing::debug!(target: "river::handoff", pid, "a connection to the upgrade socket ended");
-            }
+            Errand::None => {}
         }
         Ok(())
     }
@@ -328,13 +326,11 @@ impl Desk {
     fn let_wait(&mut self, mut newcomer: Giver) {
         let pid = newcomer.pid();
         // It has said its first message, so what it is can be told at once.
-        match newcomer.poll_next(&mut Context::from_waker(Waker::noop())) {
+        let event = newcomer.poll_next(&mut Context::from_waker(Waker::noop()));
+        match event {
             Poll::Ready(GiverEvent::Greeted) => {}
             Poll::Ready(GiverEvent::Failed(failure)) => return refused(pid, &failure.to_string()),
-            event => {
-                tracing::debug!(target: "river::handoff", pid, ?event, "a connection to the upgrade socket ended");
-                return;
-            }
+            other => return tracing::debug!(target: "river::handoff", pid, ?other, "nobody who would wait"),
         }
         if let Some(other) = self.candidate.as_ref().map(|candidate| candidate.pid) {
             tracing::warn!(target: "river::handoff", pid, waiting = other, "a second instance is refused");
