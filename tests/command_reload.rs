@@ -292,7 +292,7 @@ fn sigint_after_the_new_one_serves_changes_nothing() {
 #[test]
 fn the_death_of_the_new_one_is_noticed_while_the_old_one_drains() {
     let (origin, gate) = holding();
-    let old = River::with_config(Config::proxy(&origin)).serve();
+    let old = River::with_config(Config::proxy(&origin).handoff("guard: \"10s\"")).serve();
     let family = Family::of(old.dir());
     let mut conn = held(old.web(), &origin);
     let reload = family.command(&["reload"]).start();

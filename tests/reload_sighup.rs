@@ -229,7 +229,7 @@ fn a_successor_that_dies_later_is_reaped_and_the_service_taken_back() {
         }
         reply.respond(200, &[], b"plain")
     });
-    let old = River::with_config(Config::proxy(&origin)).serve();
+    let old = River::with_config(Config::proxy(&origin).handoff("guard: \"10s\"")).serve();
     let family = Family::of(old.dir());
     let mut conn = Conn::open(old.web());
     conn.send("GET /hold HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
