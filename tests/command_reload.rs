@@ -355,8 +355,8 @@ fn on_a_terminal_how_the_old_one_drains_is_one_line() {
         .args(["-qefc", &format!("{river} reload --config {}", config.display())])
         .arg(old.dir().join("typescript"));
     let script = Process::start("script", &mut command);
-    let line = format!("drains: 1 connection; moved 0, finished 0, cut 0");
-    let drains = || fs::read_to_string(old.dir().join("typescript")).unwrap_or_default().contains(&line);
+    let line = "drains: 1 connection; moved 0, finished 0, cut 0";
+    let drains = || fs::read_to_string(old.dir().join("typescript")).unwrap_or_default().contains(line);
     until("it shows how the old one drains", PATIENCE, drains);
     gate.open();
     conn.read_response("GET").expect_status(200);
