@@ -364,7 +364,7 @@ impl Giver {
         if self.reading != Reading::Words {
             return;
         }
-        let could_move = self.can_move();
+        let could_move = self.machine.is_movable();
         self.reading = reading;
         if !self.machine.is_passed() {
             return;

@@ -274,7 +274,12 @@ impl Incumbent {
 
     /// Whether connections can be passed on: the successor serves, speaks a version that can, and answers.
     pub fn can_move(&self) -> bool {
-        self.is_passed() && self.version >= MOVING_VERSION && !self.stalled
+        self.is_movable() && !self.stalled
+    }
+
+    /// Whether the successor serves and speaks a version in which connections can be passed on.
+    pub fn is_movable(&self) -> bool {
+        self.is_passed() && self.version >= MOVING_VERSION
     }
 
     /// How many transfers wait for their answer.

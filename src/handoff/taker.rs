@@ -165,6 +165,12 @@ impl Taker {
         self.perform(outputs);
     }
 
+    /// What it talks over, to say what it would not.
+    #[cfg(test)]
+    pub(super) fn channel_for_tests(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
     /// What the incumbent did next.
     pub async fn next(&mut self) -> TakerEvent {
         futures_lite::future::poll_fn(|cx| self.poll_next(cx)).await

@@ -1,5 +1,7 @@
 //! The two machines against each other and against what has no place, and the conversations over real sockets.
 
+mod moves;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
