@@ -5,10 +5,7 @@
 mod support;
 
 use std::mem;
-use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use support::config::respond;
 use support::peer::Peer;
