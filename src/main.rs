@@ -76,6 +76,11 @@ async fn live(mut signals: Signals, herald: Herald, activation: Arc<Activation>)
                 Ok(plan) => {
                     let plan = plan?;
                     if plan.system.daemonize && !herald.detach() {
+                        if !activation.is_empty() {
+                            tracing::warn!(
+                                "a daemon does not get the sockets that the service manager passed; leave system.daemonize out"
+                            );
+                        }
                         let patience = plan.system.handoff.ready_timeout;
                         let arguments = env::args_os().skip(1);
                         return cli::daemonize(program, arguments, patience, &mut signals).await;

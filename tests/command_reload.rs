@@ -5,7 +5,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,8 +34,7 @@ fn held(address: std::net::SocketAddr, origin: &Origin) -> Conn {
 /// A program that stands in for the new instance.
 fn program(dir: &Dir, script: &str) -> PathBuf {
     let path = dir.join("new-river");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    tools::put_program(&path, format!("#!/bin/sh\n{script}\n"));
     path
 }
 
@@ -292,7 +290,7 @@ fn sigint_after_the_new_one_serves_changes_nothing() {
 #[test]
 fn the_death_of_the_new_one_is_noticed_while_the_old_one_drains() {
     let (origin, gate) = holding();
-    let old = River::with_config(Config::proxy(&origin)).serve();
+    let old = River::with_config(Config::proxy(&origin).handoff("guard: \"10s\"")).serve();
     let family = Family::of(old.dir());
     let mut conn = held(old.web(), &origin);
     let reload = family.command(&["reload"]).start();

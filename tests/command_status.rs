@@ -66,7 +66,9 @@ fn those_that_drain_are_shown_with_their_deadline() {
         waiting.pass();
         reply.respond(200, &[], b"plain")
     });
-    let old = River::with_config(Config::proxy(&origin).system("drain_timeout: \"90s\"")).serve();
+    let old =
+        River::with_config(Config::proxy(&origin).system("drain_timeout: \"90s\"").handoff("guard: \"10s\""))
+            .serve();
     let family = Family::of(old.dir());
     let mut conn = Conn::open(old.web());
     conn.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");

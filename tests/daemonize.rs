@@ -15,7 +15,7 @@ use support::proc::exists;
 use support::*;
 
 fn config() -> Config {
-    Config::respond("here").system("daemonize: true").system("handoff: (guard: \"0s\")")
+    Config::respond("here").system("daemonize: true")
 }
 
 /// A daemon, by the pidfile; ended when it is dropped.
@@ -106,6 +106,20 @@ fn with_upgrade_it_returns_when_the_daemon_waits() {
 }
 
 #[test]
+fn sighup_replaces_a_daemon_by_a_daemon() {
+    let river = River::with_config(config()).start();
+    assert!(river.ends_within(PATIENCE));
+    let old = Daemon::of(river.dir());
+    old.signal(Signal::HUP);
+    river.wait_state_again("Serving", 2);
+    let new = Daemon::of(river.dir());
+    assert_ne!(new.0, old.0);
+    assert_eq!((new.session(), new.link("fd/0")), (new.0, PathBuf::from("/dev/null")));
+    until("the old daemon ends", PATIENCE, || !exists(old.0));
+    assert_eq!(get(river.web(), "/").text(), "here");
+}
+
+#[test]
 fn with_nobody_to_take_over_from_the_start_fails() {
     let river = River::with_config(config()).upgrade().start();
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(69));
@@ -164,7 +178,7 @@ fn sigterm_to_the_start_ends_the_daemon_too() {
 fn a_daemon_that_hangs_is_ended_after_ready_timeout() {
     let dir = Dir::new();
     let _desk = support::peer::Desk::open(&dir.upgrade_socket());
-    let config = Config::respond("here").system("daemonize: true, handoff: (ready_timeout: \"300ms\")");
+    let config = Config::respond("here").system("daemonize: true").handoff("ready_timeout: \"300ms\"");
     let river = River::in_dir(dir).config(config).upgrade().start();
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(75));
     river.wait_line_after(0, "did not serve within 300ms");

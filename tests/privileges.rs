@@ -84,16 +84,16 @@ fn expect_dropped(river: &Running, user: Nobody) {
     }
 }
 
-/// An address that only root may bind, on most systems.
-fn privileged() -> SocketAddr {
-    let free = (600..1024).map(|port| SocketAddr::from(([127, 77, 0, 1], port)));
+/// An address that only root may bind, on most systems; each test has a host of its own.
+fn privileged(host: u8) -> SocketAddr {
+    let free = (600..1024).map(|port| SocketAddr::from(([127, 77, 0, host], port)));
     free.into_iter().find(|address| TcpListener::bind(address).is_ok()).unwrap()
 }
 
 #[test]
 fn root_binds_and_is_given_up_in_every_thread_for_good() {
     let Some(user) = nobody() else { return };
-    let address = privileged();
+    let address = privileged(1);
     let config = Config::new().system("user: \"nobody\"").service(
         "web",
         &[&address.to_string(), "unix:web.sock"],
@@ -114,7 +114,7 @@ fn root_binds_and_is_given_up_in_every_thread_for_good() {
 fn root_upgrades_a_dropped_instance_with_a_new_address_that_is_root_s() {
     let Some(user) = nobody() else { return };
     let river = dropped(user);
-    let address = privileged();
+    let address = privileged(2);
     let more = config().service("more", &[&address.to_string()], &respond("more"));
     let new = upgrade_to(&river, river.successor().config(more));
     assert!(river.wait_exit(PATIENCE).success());
@@ -135,6 +135,21 @@ fn a_dropped_instance_is_upgraded_by_its_own_user() {
     new.wait_serving();
     assert_eq!(get(new.web(), "/").text(), "here");
     assert_eq!(new.dir().pid(), Some(new.pid()));
+}
+
+#[test]
+fn a_dropped_instance_replaces_itself_on_sighup() {
+    let Some(user) = nobody() else { return };
+    // A copy of the program that the user can reach; root starts it.
+    let river = River::in_dir(dir_of(user)).config(config()).start_as(0, 0);
+    river.wait_serving();
+    let family = Family::of(river.dir());
+    river.signal(Signal::HUP);
+    river.wait_state_again("Serving", 2);
+    let new = family.serving();
+    assert_ne!(new.pid(), river.pid());
+    assert!(identities(new.pid()).contains(&("Uid".into(), vec![user.uid.to_string(); 4].join(" "))));
+    assert_eq!(get(river.web(), "/").text(), "here");
 }
 
 #[test]

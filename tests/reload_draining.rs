@@ -238,7 +238,7 @@ fn a_response_of_thirty_seconds_ends_whole_after_the_hand_over() {
 }
 
 #[test]
-fn a_third_instance_starts_while_the_first_still_drains() {
+fn row_18_a_third_instance_starts_while_the_first_still_drains() {
     let (origin, gate) = holding();
     let first = River::with_config(Config::proxy(&origin)).serve();
     let mut conn = held(first.web());

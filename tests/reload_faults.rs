@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::config::respond;
 use support::faults::{MESSAGES, Outcome, Schedule, Side, every};
 use support::log::Line;
 use support::peer::owner;
@@ -25,7 +26,7 @@ use support::wait::Count;
 use support::*;
 
 /// The schedules that are played whatever the seed: the steps at which the service changes hands.
-const ALWAYS: [&str; 16] = [
+const ALWAYS: [&str; 22] = [
     "incumbent:before-send:Offer:kill",
     "incumbent:after-send:Offer:kill",
     "incumbent:send:Offer:no-fds",
@@ -40,12 +41,18 @@ const ALWAYS: [&str; 16] = [
     "successor:step:between-files:stop",
     "successor:before-send:Owned:stop",
     "successor:send:Owned:garbage",
+    "successor:send:Owned:empty",
     "successor:after-send:Owned:kill",
+    "incumbent:send:Transfer:no-fds",
+    "successor:after-receive:Transfer:kill",
+    "successor:after-receive:Transfer:stop",
+    "successor:before-send:Taken:kill",
+    "relay:incumbent:after-send:Offer:kill",
     "successor:before-send:Released:kill",
 ];
 
 /// How many others a run plays unless `RIVER_FAULT_SCHEDULES` says otherwise.
-const SAMPLE: usize = 30;
+const SAMPLE: usize = 24;
 
 /// How many schedules are played at a time; they wait most of the time.
 const AT_A_TIME: usize = 6;
@@ -157,6 +164,7 @@ fn play(schedule: &Schedule, seed: u64) -> String {
     match schedule.fault {
         "kill" => scene.kill(),
         "stop" => scene.stop_and_go_on(),
+        _ if schedule.leaves_a_connection_to_both() => scene.excuse_what_both_have(),
         _ => {}
     }
     scene.settle();
@@ -170,6 +178,10 @@ struct Scene {
     order: String,
     /// In the order in which they were started.
     cast: Vec<Running>,
+    /// What the successors have.
+    config: Config,
+    /// A connection to a listener that they do not have, if there is one.
+    extra: Option<Conn>,
     loads: Vec<Load>,
     /// A request that the first of them is at until the test lets it end.
     held: Option<Conn>,
@@ -193,10 +205,14 @@ impl Scene {
             Ok(Next::Read)
         });
         let origin = origin.start();
-        // Where the incumbent is to end by itself, its guard ends soon.
-        let guard = if schedule.message() == "Drained" { "1s" } else { "10s" };
+        // Long enough to see who takes back, but where the incumbent is to end by itself.
+        let guard = if schedule.what == "Drained" { "1s" } else { "6s" };
         let times = format!("handoff: (ready_timeout: \"{}ms\", guard: \"{guard}\")", STEP.as_millis());
-        let incumbent = River::with_config(Config::proxy(&origin).system(&times)).named("incumbent");
+        let config = Config::proxy(&origin).system(&times);
+        let more = config.clone().service("more", &["127.0.0.1:0"], &respond("more"));
+        let declines = schedule.what == "Declined";
+        let incumbent = if declines { more } else { config.clone() };
+        let incumbent = River::with_config(incumbent).named("incumbent");
         let order = schedule.order(seed);
         let strikes_first = schedule.side == Side::Incumbent && !schedule.relay;
         let incumbent = if strikes_first { incumbent.env("RIVER_FAULT", &order) } else { incumbent };
@@ -215,6 +231,11 @@ impl Scene {
         let mut held = Conn::open(incumbent.web());
         held.send("POST /held HTTP/1.1\r\nhost: test.example\r\ncontent-length: 4\r\n\r\nhe");
         heads.wait("the request that is held", PATIENCE, |count| count == 1);
+        let extra = declines.then(|| {
+            let mut extra = Conn::open(incumbent.address("more", 0));
+            assert_eq!(extra.get("/").text(), "more");
+            extra
+        });
         let mut cast = vec![incumbent];
         if schedule.relay {
             let next = cast[0].successor().named("relayed incumbent");
@@ -227,6 +248,8 @@ impl Scene {
             schedule,
             order,
             cast,
+            config,
+            extra,
             loads,
             held: Some(held),
             quits: 0,
@@ -270,7 +293,7 @@ impl Scene {
 
     /// Starts what follows until the fault strikes.
     fn run_into_the_fault(&mut self) {
-        let successor = self.incumbent().successor();
+        let successor = self.incumbent().successor().config(self.config.clone());
         let successor = match self.schedule.side {
             Side::Successor => successor.env("RIVER_FAULT", &self.order),
             Side::Incumbent => successor,
@@ -289,8 +312,15 @@ impl Scene {
             }
             _ => {}
         }
+        let probes = self.schedule.what == "Probe";
+        if probes {
+            self.incumbent().wait_for_line("waits to take over", PATIENCE);
+            self.cast.push(self.incumbent().successor().named("rival").start());
+        }
         until("the fault strikes", PATIENCE, || {
-            self.nudge();
+            if !probes {
+                self.nudge();
+            }
             self.has_struck()
         });
     }
@@ -308,12 +338,32 @@ impl Scene {
         if self.victim_is_to_be_stopped_first() {
             let victim = self.victim();
             until("the victim stops", PATIENCE, || victim.is_stopped());
-            let excused = victim.tcp_peers().into_iter().collect();
+            // What another has as well is not the victim's alone: it lives on there. An answer that was given is heard first.
+            let settled = Instant::now() + if self.schedule.what == "Taken" { STEP } else { Duration::ZERO };
+            let excused = loop {
+                let of_victim: HashSet<SocketAddr> = victim.tcp_peers().into_iter().collect();
+                let others = self.cast.iter().filter(|one| one.pid() != victim.pid() && one.alive());
+                let of_others: HashSet<SocketAddr> = others.flat_map(|one| one.tcp_peers()).collect();
+                if of_victim.is_disjoint(&of_others) || Instant::now() > settled {
+                    break of_victim.difference(&of_others).copied().collect();
+                }
+                thread::park_timeout(Duration::from_millis(5));
+            };
             victim.signal(Signal::KILL);
             self.excused = excused;
         }
         self.victim().wait_exit(PATIENCE);
         self.killed = Some(self.victim().pid());
+    }
+
+    /// Looks until the successor has gone on, at what both have meanwhile.
+    fn excuse_what_both_have(&mut self) {
+        let begin = Instant::now();
+        while begin.elapsed() < STEP / 4 {
+            let [one, other]: [HashSet<SocketAddr>; 2] =
+                [self.incumbent(), self.successor()].map(|one| one.tcp_peers().into_iter().collect());
+            self.excused.extend(one.intersection(&other));
+        }
     }
 
     fn victim_is_to_be_stopped_first(&self) -> bool {
@@ -398,7 +448,8 @@ impl Scene {
     fn start_anew(&mut self) {
         for one in self.cast.iter().filter(|one| Some(one.pid()) != self.killed) {
             let status = one.wait_exit(GREETING + SLACK);
-            if self.schedule.what != "Drained" {
+            // One that came second was refused by then.
+            if !["Drained", "Probe"].contains(&self.schedule.what) {
                 assert_eq!(status.code(), Some(69));
                 one.wait_for_line("to start cold", SOON);
             }
@@ -430,11 +481,35 @@ impl Scene {
             held.send("ld");
             assert_eq!(held.read_response("POST").text(), "POST /held\nheld");
         }
+        // A connection that nobody took is the first one's still.
+        let Some(mut extra) = self.extra.take() else { return };
+        if !self.excused.contains(&extra.socket().local_address().unwrap()) {
+            assert_eq!(extra.get("/").text(), "more");
+        }
     }
 
     /// Everybody ends well, nothing is left behind, and nothing was lost.
     fn close(mut self) -> String {
         let last = self.cast.pop().unwrap();
+        let dir = last.dir().clone();
+        assert_eq!(dir.pid(), Some(last.pid()));
+        assert_eq!(owner(&dir.upgrade_socket()), Some(last.pid()));
+        let (mut sent, mut excused) = (0, 0);
+        for load in self.loads.drain(..) {
+            let report = load.stop();
+            let counts = |from: &Option<SocketAddr>| from.is_none_or(|from| !self.excused.contains(&from));
+            let lost: Vec<_> = report.lost_from.iter().filter(|from| counts(from)).collect();
+            assert!(lost.is_empty(), "lost on {lost:?}: {}", report.losses.join("\n"));
+            sent += report.sent;
+            excused += report.lost;
+        }
+        // Who does not hear from its successor any more guards it to the end, if it is not told to end, too.
+        for one in self.cast.iter().filter(|one| self.schedule.is_late() && one.alive()) {
+            one.signal(Signal::TERM);
+        }
+        // It says that it ends, so that the one before it does not guard it for longer.
+        last.signal(Signal::TERM);
+        assert!(last.wait_exit(PATIENCE).success());
         for one in &self.cast {
             let status = one.wait_exit(PATIENCE);
             if Some(one.pid()) != self.killed {
@@ -442,24 +517,6 @@ impl Scene {
                 assert!(known.contains(&status.code()), "{} ended with {status}", one.pid());
             }
         }
-        let dir = last.dir().clone();
-        assert_eq!(dir.pid(), Some(last.pid()));
-        assert_eq!(owner(&dir.upgrade_socket()), Some(last.pid()));
-        assert_eq!(dir.names(), ["river.pid", "river.ron", "upgrade.sock"]);
-        let (mut sent, mut excused) = (0, 0);
-        for load in self.loads.drain(..) {
-            let report = load.stop();
-            let lost = report
-                .lost_from
-                .iter()
-                .filter(|from| from.as_ref().is_none_or(|from| !self.excused.contains(from)));
-            let lost: Vec<_> = lost.collect();
-            assert!(lost.is_empty(), "lost on {lost:?}: {}", report.losses.join("\n"));
-            sent += report.sent;
-            excused += report.lost;
-        }
-        last.signal(Signal::TERM);
-        assert!(last.wait_exit(PATIENCE).success());
         assert_eq!(dir.names(), ["river.ron"]);
         for one in self.cast.iter().chain([&last]) {
             assert!(!one.log().contains("panicked"), "{}", one.log().text());

@@ -205,7 +205,7 @@ fn row_05_what_an_incumbent_says_out_of_order_ends_the_wait() {
 fn row_05_an_incumbent_that_never_offers_the_rest_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let config = Config::respond("new").system("handoff: (ready_timeout: \"300ms\")");
+    let config = Config::respond("new").handoff("ready_timeout: \"300ms\"");
     let deceived = Deceived::configured(config, &[WEB], "true");
     let text = format!("Offer(batch:0,of:2,labels:[{}])", label(WEB, address));
     deceived.peer.send_with(&text, &[listener.as_fd()]);

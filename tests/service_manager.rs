@@ -11,11 +11,6 @@ use support::manager::{Manager, Notice};
 use support::peer::Peer;
 use support::*;
 
-/// Nobody lingers when its connections are gone.
-fn config() -> Config {
-    Config::respond("here").system("handoff: (guard: \"0s\")")
-}
-
 fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1_000
@@ -55,7 +50,7 @@ fn hand_over(manager: &Manager, old: &Running) -> Running {
 #[test]
 fn row_20_over_several_upgrades_the_manager_follows_and_hears_of_no_end() {
     let manager = Manager::new();
-    let mut river = managed(&manager, config());
+    let mut river = managed(&manager, Config::respond("here"));
     for generation in 2..6 {
         let new = hand_over(&manager, &river);
         assert!(river.wait_exit(PATIENCE).success());
@@ -110,12 +105,52 @@ fn a_failed_hand_over_ends_the_reload_and_says_why() {
 }
 
 #[test]
-fn a_take_back_is_told() {
+fn sighup_is_one_reload_to_the_manager() {
     let manager = Manager::new();
     let river = managed(&manager, Config::respond("here"));
-    // Something has to drain, or the old instance is not there any more.
-    let _held = Conn::open(river.web());
-    until("the connection is there", PATIENCE, || get(river.web(), "/").text() == "here");
+    let family = Family::of(river.dir());
+    for generation in 2..4 {
+        let begin = monotonic();
+        family.serving().signal(Signal::HUP);
+        expect_reloading(&manager.next(), begin);
+        let notice = manager.next();
+        river.wait_state_again("Serving", generation);
+        let pid = family.serving().pid().to_string();
+        assert!(notice.has("READY", "1") && notice.has("MAINPID", &pid), "{notice:?}");
+    }
+    assert!(river.ends_within(PATIENCE));
+    assert_eq!(manager.rest(), []);
+    family.run(&["stop"]).expect(0, &["has ended"]);
+    assert!(manager.next().has("STOPPING", "1"));
+}
+
+#[test]
+fn a_reload_that_is_refused_ends_for_the_manager_too() {
+    let manager = Manager::new();
+    let river = managed(&manager, Config::respond("here"));
+    let expect_failure = |why: &str| {
+        let begin = monotonic();
+        river.signal(Signal::HUP);
+        expect_reloading(&manager.next(), begin);
+        let notice = manager.next();
+        expect_ready(&notice, &river);
+        assert!(notice.get("STATUS").unwrap().contains(why), "{notice:?}");
+    };
+    let good = std::fs::read_to_string(river.dir().config()).unwrap();
+    std::fs::write(river.dir().config(), good.replace("respond:", "reply:")).unwrap();
+    expect_failure("reply: unknown field");
+    std::fs::write(river.dir().config(), good).unwrap();
+    let waiter = river.successor().start();
+    waiter.wait_state("AwaitingHandoff");
+    river.wait_for_line("waits to take over", PATIENCE);
+    expect_failure("waits already");
+    assert_eq!(get(river.web(), "/").text(), "here");
+}
+
+#[test]
+fn a_take_back_is_told() {
+    let manager = Manager::new();
+    let river = managed(&manager, Config::respond("here").handoff("guard: \"20s\""));
     let new = hand_over(&manager, &river);
     new.signal(Signal::KILL);
     let notice = manager.next();
@@ -130,7 +165,7 @@ fn the_watchdog_is_fed_by_whoever_serves() {
         // The manager's own count of processes ends with the first instance.
         manager.manage(river).env("WATCHDOG_USEC", "200000").env("WATCHDOG_PID", "1")
     };
-    let old = watched(River::with_config(config())).serve();
+    let old = watched(River::with_config(Config::respond("here"))).serve();
     expect_ready(&manager.next_news(), &old);
     let new = watched(old.successor()).start();
     new.wait_state("AwaitingHandoff");

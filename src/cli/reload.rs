@@ -97,20 +97,17 @@ impl Attempt<'_> {
     /// Until the new instance serves.
     async fn hand_over(&mut self) -> Result<(), Failure> {
         let (old, new) = (self.old.peer().pid(), self.new.pid());
-        loop {
-            match self.patience.with(self.new.news()).await {
-                Ok(News::Waiting) => break,
-                // Nobody else served any more.
-                Ok(News::Serving) => return Ok(self.steps.step(&format!("pid {new} is in service"))),
-                Ok(News::Failed(end) | News::Ended(end)) => return Err(self.lost(&end).await),
-                Err(enough) => {
-                    // Nothing was asked of the one in service yet, which does not mind.
-                    self.new.ask_to_end();
-                    return Err(self.end_new(enough, "before the new instance waited to take over").await);
-                }
+        match self.patience.with(self.new.news()).await {
+            Ok(News::Waiting) => self.steps.step(&format!("pid {new} waits to take over")),
+            // Nobody else served any more.
+            Ok(News::Serving) => return self.served(),
+            Ok(News::Failed(end) | News::Ended(end)) => return Err(self.lost(&end).await),
+            Err(enough) => {
+                // Nothing was asked of the one in service yet, which does not mind.
+                self.new.ask_to_end();
+                return Err(self.end_new(enough, "before the new instance waited to take over").await);
             }
         }
-        self.steps.step(&format!("pid {new} waits to take over"));
         // Where it has ended meanwhile, the new one says so.
         let told = self.old.peer().tell_to_hand_over();
         self.steps.step(&match told {
@@ -120,6 +117,7 @@ impl Attempt<'_> {
         loop {
             let news = match self.patience.with(self.new.news()).await {
                 Ok(news) => news,
+                // What it has said by now counts.
                 Err(enough) => match future::poll_once(self.new.news()).await {
                     Some(news) => news,
                     None => {
@@ -132,10 +130,15 @@ impl Attempt<'_> {
             };
             match news {
                 News::Waiting => {}
-                News::Serving => return Ok(self.steps.step(&format!("pid {new} is in service"))),
+                News::Serving => return self.served(),
                 News::Failed(end) | News::Ended(end) => return Err(self.lost(&end).await),
             }
         }
+    }
+
+    fn served(&mut self) -> Result<(), Failure> {
+        self.steps.step(&format!("pid {} is in service", self.new.pid()));
+        Ok(())
     }
 
     /// From the moment on in which the new instance serves.

@@ -96,7 +96,17 @@ impl Channel {
         let frame = message.encode()?;
         self.flush();
         // What waits already goes first.
-        Ok(self.queue.is_empty() && retried(|| system::send(&self.socket, &frame, &[])).is_ok())
+        if !self.queue.is_empty() {
+            return Ok(false);
+        }
+        for (frame, fds) in self.faults.outgoing(message, (frame, Vec::new())) {
+            let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            if retried(|| system::send(&self.socket, &frame, &borrowed)).is_err() {
+                return Ok(false);
+            }
+        }
+        self.faults.sent(message);
+        Ok(true)
     }
 
     /// Hears nothing more, and returns what the peer has said so far. What it says later cannot be sent, and it knows:

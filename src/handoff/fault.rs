@@ -179,6 +179,7 @@ mod present {
             Message::Ready => Message::Owned,
             Message::Owned | Message::Released => Message::Released,
             Message::Transfer { .. } | Message::Commit | Message::Drained => Message::Drained,
+            Message::Draining(_) => Message::Waiting,
             Message::Taken { number } | Message::Declined { number, .. } => {
                 Message::Taken { number: number.saturating_add(1) }
             }

@@ -146,8 +146,8 @@ pub(super) fn check_files(settings: &Settings) -> Result<(), Cause> {
 fn become_user(account: &Account) -> Result<(), Cause> {
     account.become_it().map_err(|error| {
         let exit = match error {
-            BecomeError::NotRoot { .. } => Exit::Config,
-            BecomeError::Refused(..) | BecomeError::NotDropped(_) => Exit::Software,
+            BecomeError::NotRoot { .. } | BecomeError::Refused(..) => Exit::Config,
+            BecomeError::NotDropped(_) => Exit::Software,
         };
         Cause::new(exit, with_cause(&error))
     })

@@ -88,7 +88,8 @@ impl Herald {
     pub(super) fn tell(&self, tidings: &Tidings<'_>, connections: usize) {
         let mut audience = self.audience();
         let Tidings { event, from, to, why, generation } = *tidings;
-        let counts = format!("generation {generation}, {connections} connections");
+        let plural = if connections == 1 { "" } else { "s" };
+        let counts = format!("generation {generation}, {connections} connection{plural}");
         match (from, to) {
             (Phase::Booting, Phase::Awaiting) => {
                 if let Some(reporter) = &audience.reporter {

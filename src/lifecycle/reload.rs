@@ -110,7 +110,9 @@ impl Reloads {
 
     /// SIGHUP came. `waiter` is who waits at the desk, and `successor` who has the service where this instance drains.
     pub(super) fn ask(&mut self, phase: Phase, waiter: Option<u32>, successor: Option<u32>) {
-        if let Some(attempt) = &mut self.attempt {
+        // What there is of one after that is not under way any more.
+        let over = matches!(phase, Phase::Draining { .. } | Phase::Exited);
+        if let Some(attempt) = self.attempt.as_mut().filter(|_| !over) {
             attempt.repeated = attempt.repeated.saturating_add(1);
             let successor = attempt.child.pid();
             tracing::warn!(
@@ -135,6 +137,8 @@ impl Reloads {
     }
 
     fn start(&mut self, waiter: Option<u32>) {
+        // A manager that sent the signal waits for this, and then for the end of the reload, whatever comes of it.
+        self.herald.reloading();
         let refused = match (&self.relaunch, waiter) {
             (None, _) => Err("this instance does not know how it was started".to_owned()),
             _ if !self.reachable => {
@@ -148,11 +152,8 @@ impl Reloads {
             _ if self.formers.len() >= MAX_FORMERS => {
                 Err(format!("{MAX_FORMERS} instances that were started before still run"))
             }
-            (Some(relaunch), None) => {
-                self.herald.reloading();
-                Offspring::start(relaunch.command())
-                    .map_err(|error| format!("cannot start {}: {error}", relaunch.program.display()))
-            }
+            (Some(relaunch), None) => Offspring::start(relaunch.command())
+                .map_err(|error| format!("cannot start {}: {error}", relaunch.program.display())),
         };
         match refused {
             Ok(child) => {

@@ -12,6 +12,9 @@ use super::{Herald, Phase};
 /// How long until a manager that took nothing is told again.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// The shortest time between two signs of life, for a manager that asks for more than makes sense.
+const SHORTEST: Duration = Duration::from_millis(5);
+
 /// The control thread's part of the watchdog, and of what the manager has yet to hear.
 #[derive(Debug)]
 pub(super) struct Watchdog {
@@ -24,7 +27,7 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     pub(super) fn new(herald: Herald) -> Self {
-        let period = herald.watchdog().map(|most| most / 2);
+        let period = herald.watchdog().map(|most| (most / 2).max(SHORTEST));
         Self { herald, period, beat: None, retry: None }
     }
 

@@ -165,8 +165,10 @@ impl Fleet {
         self.tell(|| Command::CloseListeners { sweep: self.load.begin_sweep() });
     }
 
-    /// Tells connections how to leave, or to stay. Connections that have departed and that
-    /// [`poll_departure`](Self::poll_departure) has not brought yet go back where it is not [`Leave::Move`].
+    /// Tells connections how to leave, or to stay.
+    ///
+    /// With [`Leave::Move`], somebody has to ask [`poll_departure`](Self::poll_departure), for what has departed is not
+    /// served until it is settled. With anything else, what has departed and was not brought yet goes back by itself.
     pub fn leave(&self, how: Leave) {
         self.exit.open(how == Leave::Move);
         self.tell(|| Command::Leave(how));
@@ -201,7 +203,7 @@ impl Fleet {
             return Err("the service has all the connections that limits.max_connections allows".to_owned());
         };
         let arrival = Arrival { listener, connection, place };
-        Ok(Admission::new(arrival, Arc::clone(&self.load), Arc::clone(&self.mailboxes)))
+        Ok(Admission::new(arrival, &self.load, Arc::clone(&self.mailboxes)))
     }
 
     /// How many connections there have been, those there are included.

@@ -234,13 +234,17 @@ impl Place {
 
     /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
+        if self.worker == Some(worker) {
+            return;
+        }
         if self.worker.is_none() {
             // Places are taken before there is a connection for them.
             self.load.begun.fetch_add(1, Ordering::SeqCst);
         }
-        self.leave_worker();
         if let Some(counts) = self.load.workers.get(worker) {
+            // In this order, so that it is never not counted.
             counts.connections.fetch_add(1, Ordering::SeqCst);
+            self.leave_worker();
             self.worker = Some(worker);
         }
     }

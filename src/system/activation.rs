@@ -99,6 +99,11 @@ impl Activation {
         Ok(Some(listening))
     }
 
+    /// Whether nothing was passed, or all of it is taken.
+    pub fn is_empty(&self) -> bool {
+        self.passed().sockets.is_empty()
+    }
+
     /// Closes the sockets that no listener has taken, and says which they were.
     pub fn finish(&self) {
         let Passed { sockets, problems } = std::mem::take(&mut *self.passed());

@@ -44,18 +44,25 @@ pub struct Schedule {
     pub fault: &'static str,
 }
 
-/// The messages of a hand-over in their order, with who sends them. The last two come after it: one by an incumbent
-/// that has nothing left, the other by a successor that hands over to a third while the first drains.
-pub const MESSAGES: [(&str, Side); 11] = [
+/// The messages of a hand-over in their order, with who sends them. `Probe` is said when a third wants to wait. After
+/// `Owned` come those that move connections, of which one that no listener of the successor's has is declined; the
+/// incumbent's report to the successor's desk; its last word, when it has nothing left; and that of a successor that hands
+/// over to a third while the first drains.
+pub const MESSAGES: [(&str, Side); 16] = [
     ("Hello", Side::Successor),
     ("Welcome", Side::Incumbent),
     ("Inventory", Side::Incumbent),
     ("Waiting", Side::Successor),
+    ("Probe", Side::Incumbent),
     ("Offer", Side::Incumbent),
     ("Adopted", Side::Successor),
     ("Ready", Side::Successor),
     ("Commit", Side::Incumbent),
     ("Owned", Side::Successor),
+    ("Transfer", Side::Incumbent),
+    ("Taken", Side::Successor),
+    ("Declined", Side::Successor),
+    ("Draining", Side::Incumbent),
     ("Drained", Side::Incumbent),
     ("Released", Side::Successor),
 ];
@@ -91,7 +98,7 @@ fn of_a_hand_over(relay: bool) -> Vec<Schedule> {
                 all.push(Schedule { relay, side, moment, what, fault });
             }
         }
-        let without = (what == "Offer").then_some("no-fds");
+        let without = ["Offer", "Transfer"].contains(&what).then_some("no-fds");
         for fault in SPOILT.into_iter().chain(without) {
             all.push(Schedule { relay, side: sender, moment: "send", what, fault });
         }
@@ -103,6 +110,12 @@ fn of_a_hand_over(relay: bool) -> Vec<Schedule> {
 }
 
 impl Schedule {
+    /// Whether the successor believes that it has said of a connection that it is taken, and the incumbent does not hear
+    /// it: then both have it, and what becomes of it cannot be told.
+    pub fn leaves_a_connection_to_both(&self) -> bool {
+        self.what == "Taken" && self.moment == "send"
+    }
+
     /// What the instance that has the fault is told in its environment.
     pub fn order(&self, seed: u64) -> String {
         // One that serves is stopped first, so that it can be seen what it served when it is killed.
@@ -154,6 +167,8 @@ impl Schedule {
             ("kill", Side::Incumbent) if self.relay && self.offered() && !self.is_late() => Either,
             ("kill", Side::Incumbent) if self.relay && !self.offered() => Guard,
             _ if self.what == "Released" => Third,
+            // The third may have the place by now.
+            _ if self.what == "Probe" && !(self.fault == "kill" && self.side == Side::Incumbent) => Either,
             // There is no other that could.
             ("kill", Side::Successor) if self.what == "Drained" => Nobody,
             ("kill", Side::Successor) => Old,

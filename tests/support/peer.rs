@@ -228,16 +228,16 @@ pub fn offer(peer: &Peer, id: &str, listener: &TcpListener, batch: u32, of: u32)
     peer.send_with(&format!("Offer(batch:{batch},of:{of},labels:[{label}])"), &[listener.as_fd()]);
 }
 
+/// What an offer says of a TCP listener.
+pub fn label(id: &str, address: SocketAddr) -> String {
+    format!("(id:({id:?}),address:Tcp(\"{address}\"))")
+}
+
 /// The process that listens on the upgrade socket at `path`, if one does.
 pub fn owner(path: &Path) -> Option<u32> {
     let fd = seqpacket();
     connect(&fd, &SocketAddrUnix::new(path).unwrap()).ok()?;
     socket_peercred(&fd).ok()?.pid.as_raw_nonzero().get().try_into().ok()
-}
-
-/// What an offer says of a TCP listener.
-pub fn label(id: &str, address: SocketAddr) -> String {
-    format!("(id:({id:?}),address:Tcp(\"{address}\"))")
 }
 
 fn seqpacket() -> OwnedFd {

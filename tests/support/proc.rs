@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use rustix::net::getpeername;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, pidfd_send_signal};
 
@@ -135,7 +136,11 @@ impl Process {
     /// stay what they are.
     pub fn tcp_peers(&self) -> Vec<SocketAddr> {
         let peer = |number: &i32| {
-            let fd = pidfd_getfd(&self.pidfd, *number, PidfdGetfdFlags::empty()).unwrap();
+            let fd = match pidfd_getfd(&self.pidfd, *number, PidfdGetfdFlags::empty()) {
+                // It was closed meanwhile.
+                Err(Errno::BADF | Errno::SRCH) => return None,
+                other => other.unwrap(),
+            };
             getpeername(fd).ok()??.try_into().ok()
         };
         sockets(self.pid).iter().filter_map(peer).collect()

@@ -24,10 +24,10 @@ pub(super) enum Errand {
     Ask { channel: Channel, peer: Peer, watch: bool, streams: bool },
     /// To report how an instance drains.
     Report(Channel, Peer, InstanceReport),
-    /// None: it went without a word, such as who only wanted to know whether anybody is in service.
-    None,
-    /// It said what cannot be understood, or nothing in time: the process, and why it is refused.
+    /// Nothing that can be told: the process, and why it is refused.
     Refused(u32, String),
+    /// Nothing: this process went without a word, as one does that only looks whether anybody is in service.
+    Nothing(u32),
 }
 
 impl Greeter {
@@ -48,7 +48,7 @@ impl Greeter {
             Ok(Message::Ask { watch, streams }) => Errand::Ask { channel, peer, watch, streams },
             Ok(Message::Draining(report)) => Errand::Report(channel, peer, report),
             Ok(other) => Errand::TakeOver(channel, peer, other),
-            Err(ChannelError::Closed) => Errand::None,
+            Err(ChannelError::Closed) => Errand::Nothing(peer.pid()),
             Err(error) => {
                 let why = with_cause(&error);
                 let _ = channel.push(&Message::Refuse { why: why.clone() }, Vec::new());

@@ -317,7 +317,9 @@ impl Desk {
                 self.register.admit(channel, peer, report)?;
             }
             Errand::Refused(pid, why) => refused(pid, &why),
-            Errand::None => {}
+            Errand::Nothing(pid) => {
+                tracing::debug!(target: "river::handoff", pid, "a connection to the upgrade socket ended");
+            }
         }
         Ok(())
     }
@@ -326,11 +328,13 @@ impl Desk {
     fn let_wait(&mut self, mut newcomer: Giver) {
         let pid = newcomer.pid();
         // It has said its first message, so what it is can be told at once.
-        let event = newcomer.poll_next(&mut Context::from_waker(Waker::noop()));
-        match event {
+        match newcomer.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(GiverEvent::Greeted) => {}
             Poll::Ready(GiverEvent::Failed(failure)) => return refused(pid, &failure.to_string()),
-            other => return tracing::debug!(target: "river::handoff", pid, ?other, "nobody who would wait"),
+            event => {
+                tracing::debug!(target: "river::handoff", pid, ?event, "a connection to the upgrade socket ended");
+                return;
+            }
         }
         if let Some(other) = self.candidate.as_ref().map(|candidate| candidate.pid) {
             tracing::warn!(target: "river::handoff", pid, waiting = other, "a second instance is refused");

@@ -154,11 +154,10 @@ impl Register {
         let staying = |entry: &&mut Entry| matches!(entry.ending, Ending::No);
         let count = self.draining.iter_mut().filter(staying).count();
         for _ in self.most..count {
-            let oldest = self
-                .draining
-                .iter_mut()
-                .filter(staying)
-                .min_by_key(|entry| (entry.report.generation, std::cmp::Reverse(entry.report.age_ms)));
+            let oldest = self.draining.iter_mut().filter(staying).min_by_key(|entry| {
+                let InstanceReport { generation, age_ms, guard_ms, .. } = entry.report;
+                (guard_ms.is_some(), generation, Reverse(age_ms))
+            });
             if let Some(oldest) = oldest {
                 oldest.end(self.most);
             }

@@ -109,6 +109,30 @@ fn what_is_not_as_it_is_said_to_be_is_declined() {
 }
 
 #[test]
+fn a_connection_that_is_declined_is_closed_in_order_by_who_has_it() {
+    let (door, other_door) = (Door::new(), Door::at(&Address::Tcp("127.0.0.2:0".parse().unwrap())));
+    let mut full = answers("new");
+    full.limits.max_connections = 1;
+    let full = door.fleet(full, false);
+    let (guest, passed) = pair();
+    let admission = full.admit(idle_from(&door, &guest), vec![passed.into()]).unwrap();
+    let elsewhere = other_door.fleet(answers("new"), false);
+    for (to, why) in [(&full, "max_connections"), (&elsewhere, "there is no listener")] {
+        let mut old = door.fleet(answers("old"), true);
+        let mut client = door.connect();
+        assert_eq!(client.get("/"), Answer::keeps("old"));
+        old.leave(Leave::Move);
+        let refusal = carry(departure(&mut old), to).unwrap_err();
+        assert!(refusal.contains(why), "{refusal}");
+        assert_eq!(client.get("/"), Answer::closes("old"));
+        assert!(client.has_ended());
+        idle(&mut old);
+    }
+    drop(admission);
+    assert_eq!((full.connections(), elsewhere.connections()), (0, 0));
+}
+
+#[test]
 fn a_fleet_that_does_not_run_admits_nobody() {
     let door = Door::new();
     let size = NonZeroUsize::new(2).unwrap();

@@ -165,7 +165,7 @@ fn half_closed_tunnels_move() {
             assert_eq!((tunnel.to_server.ended, tunnel.to_client.ended), (clients_end, !clients_end));
             speak(&mut speaker, &mut quiet, &format!("round {round}"));
             // Told of the end once and no more.
-            assert_eq!((&mut speaker.stream).read(&mut [0]).unwrap(), 0);
+            assert_eq!(speaker.stream.read(&mut [0]).unwrap(), 0);
         }
         speaker.send("last");
         drop(speaker);
