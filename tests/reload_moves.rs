@@ -180,7 +180,12 @@ fn nothing_moves_to_a_successor_that_speaks_version_1() {
 #[track_caller]
 fn take_over(old: &Running, versions: &str) -> Peer {
     let peer = Peer::hello(&old.dir().upgrade_socket(), versions);
-    peer.expect_welcome();
+    if versions.contains('2') {
+        peer.wait()
+    } else {
+        peer.expect_welcome()
+    }
+    old.wait_for_line("waits to take over", PATIENCE);
     old.signal(Signal::QUIT);
     drop(peer.adopt_all());
     peer.send("Ready");
