@@ -5,10 +5,12 @@
 mod support;
 
 use std::mem;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use support::config::respond;
-use support::peer::Peer;
+use support::peer::{Desk, Peer, offer};
 use support::*;
 
 /// Idle connections, each with one response behind it.
@@ -178,7 +180,12 @@ fn nothing_moves_to_a_successor_that_speaks_version_1() {
 #[track_caller]
 fn take_over(old: &Running, versions: &str) -> Peer {
     let peer = Peer::hello(&old.dir().upgrade_socket(), versions);
-    peer.expect_welcome();
+    if versions.contains('2') {
+        peer.wait()
+    } else {
+        peer.expect_welcome()
+    }
+    old.wait_for_line("waits to take over", PATIENCE);
     old.signal(Signal::QUIT);
     drop(peer.adopt_all());
     peer.send("Ready");
@@ -236,4 +243,67 @@ fn a_successor_takes_some_connections_and_declines_others() {
     assert!(conns[taken].is_quiet());
     drop(first);
     conns[taken].expect_closed();
+}
+
+/// The test in the place of the incumbent, which has handed its one listener over to a real successor.
+fn handed_over() -> (Peer, TcpListener, Running) {
+    let dir = Dir::new();
+    let desk = Desk::open(&dir.upgrade_socket());
+    let successor = River::in_dir(dir).config(Config::respond("new")).upgrade().start();
+    let peer = desk.greet();
+    peer.send(&format!("Welcome(version:2,pid:{},build:\"a test\",generation:1)", std::process::id()));
+    peer.send("Inventory(ids:[(\"127.0.0.1:0#web.0\")],more:false)");
+    successor.wait_state("AwaitingHandoff");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    offer(&peer, "127.0.0.1:0#web.0", &listener, 0, 1);
+    while !peer.receive().unwrap().text.starts_with("Ready") {}
+    peer.send("Commit");
+    peer.expect("Owned");
+    successor.wait_serving();
+    (peer, listener, successor)
+}
+
+fn transfer(number: u64, id: &str, server: &TcpStream) -> String {
+    let peer = server.peer_addr().unwrap();
+    format!("Transfer(number:{number},moved:(listener:({id:?}),peer:Some(\"{peer}\"),requests:1,state:Idle))")
+}
+
+/// A connection between the test's two hands: the client's end and the server's.
+fn connected() -> (Conn, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let conn = Conn::open(listener.local_addr().unwrap());
+    (conn, listener.accept().unwrap().0)
+}
+
+#[test]
+fn a_successor_takes_what_it_can_serve_and_declines_the_rest() {
+    let (peer, listener, successor) = handed_over();
+    let (mut conn, server) = connected();
+    let (ours, other) = ("127.0.0.1:0#web.0", "127.0.0.1:0#other.0");
+    let declined = [
+        (other, vec![server.as_fd()], "no listener"),
+        (ours, vec![], "0 sockets came"),
+        (ours, vec![server.as_fd(), server.as_fd()], "2 sockets came"),
+        (ours, vec![listener.as_fd()], ""),
+    ];
+    let mut number = 0;
+    for (id, fds, why) in declined {
+        peer.send_with(&transfer(number, id, &server), &fds);
+        let answer = peer.expect("Declined").text;
+        assert!(answer.contains(&format!("number:{number},")) && answer.contains(why), "{answer}");
+        number += 1;
+    }
+    // What the client has sent by then goes with it, and nobody but the successor answers.
+    conn.request("GET", "/");
+    peer.send_with(&transfer(number, ours, &server), &[server.as_fd()]);
+    assert_eq!(peer.expect("Taken").text, format!("Taken(number:{number})"));
+    drop(server);
+    assert_eq!(conn.read_response("GET").text(), "new");
+    assert!(!conn.get("/").closed);
+    // A number that is not the next ends the conversation, and the service goes on.
+    let (_late, server) = connected();
+    peer.send_with(&transfer(number + 2, ours, &server), &[server.as_fd()]);
+    peer.expect_closed();
+    assert_eq!(conn.get("/").text(), "new");
+    assert_eq!(successor.states().last().map(String::as_str), Some("Serving"));
 }

@@ -152,6 +152,7 @@ fn row_02_connections_on_their_way_to_a_successor_that_is_killed_live_on() {
     let mut conns: Vec<_> = (0..100).map(|_| Conn::open(old.web())).collect();
     conns.iter_mut().for_each(|conn| assert!(!conn.get("/").closed));
     let successor = play_in("[2]", &old, "Owned");
+    old.wait_for_line("waits to take over", PATIENCE);
     old.signal(Signal::QUIT);
     successor.log().wait_for("the last that may be on the way", PATIENCE, |lines| {
         lines.iter().any(|line| line.text.contains("Transfer(number:63,")).then_some(())
