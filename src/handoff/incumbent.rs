@@ -12,13 +12,13 @@ use crate::base::ListenerId;
 /// Every state before `Passed` ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, the end of the
 /// connection, or a message out of order. In `Passed` the successor serves: nothing that it says but `Released` changes
 /// that, and nothing that would send it away is said to it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incumbent {
     state: State,
     unwanted: Vec<ListenerId>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Greeting,
     Greeted { version: u32 },

@@ -14,13 +14,13 @@ const MAX_INVENTORY: usize = 1 << 20;
 /// ```
 /// Every state ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, a message out of order, or, before
 /// `Owner`, the end of the connection.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Successor {
     state: State,
     inventory: Vec<ListenerId>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Greeting,
     Listing,

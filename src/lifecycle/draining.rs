@@ -6,6 +6,7 @@ use super::{Exit, Exited, Instance, Phase, Serving, World};
 
 /// On the way out.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Draining<W: World> {
     /// The successor that serves now, to take back from if it dies within the guard period.
     pub(super) successor: Option<W::Successor>,

@@ -8,6 +8,7 @@ use crate::base::ListenerId;
 
 /// The listeners are offered.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Handing<W: World> {
     pub(super) successor: W::Successor,
     pub(super) predecessor: Option<W::Incumbent>,
@@ -16,6 +17,7 @@ pub struct Handing<W: World> {
 
 /// The successor may take over at any moment; until it says that it did, this instance accepts.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Committed<W: World> {
     pub(super) successor: W::Successor,
     pub(super) predecessor: Option<W::Incumbent>,

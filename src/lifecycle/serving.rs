@@ -6,6 +6,7 @@ use super::{Draining, Exit, Exited, Handing, Instance, World};
 
 /// In service: pidfile, upgrade socket and listeners are this instance's.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Serving<W: World> {
     /// Who handed over to this instance, until it has drained.
     pub(super) predecessor: Option<W::Incumbent>,

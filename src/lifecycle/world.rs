@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use super::Cause;
+use super::twin::{Action, Event, Illegal};
+use super::{Cause, Phase, twin};
 use crate::base::ListenerId;
 
 /// The effects of transitions. Each method is one [`Action`](super::Action) or a question.
@@ -15,6 +16,15 @@ pub trait World {
     type Successor: Debug;
     /// The conversation with an incumbent or predecessor.
     type Incumbent: Debug;
+
+    /// What follows from `event` in `phase`: the table. Only the model has others, with a mistake in each, to show that
+    /// it would find them.
+    ///
+    /// # Errors
+    /// [`Illegal`] for an event that cannot happen in the phase.
+    fn step(&self, phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal> {
+        twin::step(phase, event)
+    }
 
     /// Holds all listeners, which are not accepted on yet.
     fn hold_listeners(&mut self, sockets: Self::Sockets);
