@@ -14,6 +14,9 @@ use futures_lite::{FutureExt, future};
 use super::{MAX_FRAME, Message, MessageError};
 use crate::system;
 
+/// More messages than a socket's queue holds.
+const MOST_SAID: usize = 4096;
+
 /// One end of a conversation.
 ///
 /// Dropping a future of [`next`](Self::next) loses nothing: a message is either still in the kernel or returned.
@@ -72,6 +75,37 @@ impl Channel {
         Ok(())
     }
 
+    /// Sends a message only if the kernel takes it at once; returns whether it did. Then the peer hears it, unless it
+    /// ends first, also when this process ends.
+    ///
+    /// # Errors
+    /// When the message has no form on the wire.
+    pub fn send_now(&mut self, message: &Message) -> Result<bool, MessageError> {
+        let frame = message.encode()?;
+        self.flush();
+        // What waits already goes first.
+        Ok(self.queue.is_empty() && retried(|| system::send(&self.socket, &frame, &[])).is_ok())
+    }
+
+    /// Hears nothing more, and returns what the peer has said so far. What it says later cannot be sent, and it knows:
+    /// its [`send_now`](Self::send_now) fails.
+    pub fn hang_up(&mut self) -> Vec<Message> {
+        let mut said = Vec::new();
+        if let Err(error) = system::stop_receiving(&self.socket) {
+            tracing::debug!(target: "river::handoff", %error, "the other instance has gone already");
+        }
+        for _ in 0..MOST_SAID {
+            match self.receive() {
+                Ok(Incoming { message, .. }) => said.push(message),
+                Err(ChannelError::Unreadable(_)) => {}
+                // One that was cut off has been taken out of the queue.
+                Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(_) => break,
+            }
+        }
+        said
+    }
+
     /// Whether everything pushed was taken by the kernel.
     pub fn is_flushed(&self) -> bool {
         self.queue.is_empty()
@@ -116,7 +150,6 @@ impl Channel {
         loop {
             match self.receive() {
                 Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 done => return Poll::Ready(done),
             }
             if let Some(error) = self.failure.take() {
@@ -143,12 +176,11 @@ impl Channel {
     fn flush(&mut self) {
         while let Some((frame, fds)) = self.queue.front() {
             let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-            match system::send(&self.socket, frame, &borrowed) {
+            match retried(|| system::send(&self.socket, frame, &borrowed)) {
                 Ok(()) => {
                     self.queue.pop_front();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Nobody will read the rest. What the peer said before it went is still to be read.
                     tracing::debug!(target: "river::handoff", %error, "cannot send to the other instance");
@@ -163,7 +195,7 @@ impl Channel {
     }
 
     fn receive(&mut self) -> Result<Incoming, ChannelError> {
-        let received = match system::receive(&self.socket, &mut self.buffer) {
+        let received = match retried(|| system::receive(&self.socket, &mut self.buffer)) {
             // A peer that closed without reading all resets the connection; what it had sent comes after that.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 system::receive(&self.socket, &mut self.buffer)
@@ -177,6 +209,16 @@ impl Channel {
         let frame = self.buffer.get(..received.bytes).unwrap_or_default();
         let message = Message::decode(frame).map_err(ChannelError::Unreadable)?;
         Ok(Incoming { message, fds: received.fds })
+    }
+}
+
+/// Does it again where a signal came between.
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 
@@ -289,6 +331,39 @@ pub(super) mod tests {
         }
         let deadline = Instant::now() + Duration::from_millis(20);
         assert!(matches!(block_on(a.flush_before(deadline)), Err(ChannelError::TimedOut)));
+    }
+
+    #[test]
+    fn after_hanging_up_what_was_said_counts_and_nothing_else_can_be_said() {
+        let (mut a, mut b) = channels();
+        for number in 0..64 {
+            assert!(b.send_now(&Message::Taken { number }).unwrap());
+        }
+        let said: Vec<_> = (0..64).map(|number| Message::Taken { number }).collect();
+        assert_eq!(a.hang_up(), said);
+        assert!(!b.send_now(&Message::Taken { number: 64 }).unwrap());
+        assert!(a.hang_up().is_empty());
+        // The other direction is open.
+        a.push(&Message::Drained, vec![]).unwrap();
+        assert_eq!(block_on(b.next_before(soon())).unwrap().message, Message::Drained);
+    }
+
+    #[test]
+    fn what_does_not_fit_at_once_was_not_said() {
+        let (mut a, mut b) = channels();
+        let long = Message::Refuse { why: "x".repeat(100_000) };
+        while a.send_now(&long).unwrap() {}
+        a.push(&Message::Ready, vec![]).unwrap();
+        block_on(async {
+            // There is room again, but for those first that wait already.
+            assert_eq!(b.next_before(soon()).await.unwrap().message, long);
+            assert!(a.send_now(&Message::Commit).unwrap());
+            let mut heard = Vec::new();
+            while heard.last() != Some(&Message::Commit) {
+                heard.push(b.next_before(soon()).await.unwrap().message);
+            }
+            assert_eq!(heard.iter().rev().nth(1), Some(&Message::Ready));
+        });
     }
 
     #[test]

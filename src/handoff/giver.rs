@@ -1,5 +1,7 @@
 //! The incumbent's side of one hand-over over a real channel, with its deadlines.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +12,7 @@ use async_io::Async;
 use super::deadline::Deadline;
 use super::incumbent::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
-use crate::base::{Label, ListenerId};
+use crate::base::{Label, ListenerId, Moved};
 use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
 
 /// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
@@ -30,12 +32,25 @@ pub struct Giver {
     pidfd: Async<OwnedFd>,
     machine: Incumbent,
     step_timeout: Duration,
-    deadline: Deadline<&'static str>,
+    deadline: Deadline<(&'static str, u64)>,
     batches: Vec<Vec<(Label, Arc<OwnedFd>)>>,
-    pending: std::collections::VecDeque<GiverEvent>,
+    /// The connections whose transfers are outstanding.
+    parcels: BTreeMap<u64, Parcel>,
+    pending: VecDeque<GiverEvent>,
     reading: Reading,
     released: bool,
     ignored: u32,
+    /// Why the last connection was declined.
+    declined: String,
+}
+
+/// What becomes of a connection that was passed on: called when the successor has it, dropped if it stays.
+struct Parcel(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parcel")
+    }
 }
 
 /// What can still be heard from the successor.
@@ -62,6 +77,10 @@ pub enum GiverEvent {
     Owned(Vec<ListenerId>),
     /// It ends on purpose.
     Released,
+    /// It has a connection that was passed on.
+    Taken,
+    /// It takes no more connections, though it goes on; those that it has not taken stay.
+    MovesEnded,
     /// The hand-over failed; this instance serves on.
     Failed(Failure),
     /// The connection, or the process, ended after the hand-over had failed: the successor touches nothing any more.
@@ -87,10 +106,12 @@ impl Giver {
             step_timeout,
             deadline: Deadline::default(),
             batches: Vec::new(),
-            pending: std::collections::VecDeque::new(),
+            parcels: BTreeMap::new(),
+            pending: VecDeque::new(),
             reading: Reading::Words,
             released: false,
             ignored: 0,
+            declined: String::new(),
         };
         giver.arm();
         Ok(giver)
@@ -133,6 +154,32 @@ impl Giver {
         self.perform(outputs);
         // The host knows what it said.
         self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
+    }
+
+    /// Passes a connection on, with its sockets. `gone` is called once the successor has it. It is dropped when the
+    /// connection stays: at once where [`can_move`](Self::can_move) does not hold, or when the successor declines, ends,
+    /// or does not answer in time, or when this is dropped.
+    pub fn transfer(&mut self, moved: Moved, fds: Vec<Arc<OwnedFd>>, gone: impl FnOnce() + Send + 'static) {
+        if !self.can_move() {
+            return;
+        }
+        for output in self.machine.transfer(moved) {
+            let Output::Send(Message::Transfer { number, moved }) = output else { continue };
+            // First, so that a failure finds it.
+            self.parcels.insert(number, Parcel(Box::new(gone)));
+            if let Err(error) = self.channel.push(&Message::Transfer { number, moved }, fds) {
+                let why = with_cause(&error);
+                let outputs = self.machine.message(Message::Declined { number, why });
+                self.perform(outputs);
+            }
+            break;
+        }
+        self.arm();
+    }
+
+    /// Whether connections can be passed on to the successor.
+    pub fn can_move(&self) -> bool {
+        self.reading == Reading::Words && self.machine.can_move()
     }
 
     /// Says that nothing is handed over because this instance ends.
@@ -178,14 +225,17 @@ impl Giver {
                 }
                 Poll::Ready(Err(ChannelError::Io(error))) => {
                     // It may fail for ever, so nothing more is read.
-                    self.reading = Reading::Death;
-                    self.machine.unreadable(with_cause(&error))
+                    let outputs = self.machine.unreadable(with_cause(&error));
+                    self.perform(outputs);
+                    self.hang_up(Reading::Death);
+                    continue;
                 }
                 Poll::Ready(Err(_)) => {
-                    self.reading = Reading::Closed;
                     if self.machine.is_passed() {
+                        self.hang_up(Reading::Closed);
                         continue;
                     }
+                    self.reading = Reading::Closed;
                     self.machine.closed()
                 }
                 Poll::Pending if self.deadline.is_over(cx) => self.machine.deadline(),
@@ -229,14 +279,34 @@ impl Giver {
                 Output::Owned(unwanted) => self.pending.push_back(GiverEvent::Owned(unwanted)),
                 Output::Released => {
                     self.released = true;
+                    // What it has taken, it had said before.
+                    self.parcels.clear();
                     self.pending.push_back(GiverEvent::Released);
+                }
+                Output::Taken(number) => {
+                    if let Some(Parcel(gone)) = self.parcels.remove(&number) {
+                        gone();
+                    }
+                    self.pending.push_back(GiverEvent::Taken);
+                }
+                Output::Declined(number, why) => {
+                    self.parcels.remove(&number);
+                    self.log_declined(why);
+                }
+                Output::Stalled => {
+                    let (pid, unanswered) = (self.pid, self.machine.outstanding());
+                    tracing::error!(
+                        target: "river::handoff", pid, unanswered,
+                        "the successor does not answer; connections are no longer passed on to it"
+                    );
+                    self.hang_up(Reading::Death);
                 }
                 Output::Ignored(what) => {
                     let pid = self.pid;
                     tracing::warn!(target: "river::handoff", pid, what, "the successor serves; what it said is ignored");
                     self.ignored = self.ignored.saturating_add(1);
-                    if self.ignored >= MAX_IGNORED {
-                        self.reading = Reading::Death;
+                    if self.ignored == MAX_IGNORED {
+                        self.hang_up(Reading::Death);
                     }
                 }
                 Output::Failed(failure) => {
@@ -246,6 +316,41 @@ impl Giver {
             }
         }
         self.arm();
+    }
+
+    /// Reads no more but what the successor has said by now: nothing that it says later may count, for what is
+    /// outstanding then stays here.
+    fn hang_up(&mut self, reading: Reading) {
+        if self.reading != Reading::Words {
+            return;
+        }
+        let could_move = self.can_move();
+        self.reading = reading;
+        if !self.machine.is_passed() {
+            return;
+        }
+        for message in self.channel.hang_up() {
+            let outputs = self.machine.message(message);
+            self.perform(outputs);
+        }
+        self.parcels.clear();
+        self.deadline.clear();
+        if could_move && !self.released {
+            self.pending.push_back(GiverEvent::MovesEnded);
+        }
+    }
+
+    /// A reason that is new is told; many connections have the same.
+    fn log_declined(&mut self, why: String) {
+        let pid = self.pid;
+        if why == self.declined {
+            tracing::debug!(target: "river::handoff", pid, why, "the successor declines a connection");
+        } else {
+            tracing::info!(
+                target: "river::handoff", pid, why, "the successor declines a connection, which stays until it ends"
+            );
+            self.declined = why;
+        }
     }
 
     fn send(&mut self, message: &Message, fds: Vec<Arc<OwnedFd>>) {
@@ -260,8 +365,15 @@ impl Giver {
     fn arm(&mut self) {
         let step_timeout = self.step_timeout;
         self.deadline.arm(self.machine.limited(), |step| {
-            if step == "Hello" { GREETING_TIMEOUT } else { step_timeout }
+            if step.0 == "Hello" { GREETING_TIMEOUT } else { step_timeout }
         });
+    }
+}
+
+impl Drop for Giver {
+    fn drop(&mut self) {
+        // What the successor has taken is not to go on here too.
+        self.hang_up(Reading::Nothing);
     }
 }
 

@@ -1,7 +1,9 @@
 //! The protocol as the instance in service sees it: pure, without I/O and without a clock.
 
-use super::{Failure, Message, PROTOCOL_VERSIONS};
-use crate::base::ListenerId;
+use std::collections::BTreeSet;
+
+use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS};
+use crate::base::{ListenerId, Moved};
 
 /// The incumbent's side of one hand-over.
 ///
@@ -12,16 +14,27 @@ use crate::base::ListenerId;
 /// Every state before `Passed` ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, the end of the
 /// connection, or a message out of order. In `Passed` the successor serves: nothing that it says but `Released` changes
 /// that, and nothing that would send it away is said to it.
+///
+/// In `Passed`, where both speak version 2, connections move: [`transfer`](Self::transfer) numbers them from 0, and each
+/// is outstanding until the successor says [`Output::Taken`] or [`Output::Declined`] of its number, once. Whatever is
+/// outstanding when the state or [`can_move`](Self::can_move) ends has not been taken, and stays.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incumbent {
     state: State,
+    /// The agreed version; 0 before there is one.
+    version: u32,
     unwanted: Vec<ListenerId>,
+    /// The number of the next transfer.
+    next: u64,
+    outstanding: BTreeSet<u64>,
+    /// The successor let a transfer wait for too long: no more are begun.
+    stalled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Greeting,
-    Greeted { version: u32 },
+    Greeted,
     Waiting,
     Offering { batch: u32, of: u32 },
     Preparing,
@@ -46,6 +59,13 @@ pub enum Output {
     Owned(Vec<ListenerId>),
     /// The successor ends on purpose.
     Released,
+    /// The successor has the connection of this number now.
+    Taken(u64),
+    /// The successor does not take the connection of this number.
+    Declined(u64, String),
+    /// The successor has left a transfer unanswered for too long. It may serve nevertheless, so nothing that it says
+    /// from now on may count: hear what it has said, then nothing more.
+    Stalled,
     /// The successor serves, and said this, which has no meaning then.
     Ignored(String),
     /// The hand-over is over; this instance goes on as it was.
@@ -54,15 +74,22 @@ pub enum Output {
 
 impl Default for Incumbent {
     fn default() -> Self {
-        Self { state: State::Greeting, unwanted: Vec::new() }
+        Self {
+            state: State::Greeting,
+            version: 0,
+            unwanted: Vec::new(),
+            next: 0,
+            outstanding: BTreeSet::new(),
+            stalled: false,
+        }
     }
 }
 
 impl Incumbent {
     /// Takes a message of the successor's.
     pub fn message(&mut self, message: Message) -> Vec<Output> {
-        if self.is_passed() && message != Message::Released {
-            return vec![Output::Ignored(message.name().to_owned())];
+        if self.is_passed() {
+            return vec![self.message_passed(message)];
         }
         if let Message::Refuse { why } = message {
             return self.fail(Failure::Refused(why));
@@ -75,7 +102,8 @@ impl Incumbent {
                         "no common protocol version: {build} speaks {versions:?}, this instance {PROTOCOL_VERSIONS:?}"
                     ));
                 };
-                self.state = State::Greeted { version };
+                self.version = version;
+                self.state = State::Greeted;
                 vec![Output::Greeted]
             }
             (State::Offering { batch, of }, Message::Adopted { batch: adopted, unwanted })
@@ -91,10 +119,6 @@ impl Incumbent {
             (State::Committed, Message::Owned) => {
                 self.state = State::Passed;
                 vec![Output::Owned(std::mem::take(&mut self.unwanted))]
-            }
-            (State::Passed, Message::Released) => {
-                self.state = State::Over;
-                vec![Output::Released]
             }
             (State::Over, _) => Vec::new(),
             (_, message) => self.unexpected(message.name()),
@@ -120,6 +144,13 @@ impl Incumbent {
 
     /// Takes the end of the time for the step that is awaited.
     pub fn deadline(&mut self) -> Vec<Output> {
+        if self.is_passed() {
+            if self.outstanding.is_empty() || self.stalled {
+                return Vec::new();
+            }
+            self.stalled = true;
+            return vec![Output::Stalled];
+        }
         let awaited = self.awaited();
         let mut outputs = self.refuse(format!("timed out waiting for {awaited}"));
         if let Some(Output::Failed(failure)) = outputs.last_mut() {
@@ -136,8 +167,11 @@ impl Incumbent {
         generation: u64,
         inventory: Vec<Vec<ListenerId>>,
     ) -> Vec<Output> {
-        let State::Greeted { version } = self.state else { return Vec::new() };
+        if self.state != State::Greeted {
+            return Vec::new();
+        }
         self.state = State::Waiting;
+        let version = self.version;
         let welcome = Message::Welcome { version, pid, build: build.to_owned(), generation };
         let mut outputs = vec![Output::Send(welcome)];
         let last = inventory.len().saturating_sub(1);
@@ -186,6 +220,28 @@ impl Incumbent {
         outputs
     }
 
+    /// Passes a connection on, where [`can_move`](Self::can_move) holds. The output is its `Transfer`, which goes out with
+    /// the connection's sockets.
+    pub fn transfer(&mut self, moved: Moved) -> Vec<Output> {
+        if !self.can_move() {
+            return Vec::new();
+        }
+        let number = self.next;
+        self.next = self.next.saturating_add(1);
+        self.outstanding.insert(number);
+        vec![Output::Send(Message::Transfer { number, moved })]
+    }
+
+    /// Whether connections can be passed on: the successor serves, speaks a version that can, and answers.
+    pub fn can_move(&self) -> bool {
+        self.is_passed() && self.version >= MOVING_VERSION && !self.stalled
+    }
+
+    /// How many transfers wait for their answer.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
     /// Tells the successor that nothing is left of this instance.
     pub fn drained(&mut self) -> Vec<Output> {
         if self.state != State::Passed {
@@ -195,12 +251,15 @@ impl Incumbent {
         vec![Output::Send(Message::Drained)]
     }
 
-    /// The step that a deadline applies to; the time starts anew when it changes. `None` when waiting is free.
-    pub fn limited(&self) -> Option<&'static str> {
+    /// The step that a deadline applies to, with a number; the time starts anew when either changes. `None` when waiting
+    /// is free.
+    pub fn limited(&self) -> Option<(&'static str, u64)> {
         match self.state {
-            State::Greeting | State::Greeted { .. } => Some("Hello"),
-            State::Offering { .. } | State::Preparing => Some("Ready"),
-            State::Committed => Some("Owned"),
+            State::Greeting | State::Greeted => Some(("Hello", 0)),
+            State::Offering { .. } | State::Preparing => Some(("Ready", 0)),
+            State::Committed => Some(("Owned", 0)),
+            // Of the oldest, so that answers to others put nothing off.
+            State::Passed if !self.stalled => self.outstanding.first().map(|oldest| ("Taken", *oldest)),
             State::Waiting | State::Prepared | State::Passed | State::Over => None,
         }
     }
@@ -208,6 +267,20 @@ impl Incumbent {
     /// Whether the successor serves now.
     pub fn is_passed(&self) -> bool {
         self.state == State::Passed
+    }
+
+    fn message_passed(&mut self, message: Message) -> Output {
+        match message {
+            Message::Released => {
+                self.state = State::Over;
+                Output::Released
+            }
+            Message::Taken { number } if self.outstanding.remove(&number) => Output::Taken(number),
+            Message::Declined { number, why } if self.outstanding.remove(&number) => {
+                Output::Declined(number, why)
+            }
+            other => Output::Ignored(other.name().to_owned()),
+        }
     }
 
     fn offer_next(&mut self, batch: u32, of: u32) -> Vec<Output> {
@@ -238,7 +311,7 @@ impl Incumbent {
     fn awaited(&self) -> &'static str {
         match self.state {
             State::Greeting => "Hello",
-            State::Greeted { .. } | State::Waiting | State::Prepared => "nothing",
+            State::Greeted | State::Waiting | State::Prepared => "nothing",
             State::Offering { .. } => "Adopted",
             State::Preparing => "Ready",
             State::Committed => "Owned",

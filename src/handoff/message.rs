@@ -219,7 +219,7 @@ impl std::error::Error for MessageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Address, FileId};
+    use crate::base::{Address, FileId, Held, InstanceState, MAX_HELD, MovedState, MovedTunnel};
     use proptest::prelude::*;
 
     fn ids() -> impl Strategy<Value = Vec<ListenerId>> {
@@ -242,6 +242,71 @@ mod tests {
             file,
         });
         proptest::collection::vec(label, 0..5)
+    }
+
+    fn a_move() -> impl Strategy<Value = Moved> {
+        let held = || {
+            (proptest::collection::vec(any::<u8>(), 0..40), any::<bool>())
+                .prop_map(|(bytes, ended)| Held { bytes, ended })
+        };
+        let tunnel = (any::<String>(), any::<String>(), held(), held()).prop_map(
+            |(server, request, to_server, to_client)| {
+                MovedState::Tunnel(MovedTunnel { server, request, to_server, to_client })
+            },
+        );
+        let state = prop_oneof![Just(MovedState::Idle), tunnel];
+        let listener = any::<std::net::SocketAddr>().prop_map(|address| ListenerId::fixed(&address.into()));
+        let peer = any::<Option<std::net::SocketAddr>>().prop_map(|peer| {
+            peer.map(|mut peer| {
+                // A flow label is no part of an address's text.
+                if let std::net::SocketAddr::V6(v6) = &mut peer {
+                    v6.set_flowinfo(0);
+                }
+                peer
+            })
+        });
+        (listener, peer, any::<u64>(), state).prop_map(|(listener, peer, requests, state)| Moved {
+            listener,
+            peer,
+            requests,
+            state,
+        })
+    }
+
+    fn reports() -> impl Strategy<Value = InstanceReport> {
+        let states = vec![
+            InstanceState::AwaitingHandoff,
+            InstanceState::Serving,
+            InstanceState::Handing,
+            InstanceState::Draining,
+            InstanceState::Exited,
+        ];
+        let counts = any::<[u64; 7]>();
+        let clocks = any::<[Option<u64>; 2]>();
+        (any::<u32>(), ".{0,20}", proptest::sample::select(states), counts, clocks).prop_map(
+            |(
+                pid,
+                build,
+                state,
+                [generation, age_ms, connections, tunnels, moved, finished, cut],
+                [deadline_ms, guard_ms],
+            )| {
+                InstanceReport {
+                    pid,
+                    generation,
+                    build,
+                    state,
+                    age_ms,
+                    connections,
+                    tunnels,
+                    moved,
+                    finished,
+                    cut,
+                    deadline_ms,
+                    guard_ms,
+                }
+            },
+        )
     }
 
     fn messages() -> impl Strategy<Value = Message> {
@@ -267,6 +332,13 @@ mod tests {
                 Message::Drained,
                 Message::Released,
             ]),
+            (any::<u64>(), a_move()).prop_map(|(number, moved)| Message::Transfer { number, moved }),
+            any::<u64>().prop_map(|number| Message::Taken { number }),
+            (any::<u64>(), any::<String>()).prop_map(|(number, why)| Message::Declined { number, why }),
+            any::<[bool; 2]>().prop_map(|[watch, streams]| Message::Ask { watch, streams }),
+            proptest::collection::vec(reports(), 0..4).prop_map(Message::Instances),
+            reports().prop_map(Message::Draining),
+            any::<String>().prop_map(|why| Message::End { why }),
         ]
     }
 
@@ -303,6 +375,22 @@ mod tests {
         assert!(decode("Refuse(why:\"x\",when:1)").is_err());
         assert!(matches!(Message::decode(b"river-handoff/2\nReady"), Err(MessageError::Foreign)));
         assert!(matches!(Message::decode(&vec![0; MAX_FRAME + 1]), Err(MessageError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_tunnel_that_holds_all_it_may_fits_a_message() {
+        let held = || Held { bytes: vec![0xff; MAX_HELD], ended: true };
+        let line = "x".repeat(8 << 10);
+        let tunnel = MovedTunnel {
+            server: "example.com:443".into(),
+            request: line,
+            to_server: held(),
+            to_client: held(),
+        };
+        let listener = ListenerId::fixed(&Address::Unix("/x".repeat(50).into()));
+        let moved = Moved { listener, peer: None, requests: u64::MAX, state: MovedState::Tunnel(tunnel) };
+        let message = Message::Transfer { number: u64::MAX, moved };
+        assert_eq!(Message::decode(&message.encode().unwrap()).unwrap(), message);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The protocol as the waiting instance sees it: pure, without I/O and without a clock.
 
-use super::{Failure, Message, PROTOCOL_VERSIONS};
-use crate::base::{Label, ListenerId};
+use std::collections::BTreeSet;
+
+use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS};
+use crate::base::{Label, ListenerId, Moved};
 
 /// How many listeners an incumbent may announce: more than a process can have.
 const MAX_INVENTORY: usize = 1 << 20;
@@ -14,10 +16,20 @@ const MAX_INVENTORY: usize = 1 << 20;
 /// ```
 /// Every state ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, a message out of order, or, before
 /// `Owner`, the end of the connection.
+///
+/// In `Owner`, from version 2 on, connections arrive, numbered in order. Each has to be answered, once, with
+/// [`taken`](Self::taken) or [`declined`](Self::declined); one that was taken is served only when the incumbent is
+/// sure to hear so, or two processes would serve it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Successor {
     state: State,
+    /// The agreed version; 0 before there is one.
+    version: u32,
     inventory: Vec<ListenerId>,
+    /// The number of the next connection that arrives.
+    next: u64,
+    /// Those that have arrived and wait for their answer.
+    unanswered: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +68,13 @@ pub enum Output {
     Prepare,
     /// Take the service over, then say `owned`.
     Commit,
+    /// A connection arrives: say `taken` or `declined`.
+    Arrived {
+        /// Its number.
+        number: u64,
+        /// What there is to know of it.
+        moved: Moved,
+    },
     /// The incumbent has ended in good order.
     Drained,
     /// The incumbent took the service back after `Owned`: step down.
@@ -68,7 +87,14 @@ impl Successor {
     /// A successor and the `Hello` it begins with.
     pub fn new(pid: u32, build: &str) -> (Self, Message) {
         let hello = Message::Hello { versions: PROTOCOL_VERSIONS.to_vec(), pid, build: build.to_owned() };
-        (Self { state: State::Greeting, inventory: Vec::new() }, hello)
+        let machine = Self {
+            state: State::Greeting,
+            version: 0,
+            inventory: Vec::new(),
+            next: 0,
+            unanswered: BTreeSet::new(),
+        };
+        (machine, hello)
     }
 
     /// Takes a message of the incumbent's.
@@ -88,6 +114,7 @@ impl Successor {
             (State::Greeting, Message::Welcome { version, pid, build, generation })
                 if PROTOCOL_VERSIONS.contains(&version) =>
             {
+                self.version = version;
                 self.state = State::Listing;
                 vec![Output::Welcomed { pid, build, generation }]
             }
@@ -116,6 +143,13 @@ impl Successor {
             (State::Ready, Message::Commit) => {
                 self.state = State::Committed;
                 vec![Output::Commit]
+            }
+            (State::Owner, Message::Transfer { number, moved })
+                if self.version >= MOVING_VERSION && number == self.next =>
+            {
+                self.next = self.next.saturating_add(1);
+                self.unanswered.insert(number);
+                vec![Output::Arrived { number, moved }]
             }
             (State::Owner, Message::Drained) => {
                 self.state = State::Over;
@@ -182,6 +216,16 @@ impl Successor {
         self.say_no(why.clone(), Failure::Gave(why))
     }
 
+    /// The connection of this number is this instance's now.
+    pub fn taken(&mut self, number: u64) -> Vec<Output> {
+        self.answer(number, Message::Taken { number })
+    }
+
+    /// The connection of this number stays with the incumbent.
+    pub fn declined(&mut self, number: u64, why: String) -> Vec<Output> {
+        self.answer(number, Message::Declined { number, why })
+    }
+
     /// Tells the incumbent that this instance ends on purpose.
     pub fn released(&mut self) -> Vec<Output> {
         if self.state != State::Owner {
@@ -214,6 +258,13 @@ impl Successor {
     /// Whether nothing more is to be said.
     pub fn is_over(&self) -> bool {
         self.state == State::Over
+    }
+
+    fn answer(&mut self, number: u64, answer: Message) -> Vec<Output> {
+        if self.state != State::Owner || !self.unanswered.remove(&number) {
+            return Vec::new();
+        }
+        vec![Output::Send(answer)]
     }
 
     fn say_no(&mut self, why: String, failure: Failure) -> Vec<Output> {

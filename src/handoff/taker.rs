@@ -13,7 +13,7 @@ use super::deadline::Deadline;
 use super::giver::with_cause;
 use super::successor::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
-use crate::base::{Label, ListenerId};
+use crate::base::{Label, ListenerId, Moved, MovedState};
 use crate::system::Peer;
 
 /// A process's descriptors are closed a moment before its end is told; longer than this it is alive.
@@ -52,6 +52,15 @@ pub enum TakerEvent {
     Prepare,
     /// It lets this instance take over: take the files, then say owned.
     Commit,
+    /// It passes a connection on: check it, then say taken or declined.
+    Arrived {
+        /// Its number, for the answer.
+        number: u64,
+        /// What there is to know of it.
+        moved: Moved,
+        /// Its sockets, as many as its state has: the client's, and for a tunnel the server's.
+        fds: Vec<OwnedFd>,
+    },
     /// It has ended in good order.
     Drained,
     /// It took the service back: step down.
@@ -112,6 +121,27 @@ impl Taker {
     /// Pidfile and upgrade socket are taken.
     pub fn owned(&mut self) {
         let outputs = self.machine.owned();
+        self.perform(outputs);
+    }
+
+    /// Says that this instance has the connection of this number. Only if this returns true may it be served: then the
+    /// incumbent hears so; otherwise it keeps the connection.
+    #[must_use]
+    pub fn taken(&mut self, number: u64) -> bool {
+        let outputs = self.machine.taken(number);
+        let Some(Output::Send(taken)) = outputs.first() else { return false };
+        if self.channel.send_now(taken).unwrap_or(false) {
+            return true;
+        }
+        // What is queued here may never be sent, and the incumbent would go on with the connection.
+        let why = "the answer cannot be sent at once".to_owned();
+        self.send(&Message::Declined { number, why });
+        false
+    }
+
+    /// Says that the connection of this number stays where it is.
+    pub fn declined(&mut self, number: u64, why: &str) {
+        let outputs = self.machine.declined(number, why.to_owned());
         self.perform(outputs);
     }
 
@@ -176,6 +206,8 @@ impl Taker {
                 Poll::Pending => return Poll::Pending,
             };
             self.perform(outputs);
+            // Descriptors that nothing has asked for.
+            self.fds.clear();
         }
     }
 
@@ -226,6 +258,7 @@ impl Taker {
                 Output::Check(labels) => self.check(labels),
                 Output::Prepare => self.pending.push_back(TakerEvent::Prepare),
                 Output::Commit => self.pending.push_back(TakerEvent::Commit),
+                Output::Arrived { number, moved } => self.arrive(number, moved),
                 Output::Drained => self.pending.push_back(TakerEvent::Drained),
                 Output::StepDown(why) => self.pending.push_back(TakerEvent::StepDown(why)),
                 Output::Failed(failure) => self.pending.push_back(TakerEvent::Failed(failure)),
@@ -244,6 +277,19 @@ impl Taker {
             return;
         }
         self.pending.push_back(TakerEvent::Offered(labels.into_iter().zip(fds).collect()));
+    }
+
+    fn arrive(&mut self, number: u64, moved: Moved) {
+        let fds = std::mem::take(&mut self.fds);
+        let expected = match moved.state {
+            MovedState::Idle => 1,
+            MovedState::Tunnel(_) => 2,
+        };
+        if fds.len() == expected {
+            self.pending.push_back(TakerEvent::Arrived { number, moved, fds });
+        } else {
+            self.declined(number, &format!("{} sockets came, where there should be {expected}", fds.len()));
+        }
     }
 
     fn send(&mut self, message: &Message) {

@@ -1,10 +1,15 @@
 //! What the lifecycle asks of the workers.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
-use crate::base::ListenerId;
+use crate::base::{ListenerId, Moved};
+use crate::listen::{Departure, Ending, Leave};
 use crate::system::Listening;
+
+/// Serves a connection that was admitted when it is called. Dropped instead, it closes the copies of its sockets.
+pub type Admitted = Box<dyn FnOnce() + Send>;
 
 /// The workers, their listeners and connections. None of the calls waits, but for [`stop`](Self::stop).
 pub trait DataPath {
@@ -31,23 +36,32 @@ pub trait DataPath {
     /// Closes the listeners that are held, once the sweep of [`stop_accepting`](Self::stop_accepting) is done.
     fn close_listeners(&mut self);
 
-    /// Tells clients to leave: responses say `Connection: close`.
-    fn drain(&mut self);
+    /// Tells connections how to leave, or to stay.
+    fn leave(&mut self, how: Leave);
 
-    /// Stops telling them.
-    fn undrain(&mut self);
+    /// The next connection that leaves, after [`Leave::Move`]. It counts as a connection until it is settled.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure>;
+
+    /// Checks a connection that another instance passes on, and counts it in.
+    ///
+    /// # Errors
+    /// Why it is declined.
+    fn admit(&mut self, moved: Moved, fds: Vec<OwnedFd>) -> Result<Admitted, String>;
+
+    /// How many connections there have been, those there are included.
+    fn begun(&self) -> u64;
 
     /// How many connections there are, also those of the queue being swept.
     fn connections(&self) -> usize;
 
-    /// Ready when [`drain`](Self::drain) was asked for, every worker has swept, and no connection is left.
+    /// Ready when every worker has swept, and no connection is left, for as long as that is so.
     ///
-    /// Each end of a last connection is told once; being ready too often is harmless, for the caller looks at [`connections`](Self::connections). It must wake the task
-    /// within a few milliseconds of the last connection's end.
+    /// Being ready too often is harmless, for the caller looks at [`connections`](Self::connections). It must wake the
+    /// task within a few milliseconds of the last connection's end.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Closes the connections that are left and returns how many they were.
-    fn close_all(&mut self) -> usize;
+    /// Closes these of the connections that are left and returns how many they were.
+    fn close_connections(&mut self, what: Ending) -> usize;
 
     /// Ends the workers and joins their threads.
     ///

@@ -1,8 +1,9 @@
-//! Draining: no more connections are accepted; those there are go on to their end.
+//! Draining: no more connections are accepted; those there are move to the successor or go on to their end.
 
 use super::instance::Hands;
 use super::twin::Event;
-use super::{Exit, Exited, Instance, Phase, Serving, World};
+use super::{DrainTally, Exit, Exited, Instance, Phase, Serving, World};
+use crate::listen::Ending;
 
 /// On the way out.
 #[derive(Debug)]
@@ -41,6 +42,12 @@ impl<W: World> Instance<W, Draining<W>> {
         self
     }
 
+    /// The successor takes no more connections, though it serves: those that are left go on to their end here.
+    pub fn end_moves(mut self) -> Self {
+        self.core.go(Event::MovesEnded, "the successor takes no more connections", Hands::default());
+        self
+    }
+
     /// The guard period is over.
     pub fn end_guard(mut self) -> Self {
         if self.is_guarding() {
@@ -56,13 +63,24 @@ impl<W: World> Instance<W, Draining<W>> {
     }
 
     /// No connection is left.
-    pub fn idle(self) -> Instance<W, Exited> {
-        self.end(Event::Idle, "no connection is left")
+    ///
+    /// # Errors
+    /// While it guards the successor: it goes on to.
+    pub fn idle(self) -> Result<Instance<W, Exited>, Self> {
+        self.end_unless_guarding(Event::Idle, "no connection is left")
     }
 
-    /// The drain time-out is over: what is left is closed.
-    pub fn time_out(self) -> Instance<W, Exited> {
-        self.end(Event::DrainEnded, "the drain time-out is over")
+    /// The time to drain is over for these connections: they are closed. Once all are it ends.
+    ///
+    /// # Errors
+    /// While it guards the successor, or others may go on: draining goes on.
+    pub fn time_out(mut self, what: Ending) -> Result<Instance<W, Exited>, Self> {
+        let (event, why) = (Event::DrainEnded(what), "the time to drain is over");
+        if what == Ending::All {
+            return self.end_unless_guarding(event, why);
+        }
+        self.core.go(event, why, Hands::default());
+        Err(self)
     }
 
     /// Ends at once, by SIGINT.
@@ -70,8 +88,18 @@ impl<W: World> Instance<W, Draining<W>> {
         self.end(Event::Interrupt, "SIGINT")
     }
 
+    fn end_unless_guarding(mut self, event: Event, why: &str) -> Result<Instance<W, Exited>, Self> {
+        if self.is_guarding() {
+            self.core.go(event, why, Hands::default());
+            return Err(self);
+        }
+        Ok(self.end(event, why))
+    }
+
     fn end(mut self, event: Event, why: &str) -> Instance<W, Exited> {
         self.core.go(event, why, Hands::default().successor(self.state.successor.as_mut()));
+        let DrainTally { moved, finished, cut } = self.core.world.tally();
+        tracing::info!(target: "river::lifecycle", moved, finished, cut, "what became of the connections");
         self.becomes(|state| Exited { exit: state.exit })
     }
 }

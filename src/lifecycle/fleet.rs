@@ -1,11 +1,12 @@
 //! The workers of the `listen` room as the lifecycle's data path.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
-use super::DataPath;
-use crate::base::ListenerId;
-use crate::listen::Fleet;
+use super::{Admitted, DataPath};
+use crate::base::{ListenerId, Moved};
+use crate::listen::{Departure, Ending, Fleet, Leave};
 use crate::system::Listening;
 
 impl DataPath for Fleet {
@@ -29,12 +30,21 @@ impl DataPath for Fleet {
         Self::close_listeners(self);
     }
 
-    fn drain(&mut self) {
-        Self::drain(self, true);
+    fn leave(&mut self, how: Leave) {
+        Self::leave(self, how);
     }
 
-    fn undrain(&mut self) {
-        Self::drain(self, false);
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        Self::poll_departure(self, cx)
+    }
+
+    fn admit(&mut self, moved: Moved, fds: Vec<OwnedFd>) -> Result<Admitted, String> {
+        let admission = Self::admit(self, moved, fds)?;
+        Ok(Box::new(|| admission.serve()))
+    }
+
+    fn begun(&self) -> u64 {
+        Self::begun(self)
     }
 
     fn connections(&self) -> usize {
@@ -45,8 +55,8 @@ impl DataPath for Fleet {
         Self::poll_idle(self, cx)
     }
 
-    fn close_all(&mut self) -> usize {
-        self.close_connections()
+    fn close_connections(&mut self, what: Ending) -> usize {
+        Self::close_connections(self, what)
     }
 
     fn stop(mut self) -> Result<(), String> {

@@ -89,11 +89,16 @@ pub enum RolledBack<W: World> {
 }
 
 impl<W: World> Instance<W, Committed<W>> {
-    /// The successor serves: accepts no more, and drains. `unwanted` are listeners that nobody will serve.
+    /// The successor serves: accepts no more, and drains; connections move to it. `unwanted` are listeners that nobody
+    /// will serve.
     pub fn pass(mut self, unwanted: &[ListenerId]) -> Instance<W, Draining<W>> {
         let state = &mut self.state;
-        let hands = Hands::default().unwanted(unwanted).incumbent(state.predecessor.as_mut());
-        self.core.go(Event::SuccessorOwned, "the successor serves", hands);
+        let hands = Hands::default()
+            .unwanted(unwanted)
+            .successor(&mut state.successor)
+            .incumbent(state.predecessor.as_mut());
+        let guard = self.core.world.guards();
+        self.core.go(Event::SuccessorOwned { guard }, "the successor serves", hands);
         self.becomes(|state| Draining { successor: Some(state.successor), exit: Exit::Success })
     }
 

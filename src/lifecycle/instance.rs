@@ -131,11 +131,12 @@ impl<W: World> Core<W> {
             Action::RemoveFiles => world.remove_files(),
             Action::StopAccepting => world.stop_accepting(hands.unwanted),
             Action::ResumeAccepting => world.resume_accepting(),
+            Action::MoveOut => successor.into_iter().for_each(|peer| world.move_out(peer)),
             Action::Drain => world.drain(),
             Action::Undrain => world.undrain(),
             Action::CloseListeners => world.close_listeners(),
-            Action::CloseConnections => {
-                let closed = world.close_connections();
+            Action::CloseConnections(what) => {
+                let closed = world.close_connections(what);
                 if closed > 0 {
                     tracing::warn!(target: "river::lifecycle", closed, why, "connections closed ungracefully");
                 }

@@ -6,6 +6,7 @@ use super::{
     Serving, World,
 };
 use crate::base::ListenerId;
+use crate::listen::Ending;
 use crate::system::Signal;
 
 /// An instance in whichever state it is.
@@ -54,8 +55,11 @@ pub(super) enum Happening<S> {
     SuccessorDied,
     /// The successor did not say soon that it serves, and this instance was asked to end.
     PatienceEnded,
+    /// The successor that serves takes no more connections.
+    MovesEnded,
     GuardEnded,
-    DrainEnded,
+    /// The time to drain is over for these connections.
+    DrainEnded(Ending),
     Idle,
 }
 
@@ -92,7 +96,7 @@ impl<W: World> Machine<W> {
                 );
                 self
             }
-            Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => {
+            Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded(_) | Happening::Idle => {
                 self.wind_down(&happening)
             }
             Happening::Welcomed
@@ -107,6 +111,7 @@ impl<W: World> Machine<W> {
             | Happening::Failed(_)
             | Happening::FormerGone(_)
             | Happening::Released
+            | Happening::MovesEnded
             | Happening::SuccessorDied => self.hear_successor(happening),
         }
     }
@@ -196,6 +201,7 @@ impl<W: World> Machine<W> {
                 tracing::error!(target: "river::lifecycle", why, "the conversation with the successor, which serves, failed");
                 Self::Draining(instance)
             }
+            (Self::Draining(instance), Happening::MovesEnded) => Self::Draining(instance.end_moves()),
             (Self::Draining(instance), Happening::Released) => Self::Draining(instance.release()),
             (Self::Draining(instance), Happening::SuccessorDied) => match instance.take_back() {
                 Ok(next) => {
@@ -220,8 +226,12 @@ impl<W: World> Machine<W> {
                 Self::Draining(instance.let_go())
             }
             (Self::Draining(instance), Happening::GuardEnded) => Self::Draining(instance.end_guard()),
-            (Self::Draining(instance), Happening::DrainEnded) => Self::Exited(instance.time_out()),
-            (Self::Draining(instance), Happening::Idle) => Self::Exited(instance.idle()),
+            (Self::Draining(instance), Happening::DrainEnded(what)) => {
+                instance.time_out(*what).map_or_else(Self::Draining, Self::Exited)
+            }
+            (Self::Draining(instance), Happening::Idle) => {
+                instance.idle().map_or_else(Self::Draining, Self::Exited)
+            }
             (unmoved, _) => unmoved,
         }
     }

@@ -7,6 +7,7 @@
 mod adoption;
 mod awaiting;
 mod booting;
+mod clocks;
 mod data_path;
 mod draining;
 mod driver;
@@ -21,6 +22,7 @@ mod phase;
 mod serving;
 mod settings;
 mod sources;
+mod tally;
 mod twin;
 mod world;
 
@@ -29,7 +31,7 @@ mod tests;
 
 pub use awaiting::{Accepting, Awaiting};
 pub use booting::Booting;
-pub use data_path::DataPath;
+pub use data_path::{Admitted, DataPath};
 pub use draining::Draining;
 pub use driver::run;
 pub use exit::{Cause, Exit};
@@ -39,5 +41,6 @@ pub use instance::{Fallback, Instance, Transition};
 pub use phase::Phase;
 pub use serving::Serving;
 pub use settings::{HandoffSettings, Settings};
+pub use tally::DrainTally;
 pub use twin::{Action, Event, Illegal, step};
 pub use world::World;

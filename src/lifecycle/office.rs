@@ -1,11 +1,14 @@
 //! The real world: data path, pidfile, upgrade socket and the paths of Unix listeners.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Cause, DataPath, Exit, Settings, World};
-use crate::base::{Address, ListenerId};
+use super::tally::Counting;
+use super::{Cause, DataPath, DrainTally, Exit, Settings, World};
+use crate::base::{Address, ListenerId, Moved};
 use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
@@ -23,6 +26,7 @@ pub(super) struct Office<D> {
     desk: Option<Desk>,
     /// The processes that were let to take the files, to take them back from.
     heirs: Vec<u32>,
+    counting: Counting,
 }
 
 impl<D: DataPath> Office<D> {
@@ -36,6 +40,7 @@ impl<D: DataPath> Office<D> {
             pid_file: None,
             desk: None,
             heirs: Vec::new(),
+            counting: Counting::default(),
         }
     }
 
@@ -45,6 +50,36 @@ impl<D: DataPath> Office<D> {
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.data_path.poll_idle(cx)
+    }
+
+    /// Passes connections that leave on to the successor.
+    pub(super) fn pass_on(&mut self, successor: &mut Giver, cx: &mut Context<'_>) {
+        // As many as may be under way at a time, at most.
+        while let Poll::Ready(departure) = self.data_path.poll_departure(cx) {
+            let (moved, fds) = (departure.moved().clone(), departure.fds().to_vec());
+            successor.transfer(moved, fds, move || departure.gone());
+        }
+    }
+
+    /// The successor has a connection that was passed on.
+    pub(super) fn count_moved(&mut self) {
+        self.counting.count_moved();
+    }
+
+    /// Takes or declines a connection that the predecessor passes on.
+    pub(super) fn receive(&mut self, predecessor: &mut Taker, number: u64, moved: Moved, fds: Vec<OwnedFd>) {
+        match self.data_path.admit(moved, fds) {
+            // First the word, then the service: a connection of which the predecessor does not know that it is taken
+            // would be served by both.
+            Ok(serve) if predecessor.taken(number) => serve(),
+            Ok(_) => {}
+            Err(why) => predecessor.declined(number, &why),
+        }
+    }
+
+    /// How many connections have ended.
+    fn ended(&self) -> u64 {
+        self.data_path.begun().saturating_sub(count(self.data_path.connections()))
     }
 
     /// Ends the workers; says if one had ended before by a mistake.
@@ -134,6 +169,10 @@ impl<D: DataPath> Office<D> {
     }
 }
 
+fn count(connections: usize) -> u64 {
+    u64::try_from(connections).unwrap_or(u64::MAX)
+}
+
 impl<D: DataPath> World for Office<D> {
     type Sockets = Vec<Listening>;
     type Successor = Giver;
@@ -180,20 +219,40 @@ impl<D: DataPath> World for Office<D> {
         self.data_path.close_listeners();
     }
 
+    fn move_out(&mut self, successor: &mut Giver) {
+        if !self.settings.handoff.move_connections || !successor.can_move() {
+            return self.drain();
+        }
+        self.counting.begin(self.ended());
+        self.data_path.leave(Leave::Move);
+    }
+
     fn drain(&mut self) {
-        self.data_path.drain();
+        self.counting.begin(self.ended());
+        self.data_path.leave(Leave::Close);
     }
 
     fn undrain(&mut self) {
-        self.data_path.undrain();
+        self.counting.end();
+        self.data_path.leave(Leave::Stay);
     }
 
-    fn close_connections(&mut self) -> usize {
-        self.data_path.close_all()
+    fn close_connections(&mut self, what: Ending) -> usize {
+        let closed = self.data_path.close_connections(what);
+        self.counting.count_cut(closed, what == Ending::All);
+        closed
     }
 
     fn connections(&self) -> usize {
         self.data_path.connections()
+    }
+
+    fn tally(&self) -> DrainTally {
+        self.counting.tally(self.data_path.begun(), count(self.data_path.connections()))
+    }
+
+    fn guards(&self) -> bool {
+        !self.settings.handoff.guard.is_zero()
     }
 
     fn take_files(&mut self, generation: u64, incumbent: Option<&Taker>) -> Result<(), Cause> {

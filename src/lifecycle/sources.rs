@@ -1,23 +1,21 @@
 //! What the driver waits for: signals, the other instances, the clock and the workers, in one place.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use async_io::Timer;
 use futures_lite::{Stream, future};
 
 use super::adoption::Adoption;
+use super::clocks::Clocks;
 use super::machine::{Happening, Machine};
 use super::office::Office;
-use super::{Cause, DataPath, Exit, Phase, Settings, World};
+use super::{Cause, DataPath, Exit, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
 
-/// How long an instance that was asked to end waits for a successor to say that it serves, which takes it a millisecond.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How many connections of the predecessor's are dealt with before something else gets its turn.
+const ARRIVALS: usize = 64;
 
 /// Everything that can wake the driver, but for what the states own.
 #[derive(Debug)]
@@ -25,11 +23,7 @@ pub(super) struct Sources<S> {
     signals: Option<S>,
     adoption: Adoption,
     command: String,
-    drain_timeout: Duration,
-    guard_period: Duration,
-    patience: Option<Timer>,
-    drain: Option<Timer>,
-    guard: Option<Timer>,
+    clocks: Clocks,
 }
 
 type Next = Happening<Vec<Listening>>;
@@ -40,17 +34,13 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             signals: Some(signals),
             adoption,
             command: settings.command.clone(),
-            drain_timeout: settings.drain_timeout,
-            guard_period: settings.handoff.guard,
-            patience: None,
-            drain: None,
-            guard: None,
+            clocks: Clocks::new(settings),
         }
     }
 
     /// The next happening. Signals come first, so that no flood of other things delays them.
     pub(super) async fn next<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>) -> Next {
-        self.arm(machine.phase());
+        self.clocks.arm(machine.phase());
         future::poll_fn(|cx| {
             if let Poll::Ready(signal) = self.poll_signal(cx) {
                 return Poll::Ready(signal);
@@ -58,24 +48,6 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             self.poll(machine, cx)
         })
         .await
-    }
-
-    /// Timers run while the phase they belong to lasts.
-    fn arm(&mut self, phase: Phase) {
-        match phase {
-            Phase::Draining { guard } => {
-                self.drain.get_or_insert_with(|| Timer::after(self.drain_timeout));
-                if guard {
-                    self.guard.get_or_insert_with(|| Timer::after(self.guard_period));
-                } else {
-                    self.guard = None;
-                }
-            }
-            Phase::Committed { ending: true } => {
-                self.patience.get_or_insert_with(|| Timer::after(PATIENCE));
-            }
-            _ => (self.patience, self.drain, self.guard) = (None, None, None),
-        }
     }
 
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -118,44 +90,51 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             },
             Machine::Serving(instance) => {
                 poll_desk(&mut instance.core.world, cx);
-                poll_formers(&mut instance.state.formers, cx)
-                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                let (state, office) = (&mut instance.state, &mut instance.core.world);
+                poll_formers(&mut state.formers, cx)
+                    .or_else(|| poll_predecessor(&mut state.predecessor, office, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Handing(instance) => {
                 poll_desk(&mut instance.core.world, cx);
-                poll_successor(&mut instance.state.successor, cx)
-                    .or_else(|| poll_formers(&mut instance.state.formers, cx))
-                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                let (state, office) = (&mut instance.state, &mut instance.core.world);
+                poll_successor(&mut state.successor, office, cx)
+                    .or_else(|| poll_formers(&mut state.formers, cx))
+                    .or_else(|| poll_predecessor(&mut state.predecessor, office, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Committed(instance) => {
                 poll_desk(&mut instance.core.world, cx);
-                poll_successor(&mut instance.state.successor, cx)
-                    .or_else(|| is_over(&mut self.patience, cx).then_some(Happening::PatienceEnded))
-                    .or_else(|| poll_formers(&mut instance.state.formers, cx))
-                    .or_else(|| poll_predecessor(&mut instance.state.predecessor, cx))
+                let (state, office) = (&mut instance.state, &mut instance.core.world);
+                poll_successor(&mut state.successor, office, cx)
+                    .or_else(|| self.clocks.is_patience_over(cx).then_some(Happening::PatienceEnded))
+                    .or_else(|| poll_formers(&mut state.formers, cx))
+                    .or_else(|| poll_predecessor(&mut state.predecessor, office, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Draining(instance) => {
-                let successor = instance.state.successor.as_mut();
+                let guarding = instance.is_guarding();
+                let office = &mut instance.core.world;
                 // First what saves the service, then what ends the process.
-                if let Some(happening) = successor.and_then(|successor| poll_successor(successor, cx)) {
-                    return Poll::Ready(happening);
+                if let Some(successor) = &mut instance.state.successor {
+                    // Before it is listened to, so that its answers are waited for.
+                    office.pass_on(successor, cx);
+                    if let Some(happening) = poll_successor(successor, office, cx) {
+                        return Poll::Ready(happening);
+                    }
                 }
-                while instance.core.world.poll_idle(cx).is_ready() {
-                    if instance.core.world.connections() == 0 {
+                // While it guards, that nothing is left makes no difference; afterwards it is asked again.
+                while !guarding && office.poll_idle(cx).is_ready() {
+                    if office.connections() == 0 {
                         return Poll::Ready(Happening::Idle);
                     }
                 }
-                if is_over(&mut self.guard, cx) {
-                    self.guard = None;
+                if self.clocks.is_guard_over(cx) {
                     return Poll::Ready(Happening::GuardEnded);
                 }
-                if is_over(&mut self.drain, cx) {
-                    return Poll::Ready(Happening::DrainEnded);
-                }
-                Poll::Pending
+                self.clocks
+                    .poll_drain(cx)
+                    .map_or(Poll::Pending, |ending| Poll::Ready(Happening::DrainEnded(ending)))
             }
             Machine::Exited(_) => Poll::Pending,
         }
@@ -214,16 +193,17 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             }
             TakerEvent::StepDown(why) => Some(Happening::StepDown(why)),
             TakerEvent::Drained => Some(Happening::PredecessorGone),
+            // The protocol lets nothing arrive before this instance owns the service.
+            TakerEvent::Arrived { number, .. } => {
+                taker.declined(number, "this instance does not serve yet");
+                None
+            }
         }
     }
 }
 
 fn still_serving(cause: Cause, pid: u32) -> Cause {
     Cause::new(cause.exit, format!("{}; pid {pid} is still serving", cause.why))
-}
-
-fn is_over(timer: &mut Option<Timer>, cx: &mut Context<'_>) -> bool {
-    timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready())
 }
 
 fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
@@ -245,7 +225,11 @@ fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
     }
 }
 
-fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
+fn poll_successor<D: DataPath>(
+    successor: &mut Giver,
+    office: &mut Office<D>,
+    cx: &mut Context<'_>,
+) -> Option<Next> {
     loop {
         let Poll::Ready(event) = successor.poll_next(cx) else { return None };
         return Some(match event {
@@ -254,6 +238,11 @@ fn poll_successor(successor: &mut Giver, cx: &mut Context<'_>) -> Option<Next> {
             GiverEvent::Released => Happening::Released,
             GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
             GiverEvent::Died => Happening::SuccessorDied,
+            GiverEvent::MovesEnded => Happening::MovesEnded,
+            GiverEvent::Taken => {
+                office.count_moved();
+                continue;
+            }
             GiverEvent::Greeted | GiverEvent::Gone => continue,
         });
     }
@@ -273,11 +262,24 @@ fn is_gone(former: &mut Giver, cx: &mut Context<'_>) -> bool {
     }
 }
 
-fn poll_predecessor(predecessor: &mut Option<Taker>, cx: &mut Context<'_>) -> Option<Next> {
+/// Takes what the predecessor passes on, and tells what else it does.
+fn poll_predecessor<D: DataPath>(
+    predecessor: &mut Option<Taker>,
+    office: &mut Office<D>,
+    cx: &mut Context<'_>,
+) -> Option<Next> {
     let predecessor = predecessor.as_mut()?;
-    match predecessor.poll_next(cx) {
-        Poll::Ready(TakerEvent::StepDown(why)) => Some(Happening::StepDown(why)),
-        Poll::Ready(_) => Some(Happening::PredecessorGone),
-        Poll::Pending => None,
+    for _ in 0..ARRIVALS {
+        match predecessor.poll_next(cx) {
+            Poll::Ready(TakerEvent::Arrived { number, moved, fds }) => {
+                office.receive(predecessor, number, moved, fds);
+            }
+            Poll::Ready(TakerEvent::StepDown(why)) => return Some(Happening::StepDown(why)),
+            Poll::Ready(_) => return Some(Happening::PredecessorGone),
+            Poll::Pending => return None,
+        }
     }
+    // There may be more, but signals come first.
+    cx.waker().wake_by_ref();
+    None
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::Phase;
+use crate::listen::Ending;
 
 /// What can happen to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +39,10 @@ pub enum Event {
     /// The successor accepts on everything.
     SuccessorReady,
     /// The successor serves.
-    SuccessorOwned,
+    SuccessorOwned {
+        /// Whether this instance guards it for a time.
+        guard: bool,
+    },
     /// The successor refused, timed out or went away before it owned the service.
     SuccessorFailed,
     /// A successor that failed earlier has closed its connection: it touches nothing any more.
@@ -47,14 +51,16 @@ pub enum Event {
     SuccessorReleased,
     /// The process of the successor that served ended without saying so.
     SuccessorDied,
+    /// The successor, which serves, takes no more connections.
+    MovesEnded,
     /// The successor did not say soon that it serves, and this instance was asked to end.
     PatienceEnded,
     /// The time in which the listeners can be taken back is over.
     GuardEnded,
     /// No connection is left.
     Idle,
-    /// The drain time-out is over.
-    DrainEnded,
+    /// The time to drain is over for these connections; for all once both times are over.
+    DrainEnded(Ending),
 }
 
 /// What has to be done at a transition, in order.
@@ -94,14 +100,16 @@ pub enum Action {
     StopAccepting,
     /// Accept on the listeners that are held, and look at once at what is queued on them.
     ResumeAccepting,
+    /// Move connections to the successor as they fall idle; where that cannot be, as `Drain`.
+    MoveOut,
     /// Tell clients to leave with their next response.
     Drain,
-    /// Stop telling them.
+    /// Keep the connections, and tell clients nothing.
     Undrain,
     /// Close the listeners that are held.
     CloseListeners,
-    /// Close the connections that are left, and count them.
-    CloseConnections,
+    /// Close these of the connections that are left, and count them.
+    CloseConnections(Ending),
     /// Remove pidfile, upgrade socket and socket paths that are still this instance's.
     RemoveFiles,
 }
@@ -129,6 +137,7 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
     let drain = P::Draining { guard: false };
     let committed = P::Committed { ending: false };
     let ending = P::Committed { ending: true };
+    let close_all = CloseConnections(Ending::All);
     let next = match (phase, event) {
         // Booting
         // Files first: what cannot be taken is found before a client is accepted.
@@ -149,7 +158,7 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         }
         (P::Accepting, E::Interrupt) => (
             P::Exited,
-            vec![YieldFiles, RefuseIncumbent, StopAccepting, CloseListeners, CloseConnections, RemoveFiles],
+            vec![YieldFiles, RefuseIncumbent, StopAccepting, CloseListeners, close_all, RemoveFiles],
         ),
         (P::Serving, E::StepDown) => (drain, vec![YieldFiles, StopAccepting, CloseListeners, Drain]),
 
@@ -158,11 +167,11 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Offered, E::SuccessorReady) => (committed, vec![SayCommit]),
         // The failed successor's workers may have been woken for connections that they never accepted.
         (P::Offered, E::SuccessorFailed) => (P::Serving, vec![ResumeAccepting]),
-        (P::Committed { ending: false }, E::SuccessorOwned) => {
-            (guard, vec![StopAccepting, ForgetFiles, SayReleased, Drain])
+        (P::Committed { ending: false }, E::SuccessorOwned { guard: true }) => {
+            (guard, vec![StopAccepting, ForgetFiles, SayReleased, MoveOut])
         }
-        (P::Committed { ending: true }, E::SuccessorOwned) => {
-            (drain, vec![StopAccepting, ForgetFiles, SayReleased, CloseListeners, Drain])
+        (P::Committed { .. }, E::SuccessorOwned { .. }) => {
+            (drain, vec![StopAccepting, ForgetFiles, SayReleased, CloseListeners, MoveOut])
         }
         (P::Committed { ending: false }, E::SuccessorFailed) => {
             (P::Serving, vec![RestoreFiles, ResumeAccepting])
@@ -178,10 +187,11 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Draining { guard: true }, E::SuccessorDied) => {
             (P::Serving, vec![ResumeAccepting, Undrain, RestoreFiles])
         }
-        (P::Draining { guard: true }, E::SuccessorReleased | E::GuardEnded | E::Terminate) => {
-            (drain, vec![CloseListeners])
-        }
-        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied) => (drain, vec![]),
+        (P::Draining { guard: true }, E::SuccessorReleased) => (drain, vec![CloseListeners, Drain]),
+        // The successor is there, and connections go on moving to it.
+        (P::Draining { guard: true }, E::GuardEnded | E::Terminate) => (drain, vec![CloseListeners]),
+        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied) => (drain, vec![Drain]),
+        (P::Draining { .. }, E::MovesEnded) => (phase, vec![Drain]),
 
         // The end
         (P::Serving, E::Terminate) => {
@@ -195,20 +205,21 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         }
         // The successor may serve already: whether it does is known when it says so or fails.
         (P::Committed { .. }, E::Terminate | E::StepDown) => (ending, vec![]),
-        (P::Serving, E::Interrupt) => {
-            (P::Exited, vec![SayReleased, CloseListeners, CloseConnections, RemoveFiles])
-        }
+        (P::Serving, E::Interrupt) => (P::Exited, vec![SayReleased, CloseListeners, close_all, RemoveFiles]),
         (P::Offered, E::Interrupt) => {
-            (P::Exited, vec![DismissSuccessor, SayReleased, CloseListeners, CloseConnections, RemoveFiles])
+            (P::Exited, vec![DismissSuccessor, SayReleased, CloseListeners, close_all, RemoveFiles])
         }
         // As above.
         (P::Committed { .. }, E::Interrupt) => {
-            (P::Exited, vec![SayReleased, CloseListeners, CloseConnections, RemoveFiles])
+            (P::Exited, vec![SayReleased, CloseListeners, close_all, RemoveFiles])
         }
-        (P::Draining { .. }, E::Idle) => (P::Exited, vec![CloseListeners, SayDrained, RemoveFiles]),
-        (P::Draining { .. }, E::DrainEnded | E::Interrupt) => {
-            (P::Exited, vec![CloseListeners, CloseConnections, SayDrained, RemoveFiles])
+        // Nobody but this instance can take the service back, so it stays for as long as it may have to.
+        (P::Draining { guard: true }, E::Idle) => (phase, vec![]),
+        (P::Draining { guard: false }, E::Idle) => (P::Exited, vec![CloseListeners, SayDrained, RemoveFiles]),
+        (P::Draining { guard: false }, E::DrainEnded(Ending::All)) | (P::Draining { .. }, E::Interrupt) => {
+            (P::Exited, vec![CloseListeners, close_all, SayDrained, RemoveFiles])
         }
+        (P::Draining { .. }, E::DrainEnded(what)) => (phase, vec![CloseConnections(what)]),
 
         // Signals that ask for nothing in this phase
         (P::Draining { guard: false }, E::Terminate) => (drain, vec![]),

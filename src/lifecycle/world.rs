@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 
 use super::twin::{Action, Event, Illegal};
-use super::{Cause, Phase, twin};
+use super::{Cause, DrainTally, Phase, twin};
 use crate::base::ListenerId;
+use crate::listen::Ending;
 
 /// The effects of transitions. Each method is one [`Action`](super::Action) or a question.
 ///
@@ -40,14 +41,20 @@ pub trait World {
     fn resume_accepting(&mut self);
     /// Closes the listeners that are held.
     fn close_listeners(&mut self);
+    /// Moves connections to the successor as they fall idle; where that cannot be, tells clients to leave.
+    fn move_out(&mut self, successor: &mut Self::Successor);
     /// Tells clients to leave with their next response.
     fn drain(&mut self);
-    /// Stops telling them.
+    /// Keeps the connections, and tells clients nothing.
     fn undrain(&mut self);
-    /// Closes the connections that are left and returns how many they were.
-    fn close_connections(&mut self) -> usize;
+    /// Closes these of the connections that are left and returns how many they were.
+    fn close_connections(&mut self, what: Ending) -> usize;
     /// How many connections there are.
     fn connections(&self) -> usize;
+    /// What has become of the connections since this instance began to drain.
+    fn tally(&self) -> DrainTally;
+    /// Whether this instance is to guard a successor that serves, to take the service back if that dies.
+    fn guards(&self) -> bool;
 
     /// Takes pidfile, upgrade socket and listener paths: from `incumbent`, or from nobody.
     ///

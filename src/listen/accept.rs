@@ -29,7 +29,7 @@ pub(super) async fn accept(worker: Rc<Worker>, door: Door, acceptor: Rc<Acceptor
         match next(&worker, &door, &acceptor).await {
             Ok((fd, peer, place)) => {
                 rest = LEAST_REST;
-                worker.place(fd, peer, place);
+                worker.place(&door, fd, peer, place);
             }
             Err(error) => {
                 report(&door, &error, rest);
@@ -111,7 +111,7 @@ fn accept_queued(worker: &Rc<Worker>, door: &Door, acceptor: &Acceptor) -> io::R
     for _ in 0..BATCH {
         let Some(place) = worker.take_place(door.service) else { return Ok(Queue::NoRoom) };
         match acceptor.try_accept() {
-            Ok(Some((fd, peer))) => worker.place(fd, peer, place),
+            Ok(Some((fd, peer))) => worker.place(door, fd, peer, place),
             Ok(None) => return Ok(Queue::Empty),
             Err(error) if accept_error_kind(&error) == AcceptErrorKind::Transient => {}
             Err(error) => return Err(error),

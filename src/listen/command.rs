@@ -1,25 +1,26 @@
 //! What workers are told by the control thread and by each other.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::fleet::Ending;
 use super::load::{Place, Sweep};
 use crate::base::ListenerId;
+use crate::proxy::{Leave, Resting};
 
 /// A listening socket and the service it feeds, by the service's place in the configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
-    pub(super) id: ListenerId,
+    pub(super) id: Arc<ListenerId>,
     pub(super) fd: Arc<OwnedFd>,
     pub(super) service: usize,
 }
 
-/// A connection that another worker accepted.
+/// A connection that is to be served, and the listener that accepted it.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub(super) fd: OwnedFd,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) listener: Arc<ListenerId>,
+    pub(super) connection: Resting,
     pub(super) place: Place,
 }
 
@@ -39,10 +40,10 @@ pub(super) enum Command {
     StopAccepting { unwanted: Arc<[ListenerId]>, sweep: Sweep },
     /// Give all listeners up; what is queued is accepted first.
     CloseListeners { sweep: Sweep },
-    /// Tell connections to leave, or no longer.
-    Drain(bool),
-    /// Close every connection.
-    CloseConnections,
+    /// Tell connections this.
+    Leave(Leave),
+    /// Close connections.
+    CloseConnections(Ending),
     /// End.
     Stop,
 }

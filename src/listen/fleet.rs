@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -13,11 +14,13 @@ use futures_lite::Stream as _;
 use smol::channel::Sender;
 
 use super::ListenerSpec;
-use super::command::{Command, Door};
+use super::admission::{self, Admission};
+use super::command::{Arrival, Command, Door};
+use super::departure::{Departure, Exit};
 use super::load::Load;
 use super::worker::{self, Outset};
-use crate::base::ListenerId;
-use crate::proxy::Service;
+use crate::base::{ListenerId, Moved};
+use crate::proxy::{Leave, Service};
 use crate::runtime::{self, Thread};
 use crate::system::{Listening, Origin};
 
@@ -33,10 +36,23 @@ pub struct Fleet {
     feeds: HashMap<ListenerId, usize>,
     load: Arc<Load>,
     idle: Pin<Box<smol::channel::Receiver<()>>>,
+    exit: Arc<Exit>,
+    departures: Pin<Box<smol::channel::Receiver<Departure>>>,
     mailboxes: Arc<[Sender<Command>]>,
     threads: Vec<Thread>,
     /// Ends when the last worker has ended.
     reports: Option<Receiver<io::Result<()>>>,
+}
+
+/// Which connections are to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// All of them.
+    All,
+    /// Those that are no tunnels.
+    Requests,
+    /// The tunnels.
+    Tunnels,
 }
 
 /// How long a worker may take to get ready, or to end. Both take milliseconds.
@@ -55,12 +71,16 @@ impl Fleet {
             services.iter().map(|service| (Arc::clone(&service.name), service.limits.max_connections));
         let load = Arc::new(Load::new(size.get(), limits, news));
         let idle = Box::pin(idle);
+        let exit = Arc::new(Exit::new());
+        let departures = Box::pin(exit.receiver());
         Self {
             size,
             services,
             feeds,
             load,
             idle,
+            exit,
+            departures,
             mailboxes: Arc::new([]),
             threads: Vec::new(),
             reports: None,
@@ -91,6 +111,7 @@ impl Fleet {
                     services: self.services.clone(),
                     doors: doors.clone(),
                     load: Arc::clone(&self.load),
+                    exit: Arc::clone(&self.exit),
                     commands,
                     mailboxes: Arc::clone(&self.mailboxes),
                     ready: ready.clone(),
@@ -144,9 +165,53 @@ impl Fleet {
         self.tell(|| Command::CloseListeners { sweep: self.load.begin_sweep() });
     }
 
-    /// Tells connections to leave with their next response, or no longer.
-    pub fn drain(&self, draining: bool) {
-        self.tell(|| Command::Drain(draining));
+    /// Tells connections how to leave, or to stay. Connections that have departed and that
+    /// [`poll_departure`](Self::poll_departure) has not brought yet go back where it is not [`Leave::Move`].
+    pub fn leave(&self, how: Leave) {
+        self.exit.open(how == Leave::Move);
+        self.tell(|| Command::Leave(how));
+    }
+
+    /// The next connection that leaves. [`WINDOW`](super::WINDOW) are on their way at most: the others wait, and are
+    /// served meanwhile, until one is settled.
+    pub fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        match self.departures.as_mut().poll_next(cx) {
+            Poll::Ready(Some(departure)) => Poll::Ready(departure),
+            // This fleet holds a sender, so the end is never seen.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Checks a connection that another instance passes on, and counts it in. It is served once it is told so.
+    ///
+    /// # Errors
+    ///
+    /// Why it is declined: its listener is not known here, its service is full, or its sockets are not what they are
+    /// said to be. The copies of the sockets are closed.
+    pub fn admit(&self, moved: Moved, fds: Vec<OwnedFd>) -> Result<Admission, String> {
+        let Some(&service) = self.feeds.get(&moved.listener) else {
+            return Err(format!("there is no listener {} here", moved.listener));
+        };
+        if self.mailboxes.is_empty() {
+            return Err("this instance does not serve".to_owned());
+        }
+        let listener = Arc::new(moved.listener.clone());
+        let connection = admission::verify(moved, fds)?;
+        let Some(place) = self.load.enter(service, &self.mailboxes) else {
+            return Err("the service has all the connections that limits.max_connections allows".to_owned());
+        };
+        let arrival = Arrival { listener, connection, place };
+        Ok(Admission::new(arrival, Arc::clone(&self.load), Arc::clone(&self.mailboxes)))
+    }
+
+    /// How many connections there have been, those there are included.
+    pub fn begun(&self) -> u64 {
+        self.load.begun()
+    }
+
+    /// How many of the connections are tunnels.
+    pub fn tunnels(&self) -> usize {
+        self.load.tunnels()
     }
 
     /// How many connections there are.
@@ -165,11 +230,15 @@ impl Fleet {
         Poll::Ready(())
     }
 
-    /// Closes every connection. How many there were is returned at once; the closing may take a moment longer.
-    pub fn close_connections(&self) -> usize {
-        let connections = self.connections();
-        self.tell(|| Command::CloseConnections);
-        connections
+    /// Closes connections. How many there were of them is returned at once; the closing may take a moment longer.
+    pub fn close_connections(&self, what: Ending) -> usize {
+        let count = match what {
+            Ending::All => self.connections(),
+            Ending::Requests => self.connections().saturating_sub(self.tunnels()),
+            Ending::Tunnels => self.tunnels(),
+        };
+        self.tell(|| Command::CloseConnections(what));
+        count
     }
 
     /// Ends the workers and waits for them, though not for one that does not end within a second. Connections that are
@@ -218,7 +287,7 @@ impl Fleet {
                     Origin::Inherited => "inherited",
                 };
                 tracing::info!(target: "river::listen", service = &*service.name, %id, %address, origin, "listening");
-                Ok(Door { id, fd, service: place })
+                Ok(Door { id: Arc::new(id), fd, service: place })
             })
             .collect()
     }

@@ -13,6 +13,10 @@ use super::command::Command;
 #[derive(Debug)]
 pub(super) struct Load {
     workers: Vec<Counts>,
+    /// Connections that there have been.
+    begun: AtomicU64,
+    /// Connections that are tunnels.
+    tunnels: AtomicUsize,
     services: Vec<Room>,
     /// Workers that have yet to accept what is queued on listeners they give up.
     sweeps: AtomicUsize,
@@ -52,6 +56,12 @@ pub(super) struct Place {
     mailboxes: Arc<[Sender<Command>]>,
 }
 
+/// A tunnel's place in the count of tunnels; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct TunnelPlace {
+    load: Arc<Load>,
+}
+
 /// A worker's duty to accept what is queued; done when it is dropped.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -83,13 +93,30 @@ impl Load {
             dead: AtomicBool::new(false),
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
-        let (sweeps, since) = (AtomicUsize::new(0), Instant::now());
-        Self { workers: (0..workers).map(worker).collect(), services, sweeps, idle, since }
+        let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
+        let begun = AtomicU64::new(0);
+        Self { workers: (0..workers).map(worker).collect(), begun, tunnels, services, sweeps, idle, since }
     }
 
     /// All connections.
     pub(super) fn connections(&self) -> usize {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
+    }
+
+    /// How many there have been, those there are included.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Those of them that are tunnels.
+    pub(super) fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection as a tunnel, too.
+    pub(super) fn count_tunnel(self: &Arc<Self>) -> TunnelPlace {
+        self.tunnels.fetch_add(1, Ordering::SeqCst);
+        TunnelPlace { load: Arc::clone(self) }
     }
 
     /// There is no connection, and none will come out of a queue that is being given up.
@@ -119,6 +146,11 @@ impl Load {
         };
         let fewest = (0..self.workers.len()).min_by_key(|&worker| count(worker)).unwrap_or(accepted_by);
         if count(accepted_by) >= count(fewest).saturating_add(SLACK) { fewest } else { accepted_by }
+    }
+
+    /// The worker that has the fewest connections.
+    pub(super) fn least(&self) -> usize {
+        self.choose(usize::MAX)
     }
 
     /// Counts a connection to a service in, if it may have another.
@@ -164,6 +196,7 @@ impl Load {
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
     }
 }
@@ -172,6 +205,11 @@ impl Place {
     /// The service that the connection is to.
     pub(super) fn service(&self) -> usize {
         self.service
+    }
+
+    /// The worker that it is counted to.
+    pub(super) fn worker(&self) -> Option<usize> {
+        self.worker
     }
 
     /// Counts the connection to the worker that is to serve it.
@@ -208,6 +246,12 @@ impl Drop for Place {
             }
         }
         self.leave_worker();
+    }
+}
+
+impl Drop for TunnelPlace {
+    fn drop(&mut self) {
+        self.load.tunnels.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

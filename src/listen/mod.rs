@@ -4,12 +4,18 @@
 //! worker that has the fewest, so that an accept queue's habit of waking one worker first does not load it alone.
 
 mod accept;
+mod admission;
 mod command;
+mod departure;
 mod entrance;
 mod fleet;
 mod load;
 mod settings;
 mod worker;
 
-pub use fleet::Fleet;
+pub use admission::Admission;
+pub use departure::{Departure, Settled, WINDOW};
+pub use fleet::{Ending, Fleet};
 pub use settings::ListenerSpec;
+
+pub use crate::proxy::Leave;

@@ -1,6 +1,6 @@
 //! One worker: its accept loops, its connections, and what it is told.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -13,9 +13,11 @@ use slab::Slab;
 use smol::channel::{Receiver, Sender};
 
 use super::command::{Arrival, Command, Door};
+use super::departure::Exit;
 use super::entrance::Entrance;
-use super::load::{Load, Place};
-use crate::proxy::{self, Service, ServiceContext};
+use super::fleet::Ending;
+use super::load::{Load, Place, TunnelPlace};
+use crate::proxy::{self, Keeper, Leave, Leaving, Resting, Service, ServiceContext};
 use crate::runtime::{Handle, Task};
 use crate::system;
 
@@ -25,6 +27,7 @@ pub(super) struct Outset {
     pub(super) services: Vec<Arc<Service>>,
     pub(super) doors: Vec<Door>,
     pub(super) load: Arc<Load>,
+    pub(super) exit: Arc<Exit>,
     pub(super) commands: Receiver<Command>,
     /// Every worker's mailbox, by its number.
     pub(super) mailboxes: Arc<[Sender<Command>]>,
@@ -39,8 +42,11 @@ pub(super) struct Worker {
     number: usize,
     mailboxes: Arc<[Sender<Command>]>,
     services: Vec<Rc<ServiceContext>>,
-    draining: Rc<Cell<bool>>,
-    connections: RefCell<Slab<Task<()>>>,
+    leaving: Rc<Leaving>,
+    exit: Arc<Exit>,
+    connections: RefCell<Slab<Entry>>,
+    /// Counts the connections that were ever served.
+    serial: Cell<u64>,
     /// Accept loops of services that are full wait here; the sender is replaced whenever room was made.
     freed: RefCell<HashMap<usize, Announcement>>,
 }
@@ -52,14 +58,24 @@ type Announcement = (Sender<()>, Receiver<()>);
 ///
 /// It begins by watching every listener, says whether it can, and accepts from them when it is told to.
 pub(super) async fn run(handle: Handle, outset: Outset) {
-    let Outset { number, services, doors, load, commands, mailboxes, ready } = outset;
-    let draining = Rc::new(Cell::new(false));
+    let Outset { number, services, doors, load, exit, commands, mailboxes, ready } = outset;
+    let leaving = Rc::new(Leaving::new(Arc::clone(&exit.permits)));
     let services = services
         .into_iter()
-        .map(|service| ServiceContext::new(service, handle.clone(), number, Rc::clone(&draining)))
+        .map(|service| ServiceContext::new(service, handle.clone(), number, Rc::clone(&leaving)))
         .collect();
-    let (connections, freed) = (RefCell::default(), RefCell::default());
-    let worker = Rc::new(Worker { handle, load, number, mailboxes, services, draining, connections, freed });
+    let worker = Rc::new(Worker {
+        handle,
+        load,
+        number,
+        mailboxes,
+        services,
+        leaving,
+        exit,
+        connections: RefCell::default(),
+        serial: Cell::new(0),
+        freed: RefCell::default(),
+    });
     let watched: io::Result<Vec<_>> = doors.into_iter().map(|door| Entrance::watch(&worker, door)).collect();
     // A fleet that waits no longer has given up.
     match watched {
@@ -73,7 +89,7 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
             std::mem::forget(unexpected);
         }
     }
-    worker.connections.borrow_mut().clear();
+    worker.close(Ending::All);
 }
 
 /// An end of the worker that nobody asked for; what is to be done then is done when it is dropped.
@@ -100,7 +116,7 @@ impl Worker {
         // The fleet holds every sender, so an error means that it is gone.
         while let Ok(command) = commands.recv().await {
             match command {
-                Command::Serve(Arrival { fd, peer, place }) => self.serve(fd, peer, place),
+                Command::Serve(arrival) => self.serve(arrival),
                 Command::Freed { service } => self.announce_room(service),
                 Command::Admit(doors) => {
                     for door in &*doors {
@@ -117,7 +133,7 @@ impl Worker {
                     let sweep = Rc::new(sweep);
                     // Those first for which there is nobody else.
                     let (given_up, kept): (Vec<_>, Vec<_>) =
-                        entrances.into_iter().partition(|entrance| unwanted.contains(&entrance.door.id));
+                        entrances.into_iter().partition(|entrance| unwanted.contains(&*entrance.door.id));
                     entrances = kept;
                     for entrance in given_up {
                         entrance.give_up_for_good(self, &sweep).await;
@@ -128,8 +144,8 @@ impl Worker {
                     let sweep = Rc::new(sweep);
                     entrances.drain(..).for_each(|entrance| entrance.give_up(self, &sweep));
                 }
-                Command::Drain(draining) => self.drain(draining),
-                Command::CloseConnections => self.connections.borrow_mut().clear(),
+                Command::Leave(leave) => self.leave(leave),
+                Command::CloseConnections(what) => self.close(what),
                 Command::Stop => break,
             }
         }
@@ -141,25 +157,32 @@ impl Worker {
     }
 
     /// Serves a connection here or has the worker do it that has the fewest.
-    pub(super) fn place(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, mut place: Place) {
+    pub(super) fn place(
+        self: &Rc<Self>,
+        door: &Door,
+        fd: OwnedFd,
+        peer: Option<SocketAddr>,
+        mut place: Place,
+    ) {
         let chosen = self.load.choose(self.number);
         place.assign(chosen);
+        let arrival = Arrival { listener: Arc::clone(&door.id), connection: Resting::fresh(fd, peer), place };
         if chosen != self.number
             && let Some(mailbox) = self.mailboxes.get(chosen)
         {
-            match mailbox.try_send(Command::Serve(Arrival { fd, peer, place })) {
+            match mailbox.try_send(Command::Serve(arrival)) {
                 Ok(()) => {}
                 // That worker has ended. Its connections are not its heirs' only if nobody takes them.
                 Err(error) => {
-                    if let Command::Serve(Arrival { fd, peer, mut place }) = error.into_inner() {
-                        place.assign(self.number);
-                        self.serve(fd, peer, place);
+                    if let Command::Serve(mut arrival) = error.into_inner() {
+                        arrival.place.assign(self.number);
+                        self.serve(arrival);
                     }
                 }
             }
             return;
         }
-        self.serve(fd, peer, place);
+        self.serve(arrival);
     }
 
     /// Waits until the service may have room again.
@@ -176,11 +199,31 @@ impl Worker {
     }
 
     /// Tells connections to leave, or no longer.
-    fn drain(&self, draining: bool) {
-        self.draining.set(draining);
-        if draining {
+    fn leave(&self, leave: Leave) {
+        self.leaving.tell(leave);
+        if leave != Leave::Stay {
             self.services.iter().for_each(|service| service.close_idle_upstreams());
         }
+        if leave == Leave::Move {
+            // Those that wait for a request, and tunnels, are to wait for a permit too.
+            self.handle.wake_readers();
+        }
+    }
+
+    /// Closes connections.
+    fn close(&self, what: Ending) {
+        let mut connections = self.connections.borrow_mut();
+        let ends = |entry: &Entry| match what {
+            Ending::All => true,
+            Ending::Requests => !entry.is_tunnel,
+            Ending::Tunnels => entry.is_tunnel,
+        };
+        let ending: Vec<_> =
+            connections.iter().filter(|(_, entry)| ends(entry)).map(|(key, _)| key).collect();
+        let ending: Vec<_> = ending.into_iter().filter_map(|key| connections.try_remove(key)).collect();
+        // Cancels their tasks, after the list is given back.
+        drop(connections);
+        drop(ending);
     }
 
     fn announce_room(&self, service: usize) {
@@ -188,41 +231,65 @@ impl Worker {
         self.freed.borrow_mut().remove(&service);
     }
 
-    fn serve(self: &Rc<Self>, fd: OwnedFd, peer: Option<SocketAddr>, place: Place) {
+    fn serve(self: &Rc<Self>, arrival: Arrival) {
+        let Arrival { listener, mut connection, place } = arrival;
         let Some(context) = self.services.get(place.service()) else { return };
-        let stream = match self.handle.stream(fd) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::error!(target: "river::listen", %error, "a connection cannot be watched and is closed");
-                return;
-            }
-        };
+        let context = Rc::clone(context);
+        let serial = self.serial.get();
+        self.serial.set(serial.wrapping_add(1));
         let mut connections = self.connections.borrow_mut();
         let entry = connections.vacant_entry();
-        let registration = Registration { worker: Rc::clone(self), key: entry.key(), _place: place };
-        let context = Rc::clone(context);
-        entry.insert(self.handle.spawn(async move {
-            let _registration = registration;
-            proxy::serve(context, stream, peer.map(|peer| peer.ip())).await;
-        }));
+        let (worker, key) = (Rc::clone(self), entry.key());
+        let registration = Registration { worker, key, serial, tunnel: OnceCell::new(), _place: place };
+        let task = self.handle.spawn(async move {
+            while let Some(parting) = proxy::serve(&context, connection, &registration).await
+                && let Some(back) = registration.worker.exit.depart(&listener, parting).await
+            {
+                connection = back;
+            }
+        });
+        entry.insert(Entry { task, serial, is_tunnel: false });
     }
 }
 
-/// A connection's entry among those of its worker. Dropped with the connection's task, however that ends.
+/// A connection among those of its worker.
+struct Entry {
+    task: Task<()>,
+    /// No two connections of a worker have the same.
+    serial: u64,
+    is_tunnel: bool,
+}
+
+/// A connection's hold on its entry. Dropped with the connection's task, however that ends.
 struct Registration {
     worker: Rc<Worker>,
     key: usize,
+    serial: u64,
+    /// Its place in the count of tunnels, once it is one.
+    tunnel: OnceCell<TunnelPlace>,
     _place: Place,
+}
+
+impl Keeper for Registration {
+    fn tunnels(&self) {
+        self.tunnel.get_or_init(|| self.worker.load.count_tunnel());
+        if let Some(entry) = self.worker.connections.borrow_mut().get_mut(self.key)
+            && entry.serial == self.serial
+        {
+            entry.is_tunnel = true;
+        }
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // While all connections are being closed the list is borrowed, and empty afterwards.
-        if let Ok(mut connections) = self.worker.connections.try_borrow_mut()
-            && let Some(task) = connections.try_remove(self.key)
+        let mut connections = self.worker.connections.borrow_mut();
+        // A connection that is being closed has lost its entry already, and another may have got its place.
+        if connections.get(self.key).is_some_and(|entry| entry.serial == self.serial)
+            && let Some(entry) = connections.try_remove(self.key)
         {
             // The task is ending by itself; cancelling it from within would be wrong.
-            task.detach();
+            entry.task.detach();
         }
     }
 }

@@ -1,17 +1,16 @@
 //! A client's connection, from its first byte to its last.
 
-use std::net::IpAddr;
-use std::rc::Rc;
+use std::io;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
-use super::{Handler, ServiceContext, exchange, respond, rewrite};
-use crate::runtime::Stream;
+use super::tunnel::{self, Tunnel};
+use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, exchange, respond, rewrite};
 
 /// What becomes of a client's connection after an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Another request may come.
     KeepAlive,
@@ -23,6 +22,8 @@ pub(super) enum Next {
     Linger,
     /// It is closed, and the rest of a request that was answered early may be on its way.
     Absorb,
+    /// It is a tunnel from now on.
+    Tunnel(Box<Tunnel>),
 }
 
 /// How long a connection that River closes is still read from, so that what the client sends meanwhile does not
@@ -36,32 +37,88 @@ const ABSORB: Duration = Duration::from_secs(30);
 /// How long such a client may be silent.
 const ABSORB_SILENCE: Duration = Duration::from_secs(5);
 
-/// Serves a client's connection until it ends. `client` is its address; none for a Unix socket.
-pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<IpAddr>) {
+/// How a connection stops being served as one that brings requests.
+enum End {
+    Close,
+    Linger { silence: Duration, most: Duration },
+    Tunnel(Box<Tunnel>),
+    Depart(Permit),
+}
+
+/// Serves a client's connection until it ends, which is `None`, or until it departs.
+pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn Keeper) -> Option<Parting> {
+    let Resting { client, peer, requests, pipelines, tunnel, offered } = connection;
     let handle = &context.handle;
-    let timeouts = &context.service.timeouts;
+    let watched = handle.stream(client).and_then(|stream| {
+        let tunnel = tunnel.map(|tunnel| {
+            let (server, moved) = *tunnel;
+            Ok::<_, io::Error>(Box::new(Tunnel::resume(handle.stream(server)?, moved, handle)))
+        });
+        Ok((stream, tunnel.transpose()?))
+    });
+    let (stream, tunnel) = match watched {
+        Ok(watched) => watched,
+        Err(error) => {
+            tracing::error!(target: "river::proxy", %error, "a connection cannot be watched and is closed");
+            return None;
+        }
+    };
     let mut downstream = Downstream {
         stream,
         unread: handle.buffers().take(),
         timer: handle.timer(),
-        client,
-        forwarded: rewrite::forwarded(client),
-        pipelines: false,
+        peer,
+        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip())),
+        pipelines,
+        requests,
+        offered,
     };
-    let mut until = handle.now() + timeouts.head;
+    let end = match tunnel {
+        Some(tunnel) => End::Tunnel(tunnel),
+        None => exchanges(context, &mut downstream).await,
+    };
+    match end {
+        End::Close => {
+            if downstream.offered.is_some() {
+                // The other instance may hold a copy yet, which would keep the end from the client.
+                let _ = downstream.stream.shutdown(Shutdown::Write);
+            }
+            None
+        }
+        End::Linger { silence, most } => {
+            downstream.linger(handle, silence, most).await;
+            None
+        }
+        End::Tunnel(tunnel) => {
+            keeper.tunnels();
+            through(context, downstream, *tunnel).await
+        }
+        End::Depart(permit) => parted(downstream.part(context, None, permit)),
+    }
+}
+
+/// Answers requests until the connection is something else.
+async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End {
+    let handle = &context.handle;
+    let timeouts = &context.service.timeouts;
+    let patience = if downstream.requests == 0 { timeouts.head } else { timeouts.idle };
+    let mut until = handle.now() + patience;
     loop {
         downstream.unread.shed();
-        if let Awaited::Nothing = downstream.await_request(until).await {
-            return;
+        match downstream.await_request(context, until).await {
+            Awaited::Request => {}
+            Awaited::Nothing => return End::Close,
+            Awaited::Permit(permit) => return End::Depart(permit),
         }
         downstream.unread.supply();
         loop {
             let mut scratch = context.scratches.take();
-            let next = one_request(&context, &mut downstream, &mut scratch).await;
+            let next = one_request(context, downstream, &mut scratch).await;
             context.scratches.put(scratch);
             match next {
                 Next::StillIdle => break,
                 Next::KeepAlive => {
+                    downstream.requests += 1;
                     until = handle.now() + timeouts.idle;
                     if downstream.unread.is_empty() {
                         break;
@@ -69,12 +126,38 @@ pub async fn serve(context: Rc<ServiceContext>, stream: Stream, client: Option<I
                     // The next request is already here.
                     downstream.pipelines = true;
                 }
-                Next::Close => return,
-                Next::Linger => return downstream.linger(handle, LINGER, LINGER).await,
-                Next::Absorb => return downstream.linger(handle, ABSORB_SILENCE, ABSORB).await,
+                Next::Close => return End::Close,
+                Next::Linger => return End::Linger { silence: LINGER, most: LINGER },
+                Next::Absorb => return End::Linger { silence: ABSORB_SILENCE, most: ABSORB },
+                Next::Tunnel(tunnel) => return End::Tunnel(tunnel),
             }
         }
     }
+}
+
+/// Serves a tunnel until it ends or departs.
+async fn through(
+    context: &ServiceContext,
+    mut downstream: Downstream,
+    mut tunnel: Tunnel,
+) -> Option<Parting> {
+    downstream.unread.shed();
+    match tunnel::run(context, &downstream, &mut tunnel).await {
+        Ok(None) => None,
+        Ok(Some(permit)) => parted(downstream.part(context, Some(tunnel), permit)),
+        Err(failure) => {
+            log(context, &downstream, &tunnel.line, &tunnel.name, &failure);
+            None
+        }
+    }
+}
+
+fn parted(parting: io::Result<Parting>) -> Option<Parting> {
+    parting
+        .inspect_err(|error| {
+            tracing::error!(target: "river::proxy", %error, "a connection cannot be taken out of epoll and is closed");
+        })
+        .ok()
 }
 
 async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scratch: &mut Scratch) -> Next {
@@ -112,7 +195,7 @@ pub(super) fn log(
     failure: &Failure,
 ) {
     let service = &*context.service.name;
-    let client = downstream.client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
+    let client = downstream.client().map_or_else(|| "unix".to_owned(), |client| client.to_string());
     let client = &*client;
     let request = String::from_utf8_lossy(line);
     // What is not known is left out.

@@ -1,11 +1,10 @@
 //! A service as one worker serves it.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::scratch::Scratches;
-use super::{Handler, Service};
+use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
 use crate::runtime::Handle;
 use crate::upstream::Upstreams;
@@ -19,19 +18,19 @@ pub struct ServiceContext {
     /// None where the service answers by itself.
     pub(super) upstreams: Option<Rc<Upstreams>>,
     pub(super) scratches: Scratches,
-    draining: Rc<Cell<bool>>,
+    pub(super) leaving: Rc<Leaving>,
 }
 
 impl ServiceContext {
-    /// `worker` is the worker's number; `draining` is set while connections are told to leave.
-    pub fn new(service: Arc<Service>, handle: Handle, worker: usize, draining: Rc<Cell<bool>>) -> Rc<Self> {
+    /// `worker` is the worker's number; `leaving` says what connections are told.
+    pub fn new(service: Arc<Service>, handle: Handle, worker: usize, leaving: Rc<Leaving>) -> Rc<Self> {
         let upstreams = match &service.handler {
             Handler::Proxy { group, .. } => Some(Upstreams::new(handle.clone(), group.clone(), worker)),
             Handler::Respond(_) => None,
         };
         let head_limits =
             HeadLimits { max_bytes: service.limits.max_head, max_fields: service.limits.max_headers };
-        Rc::new(Self { service, handle, head_limits, upstreams, scratches: Scratches::default(), draining })
+        Rc::new(Self { service, handle, head_limits, upstreams, scratches: Scratches::default(), leaving })
     }
 
     /// Closes idle connections to servers. While the worker drains, few requests are left to want one, and a server
@@ -40,10 +39,5 @@ impl ServiceContext {
         if let Some(upstreams) = &self.upstreams {
             upstreams.close_idle();
         }
-    }
-
-    /// Connections are told to leave with their next response.
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.get()
     }
 }

@@ -124,7 +124,7 @@ pub(super) async fn send_response(
         let _ = downstream.stream.reset_on_close(false);
     }
     let sent_whole = upload.state == UploadState::Done;
-    if reusable && sent_whole && received.is_empty() && !context.is_draining() {
+    if reusable && sent_whole && received.is_empty() && context.leaving.is_over() {
         upstreams.release(server);
     }
     if keep_alive {

@@ -2,12 +2,14 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::ServiceContext;
+use super::depart::{Offer, Parting, Permit, Resting};
 use super::failure::Failure;
+use super::tunnel::Tunnel;
 use crate::http::{RequestHead, Unparsed, parse_request};
 use crate::runtime::{Buffer, Handle, Stream, Timer};
 
@@ -18,12 +20,16 @@ pub(super) struct Downstream {
     /// Given back to the worker while the connection is idle.
     pub(super) unread: Buffer,
     pub(super) timer: Timer,
-    /// None for a client on a Unix socket.
-    pub(super) client: Option<IpAddr>,
+    /// The client's address; none for a client on a Unix socket.
+    pub(super) peer: Option<SocketAddr>,
     /// What is said of the client to servers; made once.
     pub(super) forwarded: Box<[u8]>,
     /// The client has sent a request before it had the response to the last, and may do so again.
     pub(super) pipelines: bool,
+    /// How many requests were answered.
+    pub(super) requests: u64,
+    /// When it was last offered to another instance, as [`Leaving`](super::Leaving) counts it.
+    pub(super) offered: Option<u64>,
 }
 
 /// How waiting for a request ended.
@@ -32,6 +38,8 @@ pub(super) enum Awaited {
     Request,
     /// The client closed, or the time was up.
     Nothing,
+    /// The connection may depart.
+    Permit(Permit),
 }
 
 /// How reading a head ended.
@@ -47,16 +55,51 @@ pub(super) enum HeadRead {
 }
 
 impl Downstream {
-    /// Waits until the client sends something, not later than `until`. The buffer is not needed meanwhile.
-    pub(super) async fn await_request(&self, until: Instant) -> Awaited {
+    /// The client's address without its port.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip())
+    }
+
+    /// Waits until the client sends something, not later than `until`, or until the connection may depart. The buffer is
+    /// not needed meanwhile, and nothing is read.
+    pub(super) async fn await_request(&self, context: &ServiceContext, until: Instant) -> Awaited {
         self.timer.set(until);
+        let mut offer = Offer::default();
         poll_fn(|cx| {
             if self.stream.poll_readable(cx).is_ready() {
                 return Poll::Ready(Awaited::Request);
             }
-            self.timer.poll_expired(cx).map(|()| Awaited::Nothing)
+            if self.timer.poll_expired(cx).is_ready() {
+                return Poll::Ready(Awaited::Nothing);
+            }
+            offer.poll(cx, &context.leaving, context.leaving.moves(self.offered)).map(Awaited::Permit)
         })
         .await
+    }
+
+    /// Takes the connection apart, so that it can be served elsewhere. Nothing may have been read of it that is not in
+    /// `tunnel`.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_ctl(2)` reports; nothing is known to make it fail. The connection is closed then.
+    pub(super) fn part(
+        self,
+        context: &ServiceContext,
+        tunnel: Option<Tunnel>,
+        permit: Permit,
+    ) -> io::Result<Parting> {
+        debug_assert!(self.unread.is_empty(), "what was read would be lost");
+        let tunnel = tunnel.map(Tunnel::into_parts).transpose()?.map(Box::new);
+        let connection = Resting {
+            client: self.stream.into_fd()?,
+            peer: self.peer,
+            requests: self.requests,
+            pipelines: self.pipelines,
+            tunnel,
+            offered: context.leaving.now(),
+        };
+        Ok(Parting { connection, permit })
     }
 
     /// Reads until the head is whole, not later than `until`.
@@ -148,7 +191,7 @@ impl Downstream {
     /// The connection is to be closed after the response at hand: it is told to leave, and nothing more has come on it.
     /// Requests that are already here are answered first, for a client does not expect them to be lost.
     pub(super) fn is_leaving(&self, context: &ServiceContext) -> bool {
-        context.is_draining() && self.unread.is_empty() && self.stream.is_quiet()
+        context.leaving.closes(self.offered) && self.unread.is_empty() && self.stream.is_quiet()
     }
 
     /// The client has sent more than what was answered, or may be sending it while it is told that the connection ends.

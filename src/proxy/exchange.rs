@@ -12,8 +12,9 @@ use super::failure::{Failure, send_failure};
 use super::pump::Outgoing;
 use super::respond::{self, Client};
 use super::scratch::{Scratch, note_line};
+use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadState, request_body};
-use super::{ServiceContext, rewrite, tunnel};
+use super::{ServiceContext, rewrite};
 use crate::http::{Framing, Method, Version};
 use crate::runtime::Buffer;
 use crate::upstream::{ConnectError, Connection, Tried, Upstreams};
@@ -92,26 +93,19 @@ pub(super) async fn run(
             }
         };
     if scratch.response.status == 101 {
-        let out = &mut scratch.to_downstream;
+        let mut out = std::mem::take(&mut scratch.to_downstream);
         let rewriting = rewrite::ResponseContext {
             via,
             framing: Framing::None,
             keep_alive: true,
             client_version: request.version,
         };
-        rewrite::response(out, received.unread(), &scratch.response, &rewriting);
+        rewrite::response(&mut out, received.unread(), &scratch.response, &rewriting);
         received.consume(length);
-        scratch.to_upstream.clear();
-        let ends = tunnel::Ends {
-            server: &server.stream,
-            name: upstreams.name(&server),
-            line: &scratch.line,
-            received,
-            to_upstream: &mut scratch.to_upstream,
-            to_downstream: out,
-        };
-        tunnel::run(context, downstream, ends).await;
-        return Next::Close;
+        let unread = std::mem::replace(&mut downstream.unread, context.handle.buffers().take());
+        let name = upstreams.name(&server);
+        let tunnel = Tunnel::begin(name.to_owned(), server.stream, &scratch.line, unread, received, out);
+        return Next::Tunnel(Box::new(tunnel));
     }
     let response = Response { server, received, length };
     send_response(context, upstreams, downstream, scratch, upload, response, &request, via).await

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use crate::http::{Chunk, ChunkDecoder, trailer_fields};
-use crate::runtime::{Buffer, Stream};
+use crate::runtime::{Buffer, SMALL_BUFFER, Stream};
 
 /// How the body arrives.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub(super) struct Pump {
     waiting: Waiting,
     /// Counts every successful read and write, so that a stall can be told from progress.
     moves: u64,
+    /// No more is read at a time than a small buffer holds.
+    little: bool,
 }
 
 /// The two ends of a pump and what lies between them.
@@ -106,6 +108,7 @@ impl Pump {
             touched: false,
             waiting: Waiting::Sink,
             moves: 0,
+            little: false,
         }
     }
 
@@ -136,6 +139,17 @@ impl Pump {
 
     pub(super) fn moves(&self) -> u64 {
         self.moves
+    }
+
+    /// What the sink has yet to take of `out`.
+    pub(super) fn left<'a>(&self, out: &'a [u8]) -> &'a [u8] {
+        out.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Whether no more is read at a time, from now on, than a small buffer holds. Right only where whatever is read goes
+    /// on as it is.
+    pub(super) fn read_little(&mut self, little: bool) {
+        self.little = little;
     }
 
     /// Copies a small body that is all there behind the head in `out`. Then the whole message goes in one plain write,
@@ -173,6 +187,10 @@ impl Pump {
                 continue;
             }
             self.waiting = Waiting::Source;
+            if self.little && ends.unread.is_empty() && ends.unread.capacity() > SMALL_BUFFER {
+                ends.unread.shed();
+                ends.unread.supply();
+            }
             if ends.unread.space_mut().is_empty() && !ends.unread.grow(LARGEST_PIECE) {
                 return Poll::Ready(Err(PumpError::Malformed(
                     "a chunk's line or the trailer section is too long",
@@ -185,7 +203,7 @@ impl Pump {
                     self.begun = true;
                     ends.unread.filled(count);
                     // There is more than fits: a body that streams.
-                    if ends.unread.is_full() {
+                    if ends.unread.is_full() && !self.little {
                         ends.unread.widen();
                     }
                 }
@@ -215,7 +233,7 @@ impl Pump {
     /// Writes what waits in `out` and, behind it in the same call, what can go directly.
     fn poll_write(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<io::Result<()>> {
         let direct = self.direct(ends.unread);
-        let staged = ends.out.get(self.sent..).unwrap_or_default();
+        let staged = self.left(ends.out);
         let body = ends.unread.unread().get(..direct).unwrap_or_default();
         let written = match ends.sink {
             None => Poll::Ready(Ok(staged.len() + body.len())),

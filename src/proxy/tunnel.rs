@@ -1,77 +1,123 @@
 //! What a connection becomes after 101: bytes both ways, each direction ending by itself.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::Shutdown;
-use std::task::{Poll, ready};
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
 
 use super::ServiceContext;
-use super::connection::log;
+use super::depart::{Offer, Permit};
 use super::downstream::Downstream;
 use super::failure::Failure;
 use super::pump::{self, Incoming, Outgoing, Pump, PumpError};
-use crate::runtime::{Buffer, Stream};
+use crate::base::{Held, MAX_HELD, MovedTunnel};
+use crate::runtime::{Buffer, Handle, Stream};
 
-/// The server's end of a tunnel, and what is on its way already.
-pub(super) struct Ends<'a> {
-    pub(super) server: &'a Stream,
+/// The server's end of a tunnel, and what is on its way in both directions.
+pub(super) struct Tunnel {
+    server: Stream,
     /// The server, as the configuration names it.
-    pub(super) name: &'a str,
+    pub(super) name: String,
     /// The line of the request that asked for the tunnel.
-    pub(super) line: &'a [u8],
-    /// Read from the server behind its 101.
-    pub(super) received: Buffer,
-    /// Empty.
-    pub(super) to_upstream: &'a mut Vec<u8>,
-    /// Holds the head of the 101.
-    pub(super) to_downstream: &'a mut Vec<u8>,
+    pub(super) line: Vec<u8>,
+    up: Half,
+    down: Half,
 }
 
-/// Moves bytes both ways until both ends have closed, one fails, or nothing moves for the tunnel time-out.
+impl Tunnel {
+    /// A tunnel that begins. `unread` was read from the client behind its request, `received` from the server behind
+    /// its 101, whose `head` goes to the client first.
+    pub(super) fn begin(
+        name: String,
+        server: Stream,
+        line: &[u8],
+        unread: Buffer,
+        received: Buffer,
+        head: Vec<u8>,
+    ) -> Self {
+        let up = Half::new(true, Incoming::UntilClose, unread, Vec::new());
+        let down = Half::new(false, Incoming::UntilClose, received, head);
+        Self { server, name, line: line.to_vec(), up, down }
+    }
+
+    /// A tunnel that goes on where it was when it was [taken apart](Self::into_parts).
+    pub(super) fn resume(server: Stream, moved: MovedTunnel, handle: &Handle) -> Self {
+        let MovedTunnel { server: name, request, to_server, to_client } = moved;
+        let up = Half::resume(true, to_server, handle);
+        let down = Half::resume(false, to_client, handle);
+        Self { server, name, line: request.into_bytes(), up, down }
+    }
+
+    /// The server's socket, and what a tunnel is made of again.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_ctl(2)` reports; nothing is known to make it fail. The socket is closed then.
+    pub(super) fn into_parts(self) -> io::Result<(OwnedFd, MovedTunnel)> {
+        let moved = MovedTunnel {
+            server: self.name,
+            request: String::from_utf8_lossy(&self.line).into_owned(),
+            to_server: self.up.into_held(),
+            to_client: self.down.into_held(),
+        };
+        Ok((self.server.into_fd()?, moved))
+    }
+
+    /// Both directions may go on elsewhere: what they hold is little enough to be passed on, and neither has lost its
+    /// sink.
+    fn can_move(&self) -> bool {
+        [&self.up, &self.down].iter().all(|half| !half.gone && half.holds() <= MAX_HELD)
+    }
+
+    fn lost(&mut self) -> Option<Failure> {
+        self.up.lost.take().or_else(|| self.down.lost.take())
+    }
+}
+
+/// Moves bytes both ways until both ends have closed, one fails, or nothing moves for the tunnel time-out; or until it
+/// has a permit to depart.
 ///
 /// What an end said before it was gone still goes to the other one, as long as that takes it.
-pub(super) async fn run(context: &ServiceContext, downstream: &mut Downstream, ends: Ends<'_>) {
-    let Ends { server, name, line, mut received, to_upstream, to_downstream } = ends;
-    let Downstream { stream, unread, timer, .. } = &mut *downstream;
-    let stream = &*stream;
+pub(super) async fn run(
+    context: &ServiceContext,
+    downstream: &Downstream,
+    tunnel: &mut Tunnel,
+) -> Result<Option<Permit>, Failure> {
+    let Downstream { stream, timer, offered, .. } = downstream;
     let timeouts = &context.service.timeouts;
-    let mut up = Half::new(true);
-    let mut down = Half::new(false);
+    let mut offer = Offer::default();
     let mut seen = None;
-    let outcome = poll_fn(|cx| {
+    poll_fn(|cx| {
         let mut attempted = false;
         loop {
-            let upward = pump::Ends {
-                source: stream,
-                unread: &mut *unread,
-                sink: Some(server),
-                out: &mut *to_upstream,
-            };
-            if let Err(failure) = up.poll(cx, upward, server) {
+            let moves = context.leaving.moves(*offered);
+            tunnel.up.pump.read_little(moves);
+            tunnel.down.pump.read_little(moves);
+            if let Err(failure) = tunnel.up.poll(cx, stream, &tunnel.server) {
                 return Poll::Ready(Err(failure));
             }
-            let downward = pump::Ends {
-                source: server,
-                unread: &mut received,
-                sink: Some(stream),
-                out: &mut *to_downstream,
-            };
-            if let Err(failure) = down.poll(cx, downward, stream) {
+            if let Err(failure) = tunnel.down.poll(cx, &tunnel.server, stream) {
                 return Poll::Ready(Err(failure));
             }
-            if up.ended && down.ended {
-                return Poll::Ready(lost(&mut up, &mut down).map_or(Ok(()), Err));
+            if tunnel.up.ended && tunnel.down.ended {
+                return Poll::Ready(tunnel.lost().map_or(Ok(None), Err));
             }
             // A direction that waits for room does not read, so the end of its source has to be asked for. Both ends are
             // gone in this sense, too, where both directions have ended in order.
             if stream.poll_gone(cx).is_ready() {
-                down.sink_is_gone(stream);
+                tunnel.down.sink_is_gone(stream);
             }
-            if server.poll_gone(cx).is_ready() {
-                up.sink_is_gone(server);
+            if tunnel.server.poll_gone(cx).is_ready() {
+                tunnel.up.sink_is_gone(&tunnel.server);
             }
-            if up.ended && down.ended {
-                return Poll::Ready(lost(&mut up, &mut down).map_or(Ok(()), Err));
+            if tunnel.up.ended && tunnel.down.ended {
+                return Poll::Ready(tunnel.lost().map_or(Ok(None), Err));
             }
+            if let Poll::Ready(permit) = offer.poll(cx, &context.leaving, moves && tunnel.can_move()) {
+                return Poll::Ready(Ok(Some(permit)));
+            }
+            let (up, down) = (&tunnel.up, &tunnel.down);
             let now = (up.pump.moves() + down.pump.moves(), up.gone, down.gone);
             if seen != Some(now) {
                 seen = Some(now);
@@ -86,23 +132,24 @@ pub(super) async fn run(context: &ServiceContext, downstream: &mut Downstream, e
             if !attempted {
                 attempted = true;
                 stream.attempt_write();
-                server.attempt_write();
+                tunnel.server.attempt_write();
                 continue;
             }
-            return Poll::Ready(Err(lost(&mut up, &mut down).unwrap_or_else(|| {
+            return Poll::Ready(Err(tunnel.lost().unwrap_or_else(|| {
                 Failure::downstream(408, "nothing moved in the tunnel within the tunnel time-out")
             })));
         }
     })
-    .await;
-    if let Err(failure) = outcome {
-        log(context, downstream, line, name, &failure);
-    }
+    .await
 }
 
 /// One direction of a tunnel.
 struct Half {
     pump: Pump,
+    /// Read from the source and not yet sent, behind what is left of `out`.
+    unread: Buffer,
+    /// Goes to the sink first.
+    out: Vec<u8>,
     /// From the client to the server.
     upward: bool,
     ended: bool,
@@ -113,21 +160,35 @@ struct Half {
 }
 
 impl Half {
-    fn new(upward: bool) -> Self {
-        let pump = Pump::new(Incoming::UntilClose, Outgoing::Identity, u64::MAX);
-        Self { pump, upward, ended: false, gone: false, lost: None }
+    fn new(upward: bool, incoming: Incoming, unread: Buffer, out: Vec<u8>) -> Self {
+        let pump = Pump::new(incoming, Outgoing::Identity, u64::MAX);
+        Self { pump, unread, out, upward, ended: false, gone: false, lost: None }
+    }
+
+    /// A direction that goes on. One that had ended, down to telling the sink, is one that has and holds nothing: the
+    /// sink is told again, which changes nothing.
+    fn resume(upward: bool, held: Held, handle: &Handle) -> Self {
+        let incoming = if held.ended { Incoming::Length(0) } else { Incoming::UntilClose };
+        Self::new(upward, incoming, handle.buffers().take(), held.bytes)
+    }
+
+    /// How many bytes are read and not yet sent.
+    fn holds(&self) -> usize {
+        self.pump.left(&self.out).len() + self.unread.len()
+    }
+
+    /// What is read and not yet sent, and whether the source has ended.
+    fn into_held(self) -> Held {
+        let bytes = [self.pump.left(&self.out), self.unread.unread()].concat();
+        Held { bytes, ended: self.pump.has_arrived() }
     }
 
     /// Moves what can be moved; passes the end of the source on to the sink.
-    fn poll(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-        mut ends: pump::Ends<'_>,
-        sink: &Stream,
-    ) -> Result<(), Failure> {
+    fn poll(&mut self, cx: &mut Context<'_>, source: &Stream, sink: &Stream) -> Result<(), Failure> {
         if self.ended {
             return Ok(());
         }
+        let mut ends = pump::Ends { source, unread: &mut self.unread, sink: Some(sink), out: &mut self.out };
         match self.pump.poll(cx, &mut ends) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
@@ -153,10 +214,6 @@ impl Half {
         self.ended = true;
         self.lost = sink.take_error().map(|error| failure(&PumpError::Sink(error), self.upward));
     }
-}
-
-fn lost(up: &mut Half, down: &mut Half) -> Option<Failure> {
-    up.lost.take().or_else(|| down.lost.take())
 }
 
 fn failure(error: &PumpError, upward: bool) -> Failure {

@@ -112,6 +112,12 @@ impl Handle {
         Acceptor::register(&self.worker.reactor, fd)
     }
 
+    /// Wakes every task that waits for a stream to be readable or gone, or for a connection to accept, so that it looks
+    /// again at what else it may be waiting for. It costs a walk over all that the worker has registered.
+    pub fn wake_readers(&self) {
+        self.worker.reactor.wake_readers();
+    }
+
     /// The worker's buffers.
     pub fn buffers(&self) -> &Buffers {
         &self.worker.buffers

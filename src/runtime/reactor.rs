@@ -195,6 +195,14 @@ impl Reactor {
         Poll::Ready(())
     }
 
+    /// Lets everyone who waits to read look again.
+    pub(super) fn wake_readers(&self) {
+        let sources: Vec<_> = self.sources.borrow().iter().map(|(_, source)| Rc::clone(source)).collect();
+        for source in sources {
+            source.wake_reader();
+        }
+    }
+
     /// Forgets everyone who waits; for the end of the worker.
     pub(super) fn forget_wakers(&self) {
         let sources: Vec<_> = self.sources.borrow().iter().map(|(_, source)| Rc::clone(source)).collect();

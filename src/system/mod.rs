@@ -1,5 +1,6 @@
 //! Sockets, descriptor passing, credentials, pidfile, signals: what River asks of the kernel outside the data path.
 
+mod connected;
 mod end;
 mod limits;
 mod owned_path;
@@ -10,10 +11,11 @@ mod signals;
 mod socket;
 mod verify;
 
+pub use connected::{Connected, NotConnected};
 pub use end::ask_to_end;
 pub use limits::raise_descriptor_limit;
 pub use owned_path::{OwnedPath, PathError, StagedPath};
-pub use passing::{MAX_DESCRIPTORS, Received, receive, send};
+pub use passing::{MAX_DESCRIPTORS, Received, receive, send, stop_receiving};
 pub use peer::{Peer, PeerError};
 pub use pidfile::{PidFile, PidFileError};
 pub use signals::{Signal, Signals};

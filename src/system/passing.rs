@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg, shutdown,
 };
 
 /// How many descriptors the kernel takes in one message (`SCM_MAX_FD`).
@@ -47,6 +47,15 @@ pub fn send(socket: impl AsFd, payload: &[u8], fds: &[BorrowedFd<'_>]) -> io::Re
         return Err(io::Error::other(Fault::Partial));
     }
     Ok(())
+}
+
+/// Stops receiving: what the peer sends from now on fails at its end (`EPIPE`); what it has sent can still be received,
+/// and then the end.
+///
+/// # Errors
+/// What shutdown(2) reports.
+pub fn stop_receiving(socket: impl AsFd) -> io::Result<()> {
+    Ok(shutdown(socket, Shutdown::Read)?)
 }
 
 /// Receives one datagram into `buffer`, with the descriptors that came with it, without waiting.

@@ -62,10 +62,15 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 
-    /// Closes what is stale and tells when the oldest of the rest will be.
-    pub(super) fn sweep(&self, settings: &PoolSettings, now: Instant) -> Option<Instant> {
+    /// Closes what is stale and tells when the oldest of the rest will be. `sweeper` is woken when something happens to
+    /// one of those.
+    pub(super) fn sweep(&self, settings: &PoolSettings, now: Instant, sweeper: &Waker) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|connection| connection.is_good(settings, now));
+        let mut cx = Context::from_waker(sweeper);
+        // Asked again, because a wake-up without a cause takes the waker from all of them.
+        idle.retain(|connection| {
+            connection.is_good(settings, now) && connection.stream.poll_readable(&mut cx).is_pending()
+        });
         idle.front().map(|oldest| oldest.since + settings.idle_timeout)
     }
 }

@@ -196,7 +196,7 @@ impl Upstreams {
             *sweeper = Some(cx.waker().clone());
         }
         let now = self.handle.now();
-        self.pools.iter().filter_map(|pool| pool.sweep(&self.group.pool, now)).min()
+        self.pools.iter().filter_map(|pool| pool.sweep(&self.group.pool, now, cx.waker())).min()
     }
 }
 

@@ -13,7 +13,7 @@ use super::fakes::{FakePath, PathState};
 use crate::base::{Address, Label, ListenerId};
 use crate::handoff::{Channel, ChannelError, Message, UpgradeSocket, connect};
 use crate::lifecycle::{Cause, Exit, HandoffSettings, Settings, run};
-use crate::listen::ListenerSpec;
+use crate::listen::{Ending, ListenerSpec};
 use crate::system::Signal;
 
 struct Running {
@@ -60,7 +60,11 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         listeners,
         pid_file: Some(directory.join("river.pid")),
         upgrade_socket: Some(directory.join("upgrade.sock")),
-        handoff: HandoffSettings { ready_timeout: Duration::from_secs(5), ..HandoffSettings::default() },
+        handoff: HandoffSettings {
+            ready_timeout: Duration::from_secs(5),
+            guard: Duration::ZERO,
+            ..HandoffSettings::default()
+        },
         tunnel_drain_timeout: Duration::from_secs(600),
         drain_timeout: Duration::from_secs(10),
         command: "river --config river.ron".into(),
@@ -106,6 +110,7 @@ fn a_hand_over_moves_everything_and_the_incumbent_ends() {
             settings(&directory, false, vec![listener("127.0.0.1:0", 0), listener("[::1]:0", 1)]),
         );
         old.until("accepting", |state| state.accepting).await;
+        let address = old.path.state().listeners[0].address.clone();
         old.path.set_connections(2);
         let wanted = vec![listener("127.0.0.1:0", 0), listener("127.0.0.1:0", 7)];
         let new = start(&executor, settings(&directory, true, wanted));
@@ -117,11 +122,10 @@ fn a_hand_over_moves_everything_and_the_incumbent_ends() {
             old.signal(Signal::Quit);
             Timer::after(Duration::from_millis(5)).await;
         }
-        old.until("stopped accepting", |state| !state.accepting && state.draining).await;
+        old.until("stopped accepting", |state| !state.accepting && state.draining()).await;
         assert_eq!(old.path.state().unwanted, [gone]);
-        let (kept, same) =
-            (old.path.state().listeners[0].address.clone(), new.path.state().listeners[0].address.clone());
-        assert_eq!(kept, same);
+        assert!(old.path.state().listeners.is_empty(), "there is no guard");
+        assert_eq!(new.path.state().listeners[0].address, address);
         assert!(directory.join("river.pid").exists() && directory.join("upgrade.sock").exists());
         let before = Instant::now();
         old.path.set_connections(0);
@@ -143,7 +147,7 @@ fn quit_without_a_waiter_serves_on_and_terminate_drains() {
         one.signal(Signal::Quit);
         one.signal(Signal::Hangup);
         one.signal(Signal::Terminate);
-        one.until("draining", |state| state.draining && state.listeners.is_empty()).await;
+        one.until("draining", |state| state.draining() && state.listeners.is_empty()).await;
         one.signal(Signal::Terminate);
         one.path.set_connections(0);
         one.end().await.unwrap();
@@ -159,16 +163,17 @@ fn interrupt_ends_at_once_and_the_drain_time_out_in_time() {
         one.signal(Signal::Interrupt);
         let path = one.path.clone();
         one.end().await.unwrap();
-        assert_eq!(path.state().closed, 3);
+        assert_eq!(path.state().closed, [(Ending::All, 3)]);
         let mut short = settings(&directory, false, vec![listener("127.0.0.1:0", 0)]);
         short.drain_timeout = Duration::from_millis(30);
+        short.tunnel_drain_timeout = Duration::from_millis(60);
         let two = start(&executor, short);
         two.until("accepting", |state| state.accepting).await;
         two.path.set_connections(4);
         two.signal(Signal::Terminate);
         let path = two.path.clone();
         two.end().await.unwrap();
-        assert_eq!(path.state().closed, 4);
+        assert_eq!(path.state().closed, [(Ending::Requests, 2), (Ending::All, 2)]);
     });
 }
 
@@ -305,7 +310,7 @@ fn a_successor_that_hangs_after_commit_gives_everything_back() {
         let path = directory.join("upgrade.sock");
         let stolen = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
         assert!(matches!(hear(&mut successor).await, Message::Refuse { .. }));
-        assert!(old.path.state().accepting && !old.path.state().draining);
+        assert!(old.path.state().accepting && !old.path.state().draining());
         assert!(!stolen.is_ours());
         // It wakes up late and takes the socket again, then reads the refusal and goes.
         let late = UpgradeSocket::take(&path, &[std::process::id()]).unwrap();
@@ -396,7 +401,7 @@ fn the_listeners_are_held_for_the_guard_period_and_not_longer() {
         successor.push(&Message::Ready, vec![]).unwrap();
         assert_eq!(hear(&mut successor).await, Message::Commit);
         successor.push(&Message::Owned, vec![]).unwrap();
-        old.until("draining", |state| state.draining).await;
+        old.until("draining", |state| state.draining()).await;
         assert_eq!(old.path.state().listeners.len(), 1);
         old.until("guard over", |state| state.listeners.is_empty()).await;
         // The end of the connection is not the end of the process: nothing is taken back.

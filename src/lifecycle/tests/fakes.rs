@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use crate::base::ListenerId;
+use crate::base::{ListenerId, Moved};
 use crate::handoff::Message;
-use crate::lifecycle::{Cause, DataPath, Exit, World};
+use crate::lifecycle::{Admitted, Cause, DataPath, DrainTally, Exit, World};
+use crate::listen::{Departure, Ending, Leave, Settled};
 use crate::system::Listening;
 
 /// A data path whose state the test sees and changes.
@@ -19,11 +21,32 @@ pub(super) struct PathState {
     pub(super) listeners: Vec<Listening>,
     pub(super) unwanted: Vec<ListenerId>,
     pub(super) accepting: bool,
-    pub(super) draining: bool,
+    pub(super) told: Leave,
     pub(super) stopped: bool,
     pub(super) connections: usize,
-    pub(super) closed: usize,
+    pub(super) begun: u64,
+    pub(super) closed: Vec<(Ending, usize)>,
+    /// Why connections of others are declined; they are admitted otherwise.
+    pub(super) declines: Option<String>,
+    /// Those that are served here and came from another instance.
+    pub(super) served: Vec<(Moved, Vec<OwnedFd>)>,
+    /// Whether those that departed are gone or stay, as they were settled.
+    pub(super) settled: Vec<Settled>,
+    departures: VecDeque<Departure>,
     waker: Option<Waker>,
+}
+
+impl PathState {
+    /// Whether connections are told to leave in some way.
+    pub(super) fn draining(&self) -> bool {
+        self.told != Leave::Stay
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl FakePath {
@@ -33,10 +56,23 @@ impl FakePath {
 
     pub(super) fn set_connections(&self, connections: usize) {
         let mut state = self.state();
+        state.begun += connections.saturating_sub(state.connections) as u64;
         state.connections = connections;
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
+        state.wake();
+    }
+
+    /// One of the connections is on its way out.
+    pub(super) fn depart(&self, moved: Moved, fds: Vec<Arc<OwnedFd>>) {
+        let path = self.clone();
+        let departure = Departure::new(moved, fds, move |how| {
+            let mut state = path.state();
+            state.settled.push(how);
+            state.connections -= usize::from(how == Settled::Gone);
+            state.wake();
+        });
+        let mut state = self.state();
+        state.departures.push_back(departure);
+        state.wake();
     }
 }
 
@@ -68,12 +104,26 @@ impl DataPath for FakePath {
         self.state().listeners.clear();
     }
 
-    fn drain(&mut self) {
-        self.state().draining = true;
+    fn leave(&mut self, how: Leave) {
+        self.state().told = how;
     }
 
-    fn undrain(&mut self) {
-        self.state().draining = false;
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        let mut state = self.state();
+        state.waker = Some(cx.waker().clone());
+        state.departures.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn admit(&mut self, moved: Moved, fds: Vec<OwnedFd>) -> Result<Admitted, String> {
+        let path = self.clone();
+        match &self.state().declines {
+            Some(why) => Err(why.clone()),
+            None => Ok(Box::new(move || path.state().served.push((moved, fds)))),
+        }
+    }
+
+    fn begun(&self) -> u64 {
+        self.state().begun
     }
 
     fn connections(&self) -> usize {
@@ -82,17 +132,23 @@ impl DataPath for FakePath {
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        if state.draining && state.connections == 0 {
+        if state.connections == 0 {
             return Poll::Ready(());
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    fn close_all(&mut self) -> usize {
+    fn close_connections(&mut self, what: Ending) -> usize {
         let mut state = self.state();
-        state.closed = std::mem::take(&mut state.connections);
-        state.closed
+        // Half of them are tunnels.
+        let count = match what {
+            Ending::All => state.connections,
+            Ending::Requests | Ending::Tunnels => state.connections / 2,
+        };
+        state.connections -= count;
+        state.closed.push((what, count));
+        count
     }
 
     fn stop(self) -> Result<(), String> {
@@ -119,6 +175,7 @@ pub(super) struct FakeWorld {
     pub(super) waiters: VecDeque<FakePeer>,
     pub(super) fail_start: bool,
     pub(super) fail_files: bool,
+    pub(super) guards: bool,
 }
 
 /// A conversation that only remembers what was said to it.
@@ -154,6 +211,7 @@ impl FakeWorld {
             waiters: VecDeque::new(),
             fail_start: false,
             fail_files: false,
+            guards: true,
         }
     }
 }
@@ -190,6 +248,10 @@ impl World for FakeWorld {
         (self.accepting, self.holding) = (false, false);
     }
 
+    fn move_out(&mut self, _: &mut FakePeer) {
+        self.draining = true;
+    }
+
     fn drain(&mut self) {
         self.draining = true;
     }
@@ -198,8 +260,16 @@ impl World for FakeWorld {
         self.draining = false;
     }
 
-    fn close_connections(&mut self) -> usize {
+    fn close_connections(&mut self, _: Ending) -> usize {
         std::mem::take(&mut self.connections)
+    }
+
+    fn tally(&self) -> DrainTally {
+        DrainTally::default()
+    }
+
+    fn guards(&self) -> bool {
+        self.guards
     }
 
     fn connections(&self) -> usize {

@@ -1,10 +1,11 @@
 //! Two instances, a connection that may lose messages, and crashes: the service is never without an instance.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
 use super::fakes::{FakePeer, FakeWorld, SharedFile};
+use crate::base::{Address, ListenerId, Moved, MovedState};
 use crate::handoff::{Incumbent, IncumbentOutput, Message, Successor, SuccessorOutput};
 use crate::lifecycle::machine::{Happening, Machine};
 use crate::lifecycle::{Cause, Exit, Instance, Phase};
@@ -25,11 +26,28 @@ enum Move {
     EndGuard,
     TerminateOld,
     EndPatience,
+    /// A connection of the incumbent's falls idle.
+    Transfer,
     /// A successor that serves says something that has no place there.
     Stray(usize),
 }
 
+/// How many connections the incumbent has.
+const CONNECTIONS: usize = 6;
+
+/// Where a connection of the incumbent's is, as that knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// It serves it.
+    Here,
+    /// It was passed on under this number and is not answered.
+    Away(u64),
+    /// The successor has it.
+    Gone,
+}
+
 /// The incumbent (`old`) and the instance that waits (`new`), past their greetings.
+#[derive(Debug)]
 struct Pair {
     old: Option<Machine<FakeWorld>>,
     new: Option<Machine<FakeWorld>>,
@@ -43,6 +61,11 @@ struct Pair {
     new_saw_end: bool,
     file: SharedFile,
     cause: Option<Cause>,
+    connections: [At; CONNECTIONS],
+    /// Those that the successor serves.
+    served: BTreeSet<usize>,
+    /// The incumbent hears no more of the successor, which notices when it sends.
+    hung_up: bool,
 }
 
 impl Pair {
@@ -74,6 +97,9 @@ impl Pair {
             new_saw_end: false,
             file,
             cause: None,
+            connections: [At::Here; CONNECTIONS],
+            served: BTreeSet::new(),
+            hung_up: false,
         }
     }
 
@@ -101,9 +127,85 @@ impl Pair {
                 self.to_old.extend(strays.get(pick % strays.len()).cloned());
             }
             Move::Stray(_) => {}
+            Move::Transfer => self.transfer(),
             Move::EndPatience => self.turn_old(Happening::PatienceEnded),
             Move::TerminateOld => self.turn_old(Happening::Signal(Signal::Terminate)),
         }
+    }
+
+    /// Passes a connection on, as the office does while the incumbent drains and has a successor.
+    fn transfer(&mut self) {
+        let draining = matches!(self.phases().0, Some(Phase::Draining { .. }));
+        let idle = self.connections.iter().position(|at| *at == At::Here);
+        let Some(nth) = idle.filter(|_| draining && !self.old_end.is_dropped() && !self.hung_up) else {
+            return;
+        };
+        let listener = ListenerId::fixed(&Address::Unix("/web.sock".into()));
+        let moved = Moved { listener, peer: None, requests: nth as u64, state: MovedState::Idle };
+        for output in self.giver.transfer(moved) {
+            if let IncumbentOutput::Send(Message::Transfer { number, .. }) = &output {
+                self.connections[nth] = At::Away(*number);
+            }
+            self.old_hears(vec![output]);
+        }
+    }
+
+    /// A connection arrives at the successor, which takes it if the incumbent hears so.
+    fn arrive(&mut self, number: u64, nth: usize) {
+        let outputs = if number % 3 == 2 {
+            self.taker.declined(number, "a test".into())
+        } else {
+            let heard = self.old.is_some() && !self.old_end.is_dropped() && !self.hung_up;
+            let outputs = self.taker.taken(number);
+            if !heard {
+                return;
+            }
+            self.served.insert(nth);
+            outputs
+        };
+        self.new_hears(outputs);
+    }
+
+    /// The incumbent reads what the successor has said, and nothing more; what it has not taken stays.
+    fn hang_up(&mut self) {
+        self.hung_up = true;
+        for message in std::mem::take(&mut self.to_old) {
+            let outputs = self.giver.message(message);
+            for output in outputs {
+                if let IncumbentOutput::Taken(number) = output {
+                    self.settle_one(number, At::Gone);
+                }
+            }
+        }
+        self.stay();
+    }
+
+    fn stay(&mut self) {
+        for at in &mut self.connections {
+            if matches!(at, At::Away(_)) {
+                *at = At::Here;
+            }
+        }
+    }
+
+    fn settle_one(&mut self, number: u64, settled: At) {
+        let one = self.connections.iter_mut().find(|at| **at == At::Away(number));
+        *one.expect("it was not passed on") = settled;
+    }
+
+    /// The connections that both instances serve, and those that neither does though both are well.
+    fn wrong(&self) -> Vec<usize> {
+        let new = self.new.is_some();
+        (0..CONNECTIONS)
+            .filter(|nth| {
+                let served = new && self.served.contains(nth);
+                match self.connections[*nth] {
+                    At::Here => served,
+                    At::Away(_) => false,
+                    At::Gone => new && !served,
+                }
+            })
+            .collect()
     }
 
     fn deliver_to_new(&mut self) {
@@ -139,6 +241,7 @@ impl Pair {
                 // Only the end of the process counts then.
                 if self.new.is_none() {
                     self.old_saw_end = true;
+                    self.hang_up();
                     let _ = self.giver.closed();
                     self.turn_old(Happening::SuccessorDied);
                 }
@@ -173,6 +276,10 @@ impl Pair {
             outputs.retain(|output| !matches!(output, IncumbentOutput::Failed(_)));
             self.old_hears(outputs);
         }
+        // It lets go of the conversation.
+        if self.giver.outstanding() > 0 && self.old_end.is_dropped() && !self.hung_up {
+            self.hang_up();
+        }
     }
 
     fn turn_new(&mut self, happening: Happening<()>) {
@@ -202,7 +309,16 @@ impl Pair {
                 IncumbentOutput::Ready => self.turn_old(Happening::Ready),
                 IncumbentOutput::Owned(unwanted) => self.turn_old(Happening::Owned(unwanted)),
                 IncumbentOutput::Ignored(_) => {}
-                IncumbentOutput::Released => self.turn_old(Happening::Released),
+                IncumbentOutput::Released => {
+                    self.stay();
+                    self.turn_old(Happening::Released);
+                }
+                IncumbentOutput::Taken(number) => self.settle_one(number, At::Gone),
+                IncumbentOutput::Declined(number, _) => self.settle_one(number, At::Here),
+                IncumbentOutput::Stalled => {
+                    self.hang_up();
+                    self.turn_old(Happening::MovesEnded);
+                }
                 IncumbentOutput::Failed(failure) => self.turn_old(Happening::Failed(failure.to_string())),
             }
         }
@@ -211,7 +327,9 @@ impl Pair {
     fn new_hears(&mut self, outputs: Vec<SuccessorOutput>) {
         for output in outputs {
             match output {
+                SuccessorOutput::Send(_) if self.hung_up => {}
                 SuccessorOutput::Send(message) => self.to_old.push_back(message),
+                SuccessorOutput::Arrived { number, moved } => self.arrive(number, moved.requests as usize),
                 SuccessorOutput::Welcomed { .. } | SuccessorOutput::Inventory(_) => panic!("welcomed twice"),
                 SuccessorOutput::Check(_) => {
                     let outputs = self.taker.adopted(Vec::new());
@@ -270,6 +388,7 @@ fn a_move() -> impl Strategy<Value = Move> {
         1 => Just(Move::LateAtOld),
         1 => Just(Move::LateAtNew),
         2 => Just(Move::Quit),
+        4 => Just(Move::Transfer),
         1 => (0_usize..3).prop_map(Move::Stray),
     ]
 }
@@ -288,8 +407,11 @@ proptest! {
         for step in moves {
             pair.make(step);
             prop_assert!(pair.accepting() > 0, "nobody accepts after {:?}", step);
+            prop_assert!(pair.wrong().is_empty(), "{:?} after {:?}", pair, step);
         }
         pair.settle();
+        prop_assert!(pair.wrong().is_empty(), "{:?}", pair);
+        prop_assert!(pair.connections.iter().all(|at| !matches!(at, At::Away(_))), "{:?}", pair);
         let (old, new) = pair.phases();
         let serving = [old, new].iter().filter(|phase| **phase == Some(Phase::Serving)).count();
         prop_assert_eq!(serving, 1, "{:?} {:?}", old, new);
@@ -305,6 +427,9 @@ proptest! {
         pair.make(Move::CrashNew);
         after.into_iter().for_each(|step| pair.make(step));
         pair.settle();
+        // What it had not taken lives on.
+        let lost = |nth: &usize| pair.connections[*nth] != At::Here && !pair.served.contains(nth);
+        prop_assert_eq!((0..CONNECTIONS).find(lost), None, "{:?}", pair);
         prop_assert_eq!(pair.phases().0, Some(Phase::Serving));
         prop_assert_eq!(*pair.file.lock().unwrap(), Some(0));
     }
@@ -349,7 +474,10 @@ proptest! {
         let mut pair = Pair::new();
         before.into_iter().for_each(|step| pair.make(step));
         pair.make(Move::TerminateOld);
-        meanwhile.into_iter().for_each(|step| pair.make(step));
+        for step in meanwhile {
+            pair.make(step);
+            prop_assert!(pair.wrong().is_empty(), "{:?} after {:?}", pair, step);
+        }
         let (old, new) = pair.phases();
         let left = matches!(old, Some(Phase::Committed { .. })) && new == Some(Phase::Accepting);
         pair.make(Move::EndPatience);

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use crate::lifecycle::{Action, Event, Phase, step};
+use crate::listen::Ending;
 
-const EVENTS: [Event; 22] = [
+const EVENTS: [Event; 26] = [
     Event::ColdStart,
     Event::Upgrade,
     Event::BootFailed,
@@ -18,30 +19,34 @@ const EVENTS: [Event; 22] = [
     Event::Terminate,
     Event::Interrupt,
     Event::SuccessorReady,
-    Event::SuccessorOwned,
+    Event::SuccessorOwned { guard: true },
+    Event::SuccessorOwned { guard: false },
     Event::SuccessorFailed,
     Event::SuccessorGone,
     Event::SuccessorReleased,
     Event::SuccessorDied,
+    Event::MovesEnded,
     Event::GuardEnded,
     Event::Idle,
-    Event::DrainEnded,
+    Event::DrainEnded(Ending::Requests),
+    Event::DrainEnded(Ending::Tunnels),
+    Event::DrainEnded(Ending::All),
     Event::PatienceEnded,
 ];
 
 /// One row for each phase, one letter for each event in the order above: where it leads, `=` for the phase itself,
 /// `.` for illegal.
 const TABLE: [(Phase, &str); 10] = [
-    (Phase::Booting, "SWX.....==XX.........."),
-    (Phase::Awaiting, "...A.XX.==XX.........."),
-    (Phase::Accepting, "....SDS.==DX.........."),
-    (Phase::Serving, ".......DO=DX...=......"),
-    (Phase::Offered, ".......D==DXC.S=......"),
-    (Phase::Committed { ending: false }, ".......E==EX.GS......."),
-    (Phase::Committed { ending: true }, ".......====X.DD......D"),
-    (Phase::Draining { guard: true }, "........==DX....DSDXX."),
-    (Phase::Draining { guard: false }, "........===X....==.XX."),
-    (Phase::Exited, "......................"),
+    (Phase::Booting, "SWX.....==XX.............."),
+    (Phase::Awaiting, "...A.XX.==XX.............."),
+    (Phase::Accepting, "....SDS.==DX.............."),
+    (Phase::Serving, ".......DO=DX....=........."),
+    (Phase::Offered, ".......D==DXC..S=........."),
+    (Phase::Committed { ending: false }, ".......E==EX.GDS.........."),
+    (Phase::Committed { ending: true }, ".......====X.DDD.........D"),
+    (Phase::Draining { guard: true }, "........==DX.....DS=D====."),
+    (Phase::Draining { guard: false }, "........===X.....===.X==X."),
+    (Phase::Exited, ".........................."),
 ];
 
 fn letter(phase: Phase) -> char {
@@ -120,11 +125,35 @@ impl Effects {
             Action::CloseListeners => (self.accepting, self.holding) = (false, false),
             Action::TakeFiles | Action::RestoreFiles => self.files = true,
             Action::ForgetFiles | Action::YieldFiles | Action::RemoveFiles => self.files = false,
-            Action::Drain => self.draining = true,
+            Action::Drain | Action::MoveOut => self.draining = true,
             Action::Undrain => self.draining = false,
             _ => {}
         }
     }
+}
+
+#[test]
+fn connections_move_only_to_a_successor_that_serves_and_stop_when_it_does_not() {
+    for phase in Phase::ALL {
+        for event in EVENTS {
+            let Ok((next, actions)) = step(phase, event) else { continue };
+            let moves = actions.contains(&Action::MoveOut);
+            assert_eq!(moves, matches!(event, Event::SuccessorOwned { .. }), "{event:?} in {phase:?}");
+            let draining = |phase| matches!(phase, Phase::Draining { .. });
+            if draining(phase) && draining(next) {
+                let ends = [Event::SuccessorReleased, Event::SuccessorDied, Event::MovesEnded];
+                assert_eq!(actions.contains(&Action::Drain), ends.contains(&event), "{event:?} in {phase:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_guard_the_listeners_are_closed_at_once() {
+    let phase = Phase::Committed { ending: false };
+    let (next, actions) = step(phase, Event::SuccessorOwned { guard: false }).unwrap();
+    assert_eq!(next, Phase::Draining { guard: false });
+    assert!(actions.contains(&Action::CloseListeners));
 }
 
 proptest! {

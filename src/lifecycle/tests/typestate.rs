@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::fakes::{FakePeer, FakeWorld, SharedFile};
 use crate::lifecycle::machine::{Happening, Machine};
 use crate::lifecycle::{Booting, Cause, Event, Exit, Instance, Phase, step};
+use crate::listen::Ending;
 use crate::system::Signal;
 
 fn happening(pick: u8) -> Happening<()> {
@@ -27,7 +28,10 @@ fn happening(pick: u8) -> Happening<()> {
         17 => Happening::Released,
         18 => Happening::SuccessorDied,
         19 => Happening::GuardEnded,
-        20 => Happening::DrainEnded,
+        20 => Happening::DrainEnded(Ending::All),
+        27 => Happening::DrainEnded(Ending::Requests),
+        28 => Happening::DrainEnded(Ending::Tunnels),
+        29 => Happening::MovesEnded,
         26 => Happening::PatienceEnded,
         21..=23 => Happening::Welcomed,
         _ => Happening::Idle,
@@ -35,7 +39,7 @@ fn happening(pick: u8) -> Happening<()> {
 }
 
 /// The twin's event for a happening in a phase; `None` for what the driver does not let through there.
-fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event> {
+fn event(phase: Phase, happening: &Happening<()>, waiter: bool, guard: bool) -> Option<Event> {
     let event = match happening {
         Happening::Welcomed => Event::Upgrade,
         Happening::Lost(_) | Happening::IncumbentDied(_) if phase == Phase::Booting => Event::BootFailed,
@@ -51,13 +55,14 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool) -> Option<Event>
         Happening::IncumbentDied(_) => Event::IncumbentDied,
         Happening::StepDown(_) => Event::StepDown,
         Happening::Ready => Event::SuccessorReady,
-        Happening::Owned(_) => Event::SuccessorOwned,
+        Happening::Owned(_) => Event::SuccessorOwned { guard },
         Happening::Failed(_) => Event::SuccessorFailed,
         Happening::FormerGone(_) => Event::SuccessorGone,
         Happening::Released => Event::SuccessorReleased,
         Happening::SuccessorDied => Event::SuccessorDied,
         Happening::GuardEnded => Event::GuardEnded,
-        Happening::DrainEnded => Event::DrainEnded,
+        Happening::DrainEnded(what) => Event::DrainEnded(*what),
+        Happening::MovesEnded => Event::MovesEnded,
         Happening::Idle => Event::Idle,
         Happening::PatienceEnded => Event::PatienceEnded,
     };
@@ -90,9 +95,11 @@ proptest! {
     #[test]
     fn the_typestate_goes_where_the_twin_goes(
         upgrade in any::<bool>(),
-        picks in proptest::collection::vec((0_u8..27, any::<bool>()), 0..60),
+        guard in any::<bool>(),
+        picks in proptest::collection::vec((0_u8..30, any::<bool>()), 0..60),
     ) {
         let mut machine = boot(upgrade);
+        world(&mut machine).guards = guard;
         let mut cause = None;
         for (pick, waits) in picks {
             let happening = happening(pick);
@@ -101,11 +108,12 @@ proptest! {
                 world(&mut machine).waiters.push_back(FakePeer::default());
             }
             let waiter = !world(&mut machine).waiters.is_empty();
-            let expected = event(phase, &happening, waiter).map_or(phase, |event| step(phase, event).unwrap().0);
+            let expected = event(phase, &happening, waiter, guard).map_or(phase, |event| step(phase, event).unwrap().0);
             machine = machine.turn(happening, &mut cause, "nobody waits");
             prop_assert_eq!(machine.phase(), expected);
             let world = world(&mut machine);
             prop_assert_eq!(world.accepting, expected.accepts());
+            prop_assert_eq!(world.draining, matches!(expected, Phase::Draining { .. }) || world.draining && expected == Phase::Exited);
             let named = *world.file.lock().unwrap() == Some(1);
             match expected {
                 Phase::Serving | Phase::Offered | Phase::Committed { .. } => prop_assert!(named && world.holds_file),

@@ -6,6 +6,7 @@ use super::state::{State, With};
 use super::within::{formers, place, successor, taker};
 use crate::lifecycle::Phase;
 use crate::lifecycle::machine::{Happening, Machine};
+use crate::listen::Ending;
 use crate::system::Signal;
 
 /// One thing that happens. Instances go by number, 0 is in service at the beginning.
@@ -109,13 +110,12 @@ fn by_itself(state: &State, who: usize, machine: &Machine<super::place::Place>, 
     if let Machine::Draining(_) = machine {
         // First what saves the service, then what ends the process.
         if moves.len() == before {
-            if place(machine).connections == 0 {
-                moves.push(Move::Idle(who));
-            } else {
-                moves.push(Move::DrainEnds(who));
-            }
-            if machine.phase() == (Phase::Draining { guard: true }) {
-                moves.push(Move::GuardEnds(who));
+            // While it guards, that nothing is left makes no difference.
+            match (machine.phase() == Phase::Draining { guard: true }, place(machine).connections) {
+                (true, 0) => moves.push(Move::GuardEnds(who)),
+                (true, _) => moves.extend([Move::GuardEnds(who), Move::DrainEnds(who)]),
+                (false, 0) => moves.push(Move::Idle(who)),
+                (false, _) => moves.push(Move::DrainEnds(who)),
             }
         }
         return;
@@ -185,7 +185,7 @@ impl Move {
             Self::Proceed(who) => state.proceed(who),
             Self::PatienceEnds(who) => state.turn(who, Happening::PatienceEnded),
             Self::GuardEnds(who) => state.turn(who, Happening::GuardEnded),
-            Self::DrainEnds(who) => state.turn(who, Happening::DrainEnded),
+            Self::DrainEnds(who) => state.turn(who, Happening::DrainEnded(Ending::All)),
             Self::Idle(who) => state.turn(who, Happening::Idle),
             Self::Connect(listener, told) => {
                 left.clients -= 1;

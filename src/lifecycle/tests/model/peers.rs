@@ -4,7 +4,7 @@
 
 use super::outside::{Channel, End, Listeners, Outside, Read, ids, label};
 use crate::handoff::{
-    Failure, GiverEvent, Incumbent, IncumbentOutput, Message, Successor, SuccessorOutput,
+    GiverEvent, Incumbent, IncumbentOutput, Message, Successor, SuccessorOutput,
 };
 use crate::base::{Label, ListenerId};
 
@@ -45,7 +45,7 @@ pub(super) enum TakerWord {
     Drained,
     StepDown(String),
     Died,
-    Failed(Failure),
+    Failed,
 }
 
 impl Giver {
@@ -166,6 +166,7 @@ impl Giver {
                     self.released = true;
                     event = Some(GiverEvent::Released);
                 }
+                IncumbentOutput::Taken(_) | IncumbentOutput::Declined(..) | IncumbentOutput::Stalled => {}
                 IncumbentOutput::Ignored(_) => {}
                 IncumbentOutput::Failed(failure) => event = Some(GiverEvent::Failed(failure)),
             }
@@ -258,7 +259,7 @@ impl Taker {
         }
         let died = !outside.alive[self.peer] && !self.machine.is_owner();
         let _ = self.machine.closed();
-        Some(if died { TakerWord::Died } else { TakerWord::Failed(Failure::Closed) })
+        Some(if died { TakerWord::Died } else { TakerWord::Failed })
     }
 
     /// `Taker::is_taken_back`.
@@ -289,9 +290,10 @@ impl Taker {
                 SuccessorOutput::Check(labels) => word = Some(TakerWord::Offered(labels)),
                 SuccessorOutput::Prepare => word = Some(TakerWord::Prepare),
                 SuccessorOutput::Commit => word = Some(TakerWord::Commit),
+                SuccessorOutput::Arrived { .. } => {}
                 SuccessorOutput::Drained => word = Some(TakerWord::Drained),
                 SuccessorOutput::StepDown(why) => word = Some(TakerWord::StepDown(why)),
-                SuccessorOutput::Failed(failure) => word = Some(TakerWord::Failed(failure)),
+                SuccessorOutput::Failed(_) => word = Some(TakerWord::Failed),
             }
         }
         word

@@ -8,7 +8,8 @@ use super::peers::{Giver, Taker};
 use super::tables::Table;
 use crate::base::ListenerId;
 use crate::handoff::GiverEvent;
-use crate::lifecycle::{Action, Cause, Event, Exit, Illegal, Phase, World};
+use crate::lifecycle::{Action, Cause, DrainTally, Event, Exit, Illegal, Phase, World};
+use crate::listen::Ending;
 
 /// One instance's world.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -216,9 +217,19 @@ impl World for Place {
 
     fn undrain(&mut self) {}
 
-    fn close_connections(&mut self) -> usize {
+    fn close_connections(&mut self, _: Ending) -> usize {
         std::mem::take(&mut self.connections).into()
     }
+
+    fn tally(&self) -> DrainTally {
+        DrainTally::default()
+    }
+
+    fn guards(&self) -> bool {
+        true
+    }
+
+    fn move_out(&mut self, _: &mut Giver) {}
 
     fn connections(&self) -> usize {
         self.connections.into()

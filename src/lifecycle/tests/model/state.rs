@@ -260,7 +260,7 @@ impl State {
             },
             TakerWord::Commit => Some(Happening::Commit),
             TakerWord::Died => Some(Happening::IncumbentDied(Cause::new(Exit::Unavailable, "died"))),
-            TakerWord::Failed(_) => lost(),
+            TakerWord::Failed => lost(),
             TakerWord::StepDown(why) => Some(Happening::StepDown(why)),
             TakerWord::Drained => Some(Happening::PredecessorGone),
         }
@@ -420,9 +420,7 @@ impl Kind {
             Happening::Owned(_) => Self::Owned,
             Happening::Failed(_) => Self::Failed,
             Happening::SuccessorDied => Self::SuccessorDied,
-            Happening::Released | Happening::GuardEnded | Happening::DrainEnded | Happening::Idle => {
-                Self::GuardOver
-            }
+            Happening::Released | Happening::GuardEnded => Self::GuardOver,
             Happening::PatienceEnded => Self::PatienceEnded,
             _ => Self::Other,
         }
@@ -437,7 +435,8 @@ fn successor_did(event: GiverEvent) -> Option<Happening<Listeners>> {
         GiverEvent::Released => Happening::Released,
         GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
         GiverEvent::Died => Happening::SuccessorDied,
-        GiverEvent::Greeted | GiverEvent::Gone => return None,
+        GiverEvent::MovesEnded => Happening::MovesEnded,
+        GiverEvent::Greeted | GiverEvent::Gone | GiverEvent::Taken => return None,
     })
 }
 

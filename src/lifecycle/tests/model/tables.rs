@@ -32,7 +32,7 @@ impl Table {
             (Self::StopsAtOffer, _, Event::Quit { waiter: true }) => actions.insert(0, Action::StopAccepting),
             (Self::TakesFilesEarly, _, Event::Adopted) => actions.insert(0, Action::TakeFiles),
             (Self::RestoresNothing, ..) => actions.retain(|action| *action != Action::RestoreFiles),
-            (Self::ClosesAtOwned, Phase::Committed { .. }, Event::SuccessorOwned) => {
+            (Self::ClosesAtOwned, Phase::Committed { .. }, Event::SuccessorOwned { .. }) => {
                 next = Phase::Draining { guard: false };
                 actions.push(Action::CloseListeners);
             }
