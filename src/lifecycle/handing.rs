@@ -40,10 +40,14 @@ impl<W: World> Instance<W, Handing<W>> {
     pub fn roll_back(mut self, why: &str) -> Instance<W, Serving<W>> {
         self.core.go(Event::SuccessorFailed, why, Hands::default());
         self.core.world.free_desk();
-        self.becomes(|state| Serving { predecessor: state.predecessor, formers: state.formers })
+        // It may be stopped, and still be told of connections.
+        self.becomes(|mut state| {
+            state.formers.push(state.successor);
+            Serving { predecessor: state.predecessor, formers: state.formers }
+        })
     }
 
-    /// Makes sure of pidfile and socket, now that an earlier successor that failed, the `nth` of them, will touch
+    /// Makes sure of pidfile, socket and queues, now that an earlier successor that failed, the `nth` of them, will touch
     /// nothing any more.
     pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
@@ -51,9 +55,11 @@ impl<W: World> Instance<W, Handing<W>> {
         self
     }
 
-    /// Forgets a predecessor that has ended or will say no more.
-    pub fn forget_predecessor(&mut self) {
+    /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.
+    pub fn predecessor_gone(mut self) -> Self {
+        self.core.go(Event::PredecessorGone, "the predecessor has gone", Hands::default());
         self.state.predecessor = None;
+        self
     }
 
     /// Calls the hand-over off and drains, because the predecessor took the service back.
@@ -117,10 +123,19 @@ impl<W: World> Instance<W, Committed<W>> {
         }))
     }
 
-    /// Forgets an earlier successor that failed, the `nth` of them. Pidfile and socket are about to change hands, so
-    /// nothing is restored; should the hand-over fail, everything is.
-    pub fn forget_former(&mut self, nth: usize) {
+    /// Looks at the queues, now that an earlier successor that failed, the `nth` of them, will touch nothing any more.
+    /// Pidfile and socket are about to change hands, so nothing is restored; should the hand-over fail, everything is.
+    pub fn former_gone(mut self, nth: usize) -> Self {
+        self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
         forget(&mut self.state.formers, nth);
+        self
+    }
+
+    /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.
+    pub fn predecessor_gone(mut self) -> Self {
+        self.core.go(Event::PredecessorGone, "the predecessor has gone", Hands::default());
+        self.state.predecessor = None;
+        self
     }
 
     /// The successor, which may serve already, did not say so soon after this instance was asked to end: leaves the

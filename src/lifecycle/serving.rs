@@ -38,12 +38,15 @@ impl<W: World> Instance<W, Serving<W>> {
         self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
     }
 
-    /// Forgets a predecessor that has ended or will say no more.
-    pub fn forget_predecessor(&mut self) {
+    /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.
+    pub fn predecessor_gone(mut self) -> Self {
+        self.core.go(Event::PredecessorGone, "the predecessor has gone", Hands::default());
         self.state.predecessor = None;
+        self
     }
 
-    /// Makes sure of pidfile and socket, now that a successor that failed, the `nth` of them, will touch nothing any more.
+    /// Makes sure of pidfile, socket and queues, now that a successor that failed, the `nth` of them, will touch nothing
+    /// any more.
     pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
         forget(&mut self.state.formers, nth);

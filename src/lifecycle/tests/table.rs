@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::lifecycle::{Action, Event, Phase, step};
 use crate::listen::Ending;
 
-const EVENTS: [Event; 26] = [
+const EVENTS: [Event; 27] = [
     Event::ColdStart,
     Event::Upgrade,
     Event::BootFailed,
@@ -32,21 +32,22 @@ const EVENTS: [Event; 26] = [
     Event::DrainEnded(Ending::Tunnels),
     Event::DrainEnded(Ending::All),
     Event::PatienceEnded,
+    Event::PredecessorGone,
 ];
 
 /// One row for each phase, one letter for each event in the order above: where it leads, `=` for the phase itself,
 /// `.` for illegal.
 const TABLE: [(Phase, &str); 10] = [
-    (Phase::Booting, "SWX.....==XX.............."),
-    (Phase::Awaiting, "...A.XX.==XX.............."),
-    (Phase::Accepting, "....SDS.==DX.............."),
-    (Phase::Serving, ".......DO=DX....=........."),
-    (Phase::Offered, ".......D==DXC..S=........."),
-    (Phase::Committed { ending: false }, ".......E==EX.GDS.........."),
-    (Phase::Committed { ending: true }, ".......====X.DDD.........D"),
-    (Phase::Draining { guard: true }, "........==DX.....DS=D====."),
-    (Phase::Draining { guard: false }, "........===X.....===.X==X."),
-    (Phase::Exited, ".........................."),
+    (Phase::Booting, "SWX.....==XX..............."),
+    (Phase::Awaiting, "...A.XX.==XX..............."),
+    (Phase::Accepting, "....SDS.==DX..............."),
+    (Phase::Serving, ".......DO=DX....=.........="),
+    (Phase::Offered, ".......D==DXC..S=.........="),
+    (Phase::Committed { ending: false }, ".......E==EX.GDS=.........="),
+    (Phase::Committed { ending: true }, ".......====X.DDD=........D="),
+    (Phase::Draining { guard: true }, "........==DX.....DS=D====.."),
+    (Phase::Draining { guard: false }, "........===X.....===.X==X.."),
+    (Phase::Exited, "..........................."),
 ];
 
 fn letter(phase: Phase) -> char {
@@ -79,6 +80,22 @@ fn every_event_in_every_phase_leads_where_the_table_says() {
             };
             assert_eq!(actual, expected, "{event:?} in {phase:?}");
         }
+    }
+}
+
+/// With `EPOLLEXCLUSIVE` a connection wakes one worker of those that accept, whichever process that is in. If it ends, or
+/// is stopped and then ends, somebody else has to look.
+#[test]
+fn whoever_accepted_beside_another_that_ends_looks_at_the_queues() {
+    let committed = [false, true].map(|ending| Phase::Committed { ending });
+    let beside = [Phase::Serving, Phase::Offered, committed[0], committed[1]];
+    let ends = [Event::PredecessorGone, Event::SuccessorGone];
+    let mut cases: Vec<_> = beside.iter().flat_map(|phase| ends.map(|end| (*phase, end))).collect();
+    cases.push((Phase::Accepting, Event::IncumbentDied));
+    cases.push((Phase::Offered, Event::SuccessorFailed));
+    for (phase, event) in cases {
+        let (next, actions) = step(phase, event).unwrap();
+        assert!(next.accepts() && actions.contains(&Action::ResumeAccepting), "{event:?} in {phase:?}");
     }
 }
 

@@ -114,7 +114,12 @@ impl Giver {
         self.can_hear(outside)
             && !outside.alive[self.peer()]
             && (self.machine.is_passed() || said.contains(&Message::Owned))
-            && !said.contains(&Message::Released)
+            && !self.is_released(outside)
+    }
+
+    /// Whether the successor has said that it ends on purpose.
+    pub(super) fn is_released(&self, outside: &Outside) -> bool {
+        outside.channel(self.channel).queue(End::Incumbent).contains(&Message::Released)
     }
 
     /// One turn of `Giver::poll_next`.

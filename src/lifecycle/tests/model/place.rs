@@ -27,7 +27,7 @@ pub(super) struct Place {
     /// Whether it wrote the pidfile and counts on it; another may have replaced it since.
     pid_file: bool,
     pub(super) desk: Option<Desk>,
-    heirs: [bool; INSTANCES],
+    pub(super) heirs: [bool; INSTANCES],
     /// The next action that may fail does.
     pub(super) fails: bool,
     /// What is outside, while this instance acts.

@@ -1,5 +1,8 @@
 //! What must hold in every state, and in those where nothing can happen any more.
 //!
+//! A connection that breaks between two processes that live is more than a Unix socket does. It makes two instances serve
+//! (err to two), and who of them has the files is not asked then; that somebody serves is.
+//!
 //! What has to come about "in the end" is asked of the last states of all paths, which are finite (a test of its own):
 //! so nothing depends on how `eventually` treats paths that meet.
 
@@ -7,7 +10,7 @@ use stateright::Property;
 
 use super::outside::{INSTANCES, LISTENERS};
 use super::state::{Duty, State};
-use super::within::{formers, successor, taker};
+use super::within::{formers, place, successor, taker};
 use super::{Handover, moves};
 use crate::lifecycle::Phase;
 use crate::lifecycle::machine::Machine;
@@ -72,18 +75,32 @@ fn repairs(state: &State) -> bool {
     })
 }
 
+/// Whether a successor that failed has the files, while the incumbent has let another take them. Should that fail too,
+/// the incumbent restores them.
+fn is_passing(state: &State, owner: Option<usize>) -> bool {
+    servants(state).any(|who| match (state.machine(who), owner) {
+        (Some(machine @ Machine::Committed(_)), Some(owner)) => {
+            place(machine).heirs[owner] && successor(machine).is_some_and(|giver| giver.peer() != owner)
+        }
+        _ => false,
+    })
+}
+
 fn is_file_right(state: &State) -> bool {
-    let named = state.outside.pid_file.and_then(|who| state.place(who));
-    servants(state).next().is_none() || named.is_some_and(|place| place.accepting) || repairs(state)
+    let owner = state.outside.pid_file;
+    let excused = || repairs(state) || is_passing(state, owner);
+    let named = owner.and_then(|who| state.place(who));
+    state.broken || servants(state).next().is_none() || named.is_some_and(|place| place.accepting) || excused()
 }
 
 fn is_socket_right(state: &State) -> bool {
-    let at = state.outside.upgrade_path.filter(|who| state.outside.desks[*who]);
-    servants(state).next().is_none() || at.is_some_and(|who| accepts(state, who, 0)) || repairs(state)
+    let owner = state.outside.upgrade_path;
+    let excused = || repairs(state) || is_passing(state, owner);
+    let at = owner.filter(|who| state.outside.desks[*who]);
+    state.broken || servants(state).next().is_none() || at.is_some_and(|who| accepts(state, who, 0)) || excused()
 }
 
-/// Between `Commit` and `Owned` there are two, and until one that was refused has read so. The broken connection of two
-/// that live is the one thing that makes two for good: err to two.
+/// Between `Commit` and `Owned` there are two, and until one that was refused has read so.
 fn is_owned_once(state: &State) -> bool {
     let in_service = |who: &usize| matches!(state.phase(*who), Some(Phase::Serving | Phase::Offered));
     state.broken || servants(state).filter(in_service).count() <= 1
@@ -92,17 +109,23 @@ fn is_owned_once(state: &State) -> bool {
 fn is_served(state: &State) -> bool {
     let mut serving = (0..INSTANCES).filter(|who| state.phase(*who) == Some(Phase::Serving));
     let (file, at) = (state.outside.pid_file, state.outside.upgrade_path);
-    let whole = |who: usize| {
-        let place = state.place(who).filter(|_| file == Some(who) && at == Some(who) && state.outside.desks[who]);
+    let serves = |who: usize| {
+        let place = state.place(who);
         place.is_some_and(|place| (0..LISTENERS).all(|one| place.accepts(one) || !place.wants[one] || place.missing[one]))
     };
-    if state.broken { serving.any(whole) } else { serving.next().is_some_and(whole) && serving.next().is_none() }
+    if state.broken {
+        return serving.any(serves);
+    }
+    let whole = |who: usize| serves(who) && file == Some(who) && at == Some(who) && state.outside.desks[who];
+    serving.next().is_some_and(whole) && serving.next().is_none()
 }
 
+/// Whoever's connection to another is broken does not hear that it ends, and leaves something in the queue.
 fn is_answered(state: &State) -> bool {
     (0..LISTENERS).all(|one| {
         let someone = (0..INSTANCES).any(|who| accepts(state, who, one));
-        state.outside.queues[one].waiting == 0 || !someone && state.excused
+        let unknown = state.broken && state.crashed;
+        state.outside.queues[one].waiting == 0 || !someone && state.excused || unknown
     })
 }
 

@@ -71,6 +71,7 @@ pub(super) struct State {
     pub(super) left: Budget,
     /// Nobody has to serve any more: the operator asked for that, or everybody who could has crashed.
     pub(super) excused: bool,
+    /// An instance has ended without leaving its queues empty, by a crash or by SIGINT.
     pub(super) crashed: bool,
     pub(super) broken: bool,
     /// A socket with connections in its queue was closed by its last holder, while its listener had to be served.
@@ -334,6 +335,7 @@ impl State {
             Kind::SuccessorDied if had == Duty::Guard => Duty::Service,
             _ => had,
         };
+        self.crashed |= kind == Kind::Stop(Signal::Interrupt);
         if self.phase(who) == Some(Phase::Exited) {
             self.end(who);
         }
@@ -352,7 +354,12 @@ impl State {
     /// Whether somebody serves, or will as soon as it finds out that it has to.
     pub(super) fn is_in_good_hands(&self) -> bool {
         (0..INSTANCES).any(|who| match (self.seats[who].duty, self.machine(who)) {
-            (Duty::Service, Some(machine)) => !taker(machine).is_some_and(|it| it.is_refused(&self.outside)),
+            (Duty::Service, Some(machine)) => {
+                let refused = taker(machine).is_some_and(|it| it.is_refused(&self.outside));
+                // It will hear that its successor served, and was asked to end.
+                let released = successor(machine).is_some_and(|it| it.is_released(&self.outside));
+                !refused && !released
+            }
             (Duty::Guard, Some(machine)) => {
                 successor(machine).is_some_and(|it| it.will_hear_of_a_death(&self.outside))
             }
