@@ -68,9 +68,17 @@ impl<W: World> Instance<W, Accepting<W>> {
     }
 
     /// Serves, because nobody else does: the incumbent's process has ended and this instance holds every listener.
-    pub fn inherit(mut self) -> Instance<W, Serving<W>> {
+    ///
+    /// # Errors
+    /// When the incumbent's own predecessor has taken the service back by now: this instance drains what it accepted.
+    pub fn inherit(mut self) -> Transition<W, Serving<W>, Draining<W>> {
+        if self.core.world.is_another_in_service() {
+            let why = "the hand-over failed: the incumbent died, and the instance before it took the service back; it is still serving";
+            let cause = Cause::new(Exit::TryAgain, why);
+            return Err(Fallback { instance: self.lose(&cause), cause });
+        }
         self.core.go(Event::IncumbentDied, "the incumbent died", Hands::default());
-        self.becomes(|_| Serving { predecessor: None, formers: Vec::new() })
+        Ok(self.becomes(|_| Serving { predecessor: None, formers: Vec::new() }))
     }
 
     /// Drains what it accepted, because the hand-over did not come about.
@@ -92,6 +100,6 @@ impl<W: World> Instance<W, Accepting<W>> {
 
     fn leave(mut self, event: Event, why: &str, exit: Exit) -> Instance<W, Draining<W>> {
         self.core.go(event, why, Hands::default().incumbent(&mut self.state.incumbent));
-        self.becomes(|_| Draining { successor: None, exit })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit })
     }
 }

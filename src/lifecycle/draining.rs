@@ -11,6 +11,8 @@ use crate::listen::Ending;
 pub struct Draining<W: World> {
     /// The successor that serves now, to take back from if it dies within the guard period.
     pub(super) successor: Option<W::Successor>,
+    /// Successors that failed before, which may still touch the files: if the service is taken back, their ends count.
+    pub(super) formers: Vec<W::Successor>,
     pub(super) exit: Exit,
 }
 
@@ -23,12 +25,14 @@ impl<W: World> Instance<W, Draining<W>> {
     /// Serves again, because the successor died within the guard period.
     ///
     /// # Errors
-    /// When the guard period is over: the listeners are closed, and draining goes on.
+    /// When the guard period is over, or the successor had let another take over that is in service: the listeners are
+    /// closed, and draining goes on.
     pub fn take_back(mut self) -> Result<Instance<W, Serving<W>>, Self> {
         let guarding = self.is_guarding();
-        self.core.go(Event::SuccessorDied, "the successor died", Hands::default());
-        if guarding {
-            Ok(self.becomes(|_| Serving { predecessor: None, formers: Vec::new() }))
+        let succeeded = guarding && self.core.world.is_another_in_service();
+        self.core.go(Event::SuccessorDied { succeeded }, "the successor died", Hands::default());
+        if guarding && !succeeded {
+            Ok(self.becomes(|state| Serving { predecessor: None, formers: state.formers }))
         } else {
             self.state.successor = None;
             Err(self)

@@ -65,7 +65,7 @@ impl<W: World> Instance<W, Handing<W>> {
     /// Calls the hand-over off and drains, because the predecessor took the service back.
     pub fn step_down(mut self, why: &str) -> Instance<W, Draining<W>> {
         self.core.go(Event::StepDown, why, Hands::default().successor(&mut self.state.successor));
-        self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::TryAgain })
     }
 
     /// Calls the hand-over off, drains and ends, by SIGTERM.
@@ -73,7 +73,7 @@ impl<W: World> Instance<W, Handing<W>> {
         let state = &mut self.state;
         let hands = Hands::default().successor(&mut state.successor).incumbent(state.predecessor.as_mut());
         self.core.go(Event::Terminate, "SIGTERM: the incumbent ends", hands);
-        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success })
     }
 
     /// Calls the hand-over off and ends at once, by SIGINT.
@@ -105,7 +105,11 @@ impl<W: World> Instance<W, Committed<W>> {
             .incumbent(state.predecessor.as_mut());
         let guard = self.core.world.guards();
         self.core.go(Event::SuccessorOwned { guard }, "the successor serves", hands);
-        self.becomes(|state| Draining { successor: Some(state.successor), exit: Exit::Success })
+        self.becomes(|state| Draining {
+            successor: Some(state.successor),
+            formers: state.formers,
+            exit: Exit::Success,
+        })
     }
 
     /// Serves on with pidfile and socket restored, because the successor failed; or drains, if it was asked to end.
@@ -115,7 +119,7 @@ impl<W: World> Instance<W, Committed<W>> {
         self.core.go(Event::SuccessorFailed, why, hands);
         self.core.world.free_desk();
         if ending {
-            return RolledBack::Draining(self.becomes(|_| Draining { successor: None, exit: Exit::Success }));
+            return RolledBack::Draining(self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success }));
         }
         RolledBack::Serving(self.becomes(|mut state| {
             state.formers.push(state.successor);
@@ -147,7 +151,7 @@ impl<W: World> Instance<W, Committed<W>> {
             "the successor, which was let to take over, does not say that it serves",
             hands,
         );
-        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success })
     }
 
     /// Whether it was asked to end.

@@ -145,7 +145,13 @@ impl<W: World> Machine<W> {
                     Self::Draining(fallback.instance)
                 }
             },
-            (Self::Accepting(instance), Happening::IncumbentDied(_)) => Self::Serving(instance.inherit()),
+            (Self::Accepting(instance), Happening::IncumbentDied(_)) => match instance.inherit() {
+                Ok(next) => Self::Serving(next),
+                Err(fallback) => {
+                    *cause = Some(fallback.cause);
+                    Self::Draining(fallback.instance)
+                }
+            },
             (Self::Accepting(instance), Happening::Lost(why)) => {
                 let next = instance.lose(&why);
                 *cause = Some(why);
@@ -211,7 +217,7 @@ impl<W: World> Machine<W> {
                 Err(unmoved) => {
                     tracing::error!(
                         target: "river::lifecycle",
-                        "the successor died after the guard period; nobody accepts connections any more"
+                        "the successor died after the guard period, or when it had handed over; this instance takes nothing back"
                     );
                     Self::Draining(unmoved)
                 }

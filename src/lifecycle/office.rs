@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::tally::Counting;
 use super::{Cause, DataPath, DrainTally, Exit, Settings, World};
 use crate::base::{Address, ListenerId, Moved};
-use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, with_cause};
+use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, connect, with_cause};
 use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
@@ -253,6 +253,11 @@ impl<D: DataPath> World for Office<D> {
 
     fn guards(&self) -> bool {
         !self.settings.handoff.guard.is_zero()
+    }
+
+    fn is_another_in_service(&self) -> bool {
+        let found = self.settings.upgrade_socket.as_deref().map(connect);
+        matches!(found, Some(Ok((_, peer))) if !self.heirs.contains(&peer.pid()))
     }
 
     fn take_files(&mut self, generation: u64, incumbent: Option<&Taker>) -> Result<(), Cause> {

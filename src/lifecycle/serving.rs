@@ -35,7 +35,7 @@ impl<W: World> Instance<W, Serving<W>> {
     /// Drains, because the predecessor took the service back.
     pub fn step_down(mut self, why: &str) -> Instance<W, Draining<W>> {
         self.core.go(Event::StepDown, why, Hands::default());
-        self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::TryAgain })
     }
 
     /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.
@@ -57,7 +57,7 @@ impl<W: World> Instance<W, Serving<W>> {
     pub fn terminate(mut self) -> Instance<W, Draining<W>> {
         let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
         self.core.go(Event::Terminate, "SIGTERM", hands);
-        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success })
     }
 
     /// Ends at once, by SIGINT.

@@ -52,7 +52,10 @@ pub enum Event {
     /// The successor that serves ends on purpose.
     SuccessorReleased,
     /// The process of the successor that served ended without saying so.
-    SuccessorDied,
+    SuccessorDied {
+        /// Whether another that it handed over to is in service by then.
+        succeeded: bool,
+    },
     /// The successor, which serves, takes no more connections.
     MovesEnded,
     /// The successor did not say soon that it serves, and this instance was asked to end.
@@ -156,7 +159,9 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         // It holds every listener, and nobody else serves. Who accepted beside it may have been woken for connections
         // and not have accepted them, here as below.
         (P::Accepting, E::IncumbentDied) => (P::Serving, vec![RestoreFiles, ResumeAccepting]),
-        (P::Serving | P::Offered | P::Committed { .. }, E::PredecessorGone) => (phase, vec![ResumeAccepting]),
+        // It may have taken the files back before it died.
+        (P::Serving | P::Offered, E::PredecessorGone) => (phase, vec![RestoreFiles, ResumeAccepting]),
+        (P::Committed { .. }, E::PredecessorGone) => (phase, vec![ResumeAccepting]),
         (P::Accepting, E::Lost | E::Terminate) => {
             (drain, vec![YieldFiles, RefuseIncumbent, StopAccepting, CloseListeners, Drain])
         }
@@ -189,13 +194,16 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Serving | P::Offered, E::SuccessorGone) => (phase, vec![RestoreFiles, ResumeAccepting]),
         // The files are about to change hands; should the hand-over fail, they are restored.
         (P::Committed { .. }, E::SuccessorGone) => (phase, vec![ResumeAccepting]),
-        (P::Draining { guard: true }, E::SuccessorDied) => {
+        (P::Draining { guard: true }, E::SuccessorDied { succeeded: false }) => {
             (P::Serving, vec![ResumeAccepting, Undrain, RestoreFiles])
         }
-        (P::Draining { guard: true }, E::SuccessorReleased) => (drain, vec![CloseListeners, Drain]),
+        // Its own successor serves: taking back would make two.
+        (P::Draining { guard: true }, E::SuccessorReleased | E::SuccessorDied { succeeded: true }) => {
+            (drain, vec![CloseListeners, Drain])
+        }
         // The successor is there, and connections go on moving to it.
         (P::Draining { guard: true }, E::GuardEnded | E::Terminate) => (drain, vec![CloseListeners]),
-        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied) => (drain, vec![Drain]),
+        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied { .. }) => (drain, vec![Drain]),
         (P::Draining { .. }, E::MovesEnded) => (phase, vec![Drain]),
 
         // The end

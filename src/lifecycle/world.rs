@@ -55,6 +55,8 @@ pub trait World {
     fn tally(&self) -> DrainTally;
     /// Whether this instance is to guard a successor that serves, to take the service back if that dies.
     fn guards(&self) -> bool;
+    /// Whether another instance is in service, but for one that this one let take over.
+    fn is_another_in_service(&self) -> bool;
 
     /// Takes pidfile, upgrade socket and listener paths: from `incumbent`, or from nobody.
     ///

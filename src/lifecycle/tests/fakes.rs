@@ -176,6 +176,7 @@ pub(super) struct FakeWorld {
     pub(super) fail_start: bool,
     pub(super) fail_files: bool,
     pub(super) guards: bool,
+    pub(super) succeeded: bool,
 }
 
 /// A conversation that only remembers what was said to it.
@@ -212,6 +213,7 @@ impl FakeWorld {
             fail_start: false,
             fail_files: false,
             guards: true,
+            succeeded: false,
         }
     }
 }
@@ -270,6 +272,10 @@ impl World for FakeWorld {
 
     fn guards(&self) -> bool {
         self.guards
+    }
+
+    fn is_another_in_service(&self) -> bool {
+        self.succeeded
     }
 
     fn connections(&self) -> usize {

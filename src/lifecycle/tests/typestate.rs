@@ -58,7 +58,7 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool, guard: bool) -> 
         Happening::Failed(_) => Event::SuccessorFailed,
         Happening::FormerGone(_) => Event::SuccessorGone,
         Happening::Released => Event::SuccessorReleased,
-        Happening::SuccessorDied => Event::SuccessorDied,
+        Happening::SuccessorDied => Event::SuccessorDied { succeeded: false },
         Happening::GuardEnded => Event::GuardEnded,
         Happening::DrainEnded(what) => Event::DrainEnded(*what),
         Happening::MovesEnded => Event::MovesEnded,

@@ -103,7 +103,7 @@ fn by_itself(state: &State, who: usize, machine: &Machine<super::place::Place>, 
     if let Some(giver) = successor(machine) {
         if giver.can_hear(outside) {
             moves.push(Move::Hear(who, With::Successor));
-        } else if giver.can_be_late(outside) {
+        } else if state.left.delays > 0 && giver.can_be_late(outside) {
             moves.push(Move::Late(who, With::Successor));
         }
     }
@@ -123,7 +123,7 @@ fn by_itself(state: &State, who: usize, machine: &Machine<super::place::Place>, 
     if let Some(taker) = taker(machine) {
         if taker.can_hear(outside) {
             moves.push(Move::Hear(who, With::Incumbent));
-        } else if taker.can_be_late(outside) {
+        } else if state.left.delays > 0 && taker.can_be_late(outside) {
             moves.push(Move::Late(who, With::Incumbent));
         }
     }
@@ -181,7 +181,10 @@ impl Move {
                 }
             }
             Self::Hear(who, with) => state.hear(who, with),
-            Self::Late(who, with) => state.late(who, with),
+            Self::Late(who, with) => {
+                left.delays -= 1;
+                state.late(who, with);
+            }
             Self::Proceed(who) => state.proceed(who),
             Self::PatienceEnds(who) => state.turn(who, Happening::PatienceEnded),
             Self::GuardEnds(who) => state.turn(who, Happening::GuardEnded),

@@ -238,10 +238,19 @@ impl Taker {
         outside.channel(self.channel).is_readable(End::Successor)
     }
 
-    /// Whether the incumbent has said that this hand-over will not be.
+    /// Whether the incumbent has said that this hand-over will not be, and this instance will obey.
     pub(super) fn is_refused(&self, outside: &Outside) -> bool {
+        if self.machine.is_owner() && !outside.alive[self.peer] {
+            return false;
+        }
         let no = |message: &Message| matches!(message, Message::Refuse { .. } | Message::Ending { .. });
         outside.channel(self.channel).queue(End::Successor).iter().any(no)
+    }
+
+    /// Whether the connection broke before the incumbent said anything that lets this instance serve.
+    pub(super) fn is_cut_off(&self, outside: &Outside) -> bool {
+        let channel = outside.channel(self.channel);
+        channel.broken && !channel.queue(End::Successor).contains(&Message::Commit)
     }
 
     /// One turn of `Taker::poll_next`.
@@ -253,6 +262,7 @@ impl Taker {
                     let word = self.perform(outside, outputs);
                     return match word {
                         Some(TakerWord::Commit) => self.unless_taken_back(outside),
+                        Some(TakerWord::StepDown(_)) if !outside.alive[self.peer] => Some(TakerWord::Failed),
                         other => other,
                     };
                 }

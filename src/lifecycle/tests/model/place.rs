@@ -229,6 +229,11 @@ impl World for Place {
         true
     }
 
+    fn is_another_in_service(&self) -> bool {
+        let tenant = self.outside.upgrade_path.filter(|tenant| self.outside.desks[*tenant]);
+        tenant.is_some_and(|tenant| !self.heirs[tenant])
+    }
+
     fn move_out(&mut self, _: &mut Giver) {}
 
     fn connections(&self) -> usize {

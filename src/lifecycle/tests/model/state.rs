@@ -17,6 +17,8 @@ pub(super) struct Budget {
     pub(super) starts: u8,
     pub(super) quits: u8,
     pub(super) stops: u8,
+    /// Steps that are not done in time.
+    pub(super) delays: u8,
     pub(super) crashes: u8,
     pub(super) breaks: u8,
     /// Actions that fail which may.
@@ -73,6 +75,8 @@ pub(super) struct State {
     pub(super) excused: bool,
     /// An instance has ended without leaving its queues empty, by a crash or by SIGINT.
     pub(super) crashed: bool,
+    /// Some instance was asked to end.
+    pub(super) stopped: bool,
     pub(super) broken: bool,
     /// A socket with connections in its queue was closed by its last holder, while its listener had to be served.
     pub(super) dropped: bool,
@@ -85,6 +89,7 @@ enum Kind {
     Adopted,
     Commit,
     Lost,
+    IncumbentDied,
     StepDown,
     Owned,
     Failed,
@@ -109,6 +114,7 @@ impl State {
             left,
             excused: false,
             crashed: false,
+            stopped: false,
             broken: false,
             dropped: false,
         };
@@ -315,6 +321,9 @@ impl State {
         let Some(mut machine) = self.seats[who].machine.take() else { return };
         let kind = Kind::of(&happening);
         let before = machine.phase();
+        let upgrade_path = self.outside.upgrade_path;
+        let heirs = place(&machine).heirs;
+        let succeeded = upgrade_path.is_some_and(|at| self.seats[at].duty == Duty::Service && !heirs[at]);
         place_mut(&mut machine).outside = std::mem::take(&mut self.outside);
         let mut machine = machine.turn(happening, &mut None, "");
         self.outside = std::mem::take(&mut place_mut(&mut machine).outside);
@@ -326,24 +335,29 @@ impl State {
         self.seats[who].duty = match kind {
             Kind::Stop(_) | Kind::Lost | Kind::PatienceEnded => Duty::None,
             Kind::Adopted if accepted => Duty::Service,
-            Kind::Commit if !committed => Duty::None,
+            Kind::Commit | Kind::IncumbentDied if !committed => Duty::None,
             Kind::StepDown if matches!(before, Phase::Serving | Phase::Offered) => Duty::None,
             Kind::Failed if ending => Duty::None,
             Kind::Owned if ending || had == Duty::None => Duty::None,
             Kind::Owned => Duty::Guard,
             Kind::GuardOver if had == Duty::Guard => Duty::None,
+            Kind::SuccessorDied if had == Duty::Guard && succeeded => Duty::None,
             Kind::SuccessorDied if had == Duty::Guard => Duty::Service,
             _ => had,
         };
+        self.stopped |= matches!(kind, Kind::Stop(_));
         self.crashed |= kind == Kind::Stop(Signal::Interrupt);
         if self.phase(who) == Some(Phase::Exited) {
             self.end(who);
         }
         self.settle();
         match kind {
-            Kind::Stop(signal) if had == Duty::Service => {
+            // What cannot be done and is given up, when the one who would go on has ended too.
+            Kind::Commit | Kind::IncumbentDied if !committed => self.excused |= (self.crashed || self.stopped) && !self.is_in_good_hands(),
+            Kind::Stop(signal) if had != Duty::None => {
                 let left_open = signal == Signal::Terminate && matches!(before, Phase::Committed { .. });
-                self.excused |= left_open || !self.is_in_good_hands();
+                // What this instance says of its end may not have arrived where a connection is broken.
+                self.excused |= left_open || self.broken || !self.is_in_good_hands();
             }
             // Whether the successor had taken over when this instance was asked to end is known now.
             Kind::Owned | Kind::PatienceEnded => self.excused &= !self.is_in_good_hands(),
@@ -358,7 +372,10 @@ impl State {
                 let refused = taker(machine).is_some_and(|it| it.is_refused(&self.outside));
                 // It will hear that its successor served, and was asked to end.
                 let released = successor(machine).is_some_and(|it| it.is_released(&self.outside));
-                !refused && !released
+                let cut_off = matches!(machine, Machine::Accepting(_))
+                    && !self.seats[who].stalled
+                    && taker(machine).is_some_and(|it| it.is_cut_off(&self.outside));
+                !refused && !released && !cut_off
             }
             (Duty::Guard, Some(machine)) => {
                 successor(machine).is_some_and(|it| it.will_hear_of_a_death(&self.outside))
@@ -423,6 +440,7 @@ impl Kind {
             Happening::Adopted(_) => Self::Adopted,
             Happening::Commit => Self::Commit,
             Happening::Lost(_) => Self::Lost,
+            Happening::IncumbentDied(_) => Self::IncumbentDied,
             Happening::StepDown(_) => Self::StepDown,
             Happening::Owned(_) => Self::Owned,
             Happening::Failed(_) => Self::Failed,

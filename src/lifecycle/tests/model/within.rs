@@ -96,7 +96,11 @@ pub(super) fn taker_mut(machine: &mut Machine<Place>) -> Option<&mut Taker> {
 pub(super) fn givers(machine: &Machine<Place>) -> impl Iterator<Item = &Giver> {
     let desk = place(machine).desk.as_ref();
     let waiting = desk.into_iter().flat_map(|desk| desk.greeters.iter().chain(&desk.waiter));
-    successor(machine).into_iter().chain(formers(machine)).chain(waiting)
+    let kept: &[Giver] = match machine {
+        Machine::Draining(instance) => &instance.state.formers,
+        _ => &[],
+    };
+    successor(machine).into_iter().chain(formers(machine)).chain(kept).chain(waiting)
 }
 
 impl Clone for Machine<Place> {
