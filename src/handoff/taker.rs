@@ -169,7 +169,9 @@ impl Taker {
         let mut heard = false;
         loop {
             if let Some(event) = self.pending.pop_front() {
-                if matches!(event, TakerEvent::Commit) && self.is_taken_back(cx) {
+                let invites =
+                    matches!(event, TakerEvent::Offered(_) | TakerEvent::Prepare | TakerEvent::Commit);
+                if invites && self.is_taken_back(cx) {
                     continue;
                 }
                 if matches!(event, TakerEvent::StepDown(_)) && self.has_died(cx) {
@@ -215,7 +217,7 @@ impl Taker {
         }
     }
 
-    /// Whether the incumbent has thought better of its `Commit`: this process may have been stopped since that came,
+    /// Whether the incumbent has thought better of its `Offer` or `Commit`: this process may have been stopped since that came,
     /// and somebody else be in service by now. The failure is pending then.
     fn is_taken_back(&mut self, cx: &mut Context<'_>) -> bool {
         let outputs = match self.channel.poll_next(cx) {

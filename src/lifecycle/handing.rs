@@ -119,7 +119,11 @@ impl<W: World> Instance<W, Committed<W>> {
         self.core.go(Event::SuccessorFailed, why, hands);
         self.core.world.free_desk();
         if ending {
-            return RolledBack::Draining(self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success }));
+            return RolledBack::Draining(self.becomes(|_| Draining {
+                successor: None,
+                formers: Vec::new(),
+                exit: Exit::Success,
+            }));
         }
         RolledBack::Serving(self.becomes(|mut state| {
             state.formers.push(state.successor);

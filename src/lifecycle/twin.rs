@@ -203,7 +203,9 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         }
         // The successor is there, and connections go on moving to it.
         (P::Draining { guard: true }, E::GuardEnded | E::Terminate) => (drain, vec![CloseListeners]),
-        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied { .. }) => (drain, vec![Drain]),
+        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied { .. }) => {
+            (drain, vec![Drain])
+        }
         (P::Draining { .. }, E::MovesEnded) => (phase, vec![Drain]),
 
         // The end

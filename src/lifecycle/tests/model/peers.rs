@@ -1,12 +1,10 @@
 //! The conversations, as `Giver` and `Taker` hold them: the pure machines of the protocol over a [`Channel`] of the
-//! model. What is restated here is what those two decide outside of the machines: when an end is a death, and that a
-//! `Commit` with a refusal behind it is none.
+//! model. What is restated here is what those two decide outside of the machines: when an end is a death, and that an
+//! `Offer` or a `Commit` with a refusal behind it is none.
 
 use super::outside::{Channel, End, Listeners, Outside, Read, ids, label};
-use crate::handoff::{
-    GiverEvent, Incumbent, IncumbentOutput, Message, Successor, SuccessorOutput,
-};
 use crate::base::{Label, ListenerId};
+use crate::handoff::{GiverEvent, Incumbent, IncumbentOutput, Message, Successor, SuccessorOutput};
 
 /// The conversation with a successor: `Giver`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -261,7 +259,9 @@ impl Taker {
                     let outputs = self.machine.message(message);
                     let word = self.perform(outside, outputs);
                     return match word {
-                        Some(TakerWord::Commit) => self.unless_taken_back(outside),
+                        Some(word @ (TakerWord::Offered(_) | TakerWord::Commit)) => {
+                            self.unless_taken_back(outside, word)
+                        }
                         Some(TakerWord::StepDown(_)) if !outside.alive[self.peer] => Some(TakerWord::Failed),
                         other => other,
                     };
@@ -278,17 +278,17 @@ impl Taker {
     }
 
     /// `Taker::is_taken_back`.
-    fn unless_taken_back(&mut self, outside: &mut Outside) -> Option<TakerWord> {
+    fn unless_taken_back(&mut self, outside: &mut Outside, word: TakerWord) -> Option<TakerWord> {
         match outside.channel_mut(self.channel).read(End::Successor) {
-            None => Some(TakerWord::Commit),
+            None => Some(word),
             Some(Read::End) => {
                 self.closed = true;
-                Some(TakerWord::Commit)
+                Some(word)
             }
             Some(Read::Message(message)) => {
                 let outputs = self.machine.message(message);
-                let word = self.perform(outside, outputs);
-                if self.machine.is_over() { word } else { Some(TakerWord::Commit) }
+                let failure = self.perform(outside, outputs);
+                if self.machine.is_over() { failure } else { Some(word) }
             }
         }
     }

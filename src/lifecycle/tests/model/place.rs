@@ -329,4 +329,3 @@ impl World for Place {
         predecessor.released(&mut self.outside);
     }
 }
-

@@ -9,6 +9,7 @@
 use stateright::Property;
 
 use super::outside::{INSTANCES, LISTENERS};
+use super::peers::Taker;
 use super::state::{Duty, State};
 use super::within::{formers, place, successor, taker};
 use super::{Handover, moves};
@@ -17,8 +18,8 @@ use crate::lifecycle::machine::Machine;
 
 pub(super) const ACCEPTED: &str = "somebody accepts on every listener";
 pub(super) const HANDS: &str = "somebody serves, or is about to take the service back";
-pub(super) const FILE: &str = "the pidfile names an instance that accepts";
-pub(super) const SOCKET: &str = "the upgrade socket leads to an instance that serves";
+pub(super) const FILE: &str = "the pidfile names an instance that is in service and accepts";
+pub(super) const SOCKET: &str = "the upgrade socket leads to an instance that is in service";
 pub(super) const OWNERS: &str = "no two instances are in service for good";
 pub(super) const DROPPED: &str = "no queue is closed with a connection in it";
 pub(super) const SERVED: &str = "in the end one instance serves, with all that belongs to it";
@@ -64,14 +65,21 @@ fn is_accepted(state: &State) -> bool {
         .all(|listener| (0..INSTANCES).any(|who| accepts(state, who, listener)))
 }
 
+/// The waiting instance is not, however much it accepts.
+fn is_in_service(state: &State, who: usize) -> bool {
+    matches!(state.phase(who), Some(Phase::Serving | Phase::Offered | Phase::Committed { .. }))
+}
+
 /// Whether an instance that has to repair something has something to hear that makes it do so: the end of another.
 fn repairs(state: &State) -> bool {
     (0..INSTANCES).filter(|who| state.seats[*who].duty != Duty::None).any(|who| {
         let Some(machine) = state.machine(who) else { return false };
         let other = successor(machine).into_iter().chain(formers(machine));
-        let serves = !matches!(machine, Machine::Serving(_) | Machine::Handing(_) | Machine::Committed(_));
-        other.into_iter().any(|giver| giver.can_hear(&state.outside))
-            || serves && taker(machine).is_some_and(|taker| taker.can_hear(&state.outside))
+        let accepting = matches!(machine, Machine::Accepting(_));
+        let ends = |taker: &&Taker| accepting || !state.outside.alive[taker.peer];
+        state.seats[who].stalled
+            || other.into_iter().any(|giver| giver.can_hear(&state.outside))
+            || taker(machine).filter(ends).is_some_and(|taker| taker.can_hear(&state.outside))
     })
 }
 
@@ -89,15 +97,15 @@ fn is_passing(state: &State, owner: Option<usize>) -> bool {
 fn is_file_right(state: &State) -> bool {
     let owner = state.outside.pid_file;
     let excused = || repairs(state) || is_passing(state, owner);
-    let named = owner.and_then(|who| state.place(who));
-    state.broken || servants(state).next().is_none() || named.is_some_and(|place| place.accepting) || excused()
+    let right = owner.is_some_and(|who| is_in_service(state, who) && accepts(state, who, 0));
+    state.broken || servants(state).next().is_none() || right || excused()
 }
 
 fn is_socket_right(state: &State) -> bool {
     let owner = state.outside.upgrade_path;
     let excused = || repairs(state) || is_passing(state, owner);
-    let at = owner.filter(|who| state.outside.desks[*who]);
-    state.broken || servants(state).next().is_none() || at.is_some_and(|who| accepts(state, who, 0)) || excused()
+    let right = owner.is_some_and(|who| is_in_service(state, who) && state.outside.desks[who]);
+    state.broken || servants(state).next().is_none() || right || excused()
 }
 
 /// Between `Commit` and `Owned` there are two, and until one that was refused has read so.
@@ -111,7 +119,9 @@ fn is_served(state: &State) -> bool {
     let (file, at) = (state.outside.pid_file, state.outside.upgrade_path);
     let serves = |who: usize| {
         let place = state.place(who);
-        place.is_some_and(|place| (0..LISTENERS).all(|one| place.accepts(one) || !place.wants[one] || place.missing[one]))
+        place.is_some_and(|place| {
+            (0..LISTENERS).all(|one| place.accepts(one) || !place.wants[one] || place.missing[one])
+        })
     };
     if state.broken {
         return serving.any(serves);
@@ -124,7 +134,7 @@ fn is_served(state: &State) -> bool {
 fn is_answered(state: &State) -> bool {
     (0..LISTENERS).all(|one| {
         let someone = (0..INSTANCES).any(|who| accepts(state, who, one));
-        let unknown = state.broken && state.crashed;
+        let unknown = state.unheard || state.broken && state.crashed;
         state.outside.queues[one].waiting == 0 || !someone && state.excused || unknown
     })
 }

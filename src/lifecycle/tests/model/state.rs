@@ -78,6 +78,9 @@ pub(super) struct State {
     /// Some instance was asked to end.
     pub(super) stopped: bool,
     pub(super) broken: bool,
+    /// An instance that was told of a connection crashed, and nobody that lives had to do with it: it had been refused by
+    /// one that has ended since. The connection waits until the next one comes.
+    pub(super) unheard: bool,
     /// A socket with connections in its queue was closed by its last holder, while its listener had to be served.
     pub(super) dropped: bool,
 }
@@ -116,6 +119,7 @@ impl State {
             crashed: false,
             stopped: false,
             broken: false,
+            unheard: false,
             dropped: false,
         };
         state.outside.alive[0] = true;
@@ -163,6 +167,14 @@ impl State {
 
     /// SIGKILL.
     pub(super) fn crash(&mut self, who: usize) {
+        let told = self.outside.queues.iter().any(|queue| queue.told[who]);
+        let watched = (0..INSTANCES)
+            .filter(|other| *other != who)
+            .filter_map(|other| self.machine(other))
+            .any(|machine| {
+                givers(machine).any(|it| it.peer() == who) || taker(machine).is_some_and(|it| it.peer == who)
+            });
+        self.unheard |= told && !watched;
         self.end(who);
         self.crashed = true;
         self.settle();
@@ -190,7 +202,9 @@ impl State {
                 place_mut(&mut machine).hear_waiter(outside);
                 None
             }
-            With::Successor => successor_mut(&mut machine).and_then(|it| it.hear(outside)).and_then(successor_did),
+            With::Successor => {
+                successor_mut(&mut machine).and_then(|it| it.hear(outside)).and_then(successor_did)
+            }
             With::Former(nth) => {
                 let event = formers_mut(&mut machine).and_then(|all| all[nth].hear(outside));
                 (event == Some(GiverEvent::Gone)).then_some(Happening::FormerGone(nth))
@@ -209,7 +223,9 @@ impl State {
         let Some(mut machine) = self.seats[who].machine.take() else { return };
         let outside = &mut self.outside;
         let happening = match with {
-            With::Successor => successor_mut(&mut machine).and_then(|it| it.late(outside)).and_then(successor_did),
+            With::Successor => {
+                successor_mut(&mut machine).and_then(|it| it.late(outside)).and_then(successor_did)
+            }
             With::Incumbent => {
                 let word = taker_mut(&mut machine).and_then(|it| it.late(outside));
                 word.and_then(|word| self.incumbent_did(who, &mut machine, word))
@@ -353,7 +369,9 @@ impl State {
         self.settle();
         match kind {
             // What cannot be done and is given up, when the one who would go on has ended too.
-            Kind::Commit | Kind::IncumbentDied if !committed => self.excused |= (self.crashed || self.stopped) && !self.is_in_good_hands(),
+            Kind::Commit | Kind::IncumbentDied if !committed => {
+                self.excused |= (self.crashed || self.stopped) && !self.is_in_good_hands()
+            }
             Kind::Stop(signal) if had != Duty::None => {
                 let left_open = signal == Signal::Terminate && matches!(before, Phase::Committed { .. });
                 // What this instance says of its end may not have arrived where a connection is broken.
@@ -464,4 +482,3 @@ fn successor_did(event: GiverEvent) -> Option<Happening<Listeners>> {
         GiverEvent::Greeted | GiverEvent::Gone | GiverEvent::Taken => return None,
     })
 }
-

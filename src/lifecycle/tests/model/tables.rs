@@ -40,7 +40,11 @@ impl Table {
                 next = Phase::Draining { guard: false };
                 actions = vec![Action::StopAccepting, Action::CloseListeners, Action::Drain];
             }
-            (Self::NeverLooksAgain, Phase::Serving | Phase::Offered | Phase::Accepting | Phase::Committed { .. }, _) => {
+            (
+                Self::NeverLooksAgain,
+                Phase::Serving | Phase::Offered | Phase::Accepting | Phase::Committed { .. },
+                _,
+            ) => {
                 actions.retain(|action| *action != Action::ResumeAccepting);
             }
             _ => {}
