@@ -106,6 +106,11 @@ impl Giver {
         }
     }
 
+    /// Whether the successor has closed its end, which this instance will find out.
+    pub(super) fn will_hear_the_end(&self, outside: &Outside) -> bool {
+        self.can_hear(outside) && !outside.channel(self.channel).open[End::Successor as usize]
+    }
+
     /// Whether the successor served and its process has ended, which this instance will find out.
     pub(super) fn will_hear_of_a_death(&self, outside: &Outside) -> bool {
         let said = outside.channel(self.channel).queue(End::Incumbent);
@@ -234,6 +239,11 @@ impl Taker {
             return !self.machine.is_over();
         }
         outside.channel(self.channel).is_readable(End::Successor)
+    }
+
+    /// As [`Giver::will_hear_the_end`].
+    pub(super) fn will_hear_the_end(&self, outside: &Outside) -> bool {
+        self.can_hear(outside) && !outside.channel(self.channel).open[End::Incumbent as usize]
     }
 
     /// Whether the incumbent has said that this hand-over will not be, and this instance will obey.

@@ -9,7 +9,7 @@
 use stateright::Property;
 
 use super::outside::{INSTANCES, LISTENERS};
-use super::peers::Taker;
+use super::peers::Giver;
 use super::state::{Duty, State};
 use super::within::{formers, place, successor, taker};
 use super::{Handover, moves};
@@ -75,20 +75,24 @@ fn repairs(state: &State) -> bool {
     (0..INSTANCES).filter(|who| state.seats[*who].duty != Duty::None).any(|who| {
         let Some(machine) = state.machine(who) else { return false };
         let other = successor(machine).into_iter().chain(formers(machine));
-        let accepting = matches!(machine, Machine::Accepting(_));
-        let ends = |taker: &&Taker| accepting || !state.outside.alive[taker.peer];
         state.seats[who].stalled
-            || other.into_iter().any(|giver| giver.can_hear(&state.outside))
-            || taker(machine).filter(ends).is_some_and(|taker| taker.can_hear(&state.outside))
+            || other.into_iter().any(|giver| giver.will_hear_the_end(&state.outside))
+            || taker(machine).is_some_and(|taker| taker.will_hear_the_end(&state.outside))
     })
 }
 
 /// Whether a successor that failed has the files, while the incumbent has let another take them. Should that fail too,
 /// the incumbent restores them.
 fn is_passing(state: &State, owner: Option<usize>) -> bool {
-    servants(state).any(|who| match (state.machine(who), owner) {
-        (Some(machine @ Machine::Committed(_)), Some(owner)) => {
-            place(machine).heirs[owner] && successor(machine).is_some_and(|giver| giver.peer() != owner)
+    (0..INSTANCES).any(|who| match state.machine(who) {
+        Some(machine @ Machine::Committed(_)) => {
+            let next = successor(machine).map(Giver::peer);
+            // One that was asked to end meanwhile has removed them.
+            (0..INSTANCES).any(|former| {
+                place(machine).heirs[former]
+                    && Some(former) != next
+                    && owner.is_none_or(|owner| owner == former)
+            })
         }
         _ => false,
     })

@@ -84,9 +84,8 @@ fn three_instances() {
     explore("three, a break", three(Budget { breaks: 1, ..NOTHING }));
 }
 
-/// Some million states. With optimisation: `cargo test --release --lib model::runs -- --ignored --nocapture`.
 #[test]
-#[ignore = "takes minutes; cargo test --release --lib model::runs -- --ignored --nocapture"]
+#[ignore = "takes minutes: cargo test --release --lib lifecycle::tests::model -- --ignored --nocapture"]
 fn larger_bounds() {
     explore("two, twice", two(Budget { stops: 2, crashes: 1, faults: 1, clients: 2, ..NOTHING }));
     explore("three, a crash and a client", three(Budget { crashes: 1, clients: 1, ..NOTHING }));
