@@ -428,8 +428,8 @@ impl State {
         }
         self.outside.taken = std::array::from_fn(|one| taken[one] || listening[one]);
         self.outside.listening = listening;
-        for one in 0..LISTENERS {
-            if !listening[one] && self.outside.queues[one].waiting > 0 {
+        for (one, listened) in listening.into_iter().enumerate() {
+            if !listened && self.outside.queues[one].waiting > 0 {
                 self.dropped |= self.is_owed(one);
                 self.outside.queues[one].waiting = 0;
             }
