@@ -85,6 +85,8 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(plan.system.workers.get(), 3);
     assert_eq!(plan.system.pid_file, Some(here.join("river.pid")));
     assert_eq!(plan.system.upgrade_socket, Some(here.join("river-upgrade.sock")));
+    assert!(plan.system.daemonize);
+    assert_eq!(plan.system.account.map(|account| account.uid()), Some(0));
     assert_eq!(plan.system.drain_timeout, Duration::from_secs(300));
     assert_eq!(plan.system.handoff.ready_timeout, Duration::from_secs(60));
     assert_eq!(plan.system.tunnel_drain_timeout, Duration::from_secs(3600));
@@ -97,6 +99,7 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(ids[..4], tcp);
     assert_eq!(ids[4..], [socket.as_str(), "127.0.0.1:9000"]);
     assert_eq!(plan.listeners[4].mode, Some(0o660));
+    assert_eq!(plan.listeners[1].activation.as_deref(), Some("web"));
 
     let web = &plan.services[0];
     let limits = &web.limits;
@@ -241,6 +244,9 @@ fn file_with(path: &str, value: &str) -> String {
     let servers = "servers: [(addr: \"127.0.0.1:3000\")]";
     let connectors = format!("connectors: ({servers})");
     let rest = match parent.strip_prefix("services.*") {
+        None if path == "system.daemonize" => {
+            return file_with("system", &format!("({field}, pid_file: \"/river.pid\")"));
+        }
         None if parent == "system" => return file_with("system", &format!("({field})")),
         None if parent == "system.handoff" => return file_with("system.handoff", &format!("({field})")),
         None if name == "services" => return format!("({field})"),
@@ -276,8 +282,9 @@ fn file_with(path: &str, value: &str) -> String {
 
 #[test]
 fn the_example_of_every_setting_is_accepted() {
-    // What a path's example names need not be there.
-    for setting in SETTINGS.iter().filter(|setting| setting.kind != "path") {
+    // What these name need not be there.
+    let elsewhere = |setting: &&Setting| matches!(setting.kind, "path" | "user" | "group");
+    for setting in SETTINGS.iter().filter(|setting| !elsewhere(setting)) {
         let text = file_with(setting.path, setting.example);
         plan_text(&text).unwrap_or_else(|errors| panic!("{}: {text}\n{errors}", setting.path));
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use river::cli::{Exit, FLAGS};
+use river::cli::{Exit, FLAGS, SUBCOMMANDS};
 use river::config::{SETTINGS, Setting};
 
 fn page(name: &str) -> String {
@@ -56,6 +56,35 @@ fn flags_are_in_river_1() {
 }
 
 #[test]
+fn commands_and_their_flags_are_in_river_1() {
+    let page = page("river.1");
+    let text = section(&page, "COMMANDS");
+    let documented: Vec<(String, String)> = entries(&text, "Cm");
+    let known: Vec<&str> = SUBCOMMANDS.iter().map(|command| command.name).collect();
+    assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), known);
+    for (command, (name, body)) in SUBCOMMANDS.iter().zip(&documented) {
+        let flags = entries(body, "Fl Fl");
+        let known: BTreeSet<&str> =
+            command.flags.iter().map(|flag| flag.name.trim_start_matches('-')).collect();
+        assert_eq!(names(&flags), known, "{name}");
+        for flag in command.flags {
+            let entry = format!(".It Fl Fl {}", flag.name.trim_start_matches('-'));
+            let line = body.lines().find(|line| format!("{line} ").starts_with(&format!("{entry} ")));
+            let line = line.unwrap_or_else(|| panic!("{name}: no {entry}"));
+            assert_eq!(line.contains(" Ar "), flag.takes_value, "{name}: {line}");
+        }
+        // The synopsis has a form for it, with each flag that is its own.
+        let synopsis = section(&page, "SYNOPSIS");
+        let form = synopsis.split(".Nm\n").find(|form| form.starts_with(&format!(".Cm {name}\n")));
+        let form = form.unwrap_or_else(|| panic!("no synopsis of {name}"));
+        for flag in command.flags.iter().filter(|flag| flag.name != "--help") {
+            let option = format!("Fl Fl {}", flag.name.trim_start_matches('-'));
+            assert!(form.lines().any(|line| line.contains(&option)), "{name}: {option}");
+        }
+    }
+}
+
+#[test]
 fn variables_are_in_river_1() {
     let text = section(&page("river.1"), "ENVIRONMENT");
     let entries = entries(&text, "Ev");
@@ -64,7 +93,8 @@ fn variables_are_in_river_1() {
         let (_, body) = entries.iter().find(|(name, _)| name == env).unwrap_or_else(|| panic!("no {env}"));
         assert!(body.contains(&format!("Fl Fl {}", flag.trim_start_matches('-'))), "{env}: {body}");
     }
-    let known: BTreeSet<&str> = flags.map(|(env, _)| env).chain(["NO_COLOR"]).collect();
+    let others = ["NO_COLOR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS"];
+    let known: BTreeSet<&str> = flags.map(|(env, _)| env).chain(others).collect();
     assert_eq!(names(&entries), known);
 }
 

@@ -39,6 +39,8 @@ fn signals_that_were_blocked_when_it_was_started_are_taken() {
         [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::QUIT, "no instance waits")]
     {
         let river = start_blocking(&all, River::with_config(Config::respond("here")));
+        // SIGHUP starts a successor.
+        let _family = Family::of(river.dir());
         river.wait_serving();
         river.signal(signal);
         river.wait_for_line(said, PATIENCE);
@@ -124,6 +126,7 @@ fn signals_are_obeyed_while_names_are_resolved() {
 fn signals_of_the_first_milliseconds_that_do_not_end_it_are_kept() {
     for _ in 0..10 {
         let river = River::with_config(Config::respond("here")).start();
+        let _family = Family::of(river.dir());
         river.wait_catches(&[Signal::QUIT, Signal::HUP], PATIENCE);
         river.signal(Signal::QUIT);
         river.signal(Signal::HUP);

@@ -37,11 +37,15 @@ fn held(address: std::net::SocketAddr) -> Conn {
     conn
 }
 
-/// The held response ends whole; the connection was not told to leave yet, so it may be used once more.
-fn finish_held(mut conn: Conn) {
+/// The held response ends whole.
+fn finish_held(conn: &mut Conn) {
     assert_eq!(conn.reader().chunk().unwrap(), b"last");
     assert_eq!(conn.reader().chunk().unwrap(), b"");
     conn.reader().trailers().unwrap();
+}
+
+/// The connection was not told to leave yet, so it may be used once more.
+fn expect_one_more(conn: &mut Conn) {
     let next = conn.get("/");
     assert_eq!(next.text(), "plain");
     assert!(next.closed);
@@ -64,13 +68,15 @@ fn echo(conn: &mut Conn, bytes: &[u8]) {
 #[test]
 fn row_10_the_old_one_exits_with_its_last_connection() {
     let (origin, gate) = holding();
-    let old = River::with_config(Config::proxy(&origin)).serve();
-    let conn = held(old.web());
+    let close = "guard: \"0s\", idle_connections: Close";
+    let old = River::with_config(Config::proxy(&origin).handoff(close)).serve();
+    let mut conn = held(old.web());
     let new = upgrade(&old);
     old.wait_state("Draining");
     assert!(old.alive());
     gate.open();
-    finish_held(conn);
+    finish_held(&mut conn);
+    expect_one_more(&mut conn);
     assert!(old.wait_exit(SOON).success());
     assert_eq!(get(new.web(), "/").text(), "plain");
 }
@@ -86,11 +92,12 @@ fn row_10_the_old_one_exits_at_once_without_connections() {
 fn row_10_sigterm_ends_an_instance_with_its_last_connection() {
     let (origin, gate) = holding();
     let river = River::with_config(Config::proxy(&origin)).serve();
-    let conn = held(river.web());
+    let mut conn = held(river.web());
     river.signal(Signal::TERM);
     river.wait_state("Draining");
     gate.open();
-    finish_held(conn);
+    finish_held(&mut conn);
+    expect_one_more(&mut conn);
     assert!(river.wait_exit(SOON).success());
 }
 
@@ -127,9 +134,10 @@ fn row_11_a_hand_over_takes_as_long_as_it_needs() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_after_its_next_response() {
+fn an_idle_connection_that_is_not_to_move_is_closed_after_its_next_response() {
     let (origin, _gate) = holding();
-    let old = River::with_config(Config::proxy(&origin)).serve();
+    let close = "guard: \"0s\", idle_connections: Close";
+    let old = River::with_config(Config::proxy(&origin).handoff(close)).serve();
     let mut conn = Conn::open(old.web());
     assert!(!conn.get("/").closed);
     let new = upgrade(&old);
@@ -152,15 +160,19 @@ fn a_request_half_sent_at_the_hand_over_is_answered() {
     let _new = upgrade(&old);
     old.wait_state("Draining");
     conn.send("lf");
-    assert!(conn.read_response("POST").expect_status(200).closed);
+    assert!(!conn.read_response("POST").expect_status(200).closed);
     assert_eq!(origin.wait_requests(1, PATIENCE)[0].body, b"half");
+    // The connection moves, and is no longer the old one's.
     assert!(old.wait_exit(SOON).success());
+    assert!(!conn.get("/").expect_status(200).closed);
 }
 
 #[test]
 fn what_is_left_at_the_drain_timeout_is_closed() {
     let (origin, _gate) = holding();
-    let old = River::with_config(Config::proxy(&origin).system("drain_timeout: \"1s\"")).serve();
+    let close = "guard: \"0s\", idle_connections: Close";
+    let config = Config::proxy(&origin).system("drain_timeout: \"1s\"").handoff(close);
+    let old = River::with_config(config).serve();
     let mut stream = held(old.web());
     let mut idle = Conn::open(old.web());
     idle.get("/");
@@ -173,16 +185,22 @@ fn what_is_left_at_the_drain_timeout_is_closed() {
 }
 
 #[test]
-fn a_tunnel_lives_until_the_drain_timeout() {
+fn row_19_a_tunnel_that_is_not_to_move_lives_until_its_own_drain_timeout() {
     let (origin, _gate) = holding();
     let drain = Duration::from_secs(3);
-    let old = River::with_config(Config::proxy(&origin).system("drain_timeout: \"3s\"")).serve();
+    let config = Config::proxy(&origin)
+        .system("drain_timeout: \"1s\", tunnel_drain_timeout: \"3s\"")
+        .handoff("guard: \"0s\", idle_connections: Close");
+    let old = River::with_config(config).serve();
+    let mut stream = held(old.web());
     let mut conn = tunnel(old.web());
     let new = upgrade(&old);
     let draining = old.wait_state("Draining");
     while draining.age() < drain / 2 {
         echo(&mut conn, b"while it drains");
     }
+    // A request has had its time by now.
+    stream.expect_gone_within(Duration::from_millis(100));
     conn.expect_gone_within(PATIENCE);
     let lived = draining.age();
     assert!(lived > drain - Duration::from_millis(100) && lived < drain + SOON, "{lived:?}");
@@ -220,16 +238,18 @@ fn a_response_of_thirty_seconds_ends_whole_after_the_hand_over() {
 }
 
 #[test]
-fn a_third_instance_starts_while_the_first_still_drains() {
+fn row_18_a_third_instance_starts_while_the_first_still_drains() {
     let (origin, gate) = holding();
     let first = River::with_config(Config::proxy(&origin)).serve();
-    let conn = held(first.web());
+    let mut conn = held(first.web());
     let second = upgrade(&first);
     let third = upgrade(&second);
     assert!(second.wait_exit(PATIENCE).success());
     assert_eq!(get(third.web(), "/").text(), "plain");
     assert!(first.alive());
     gate.open();
-    finish_held(conn);
+    finish_held(&mut conn);
+    // Whom it could have moved to has handed over itself.
+    expect_one_more(&mut conn);
     assert!(first.wait_exit(SOON).success());
 }

@@ -14,7 +14,8 @@ use support::*;
 
 fn serving() -> (Origin, Running) {
     let origin = Origin::builder().forgetful().start();
-    let river = River::with_config(Config::proxy(&origin).system("handoff: (ready_timeout: \"1s\")")).serve();
+    let river =
+        River::with_config(Config::proxy(&origin).handoff("ready_timeout: \"1s\", guard: \"0s\"")).serve();
     (origin, river)
 }
 
@@ -126,7 +127,7 @@ fn row_02_the_old_one_takes_back_when_the_successor_dies_in_service() {
         }
         reply.respond(200, &[], b"whole")
     });
-    let old = River::with_config(Config::proxy(&origin)).serve();
+    let old = River::with_config(Config::proxy(&origin).handoff("guard: \"10s\"")).serve();
     let address = old.web();
     let mut conn = Conn::open(address);
     conn.request("GET", "/hold");

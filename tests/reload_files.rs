@@ -7,13 +7,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fs, mem, thread};
 
 use support::config::respond;
-use support::proc::exists;
 use support::*;
 
 /// How many open descriptors there are of each kind.
@@ -65,41 +62,6 @@ fn row_15_the_table_of_descriptors_is_the_same_after_twenty_reloads() {
 }
 
 #[test]
-fn row_16_the_pidfile_always_names_a_living_instance() {
-    let first = River::with_config(Config::respond("here")).serve();
-    let path = first.dir().pidfile();
-    let stop = Arc::new(AtomicBool::new(false));
-    let reader = {
-        let (path, stop) = (path.clone(), stop.clone());
-        let read = move || fs::read_to_string(&path).map_err(|error| format!("cannot read it: {error}"));
-        thread::spawn(move || {
-            let mut reads = 0_u32;
-            while !stop.load(Ordering::SeqCst) {
-                let text = read()?;
-                let pid: u32 = text.trim().parse().map_err(|_| format!("it holds {text:?}"))?;
-                // It may have been replaced, and the one it named have ended, since it was read.
-                if !exists(pid) && read()? == text {
-                    return Err(format!("it names {pid}, which does not run"));
-                }
-                reads += 1;
-                thread::park_timeout(Duration::from_millis(1));
-            }
-            Ok(reads)
-        })
-    };
-    let last = upgrade_times(first, 20);
-    stop.store(true, Ordering::SeqCst);
-    let reads = reader.join().unwrap().unwrap();
-    assert!(reads > 20);
-    assert_eq!(last.dir().pid(), Some(last.pid()));
-    let names = ["river.pid", "river.ron", "upgrade.sock"];
-    assert_eq!(last.dir().names(), names, "something was left behind");
-    last.signal(Signal::TERM);
-    last.wait_exit(PATIENCE);
-    assert_eq!(last.dir().names(), ["river.ron"]);
-}
-
-#[test]
 fn row_16_the_pidfile_changes_hands_with_the_service_and_not_before() {
     let old = River::with_config(Config::respond("here")).serve();
     let successor = old.successor().start();
@@ -141,7 +103,7 @@ fn row_16_relative_paths_do_not_depend_on_the_working_directory() {
 }
 
 #[test]
-fn the_upgrade_socket_is_for_its_owner_alone() {
+fn row_05_the_upgrade_socket_is_for_its_owner_alone() {
     let old = River::with_config(Config::respond("here")).serve();
     let mode = || old.dir().upgrade_socket().metadata().unwrap().mode() & 0o777;
     assert_eq!(mode(), 0o600);

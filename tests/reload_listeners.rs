@@ -167,21 +167,6 @@ fn row_13_a_connection_queued_before_the_hand_over_is_answered_by_the_successor(
 }
 
 #[test]
-fn row_13_a_socket_for_another_port_is_refused() {
-    let dir = Dir::new();
-    let desk = Desk::open(&dir.upgrade_socket());
-    let bind = free("127.0.0.1:0").to_string();
-    let config = Config::new().service("web", &[&bind], &respond("new"));
-    let successor = River::in_dir(dir).config(config).upgrade().start();
-    let peer = desk.welcome(&[&bind]);
-    successor.wait_state("AwaitingHandoff");
-    let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    offer(&peer, &bind, &other, 0, 1);
-    peer.expect("Refuse");
-    assert!(!successor.wait_exit(PATIENCE).success());
-}
-
-#[test]
 fn row_14_listeners_that_are_written_alike_stay_apart() {
     let services = |order: [&str; 3]| {
         order.into_iter().fold(Config::new(), |config, name| {

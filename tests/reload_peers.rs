@@ -21,14 +21,19 @@ use support::*;
 /// What the process that plays the successor is told: where the upgrade socket is, and what to do after `Commit`.
 const SOCKET: &str = "PEER_UPGRADE_SOCKET";
 const AFTER_COMMIT: &str = "PEER_AFTER_COMMIT";
+const VERSIONS: &str = "PEER_VERSIONS";
 
 /// Not a test: the process that plays the successor, started by [`play`]. It does its part and waits to be killed.
 #[test]
 #[ignore = "played by other tests as a process of its own"]
 fn a_successor() {
     let Some(path) = env::var_os(SOCKET).map(PathBuf::from) else { return };
-    let peer = Peer::hello(&path, "[1]");
-    peer.expect_welcome();
+    let versions = env::var(VERSIONS).unwrap();
+    let peer = Peer::hello(&path, &versions);
+    match versions.as_str() {
+        "[1]" => peer.expect_welcome(),
+        _ => peer.wait(),
+    }
     say("waiting");
     let _fds = peer.adopt_all();
     peer.send("Ready");
@@ -58,9 +63,16 @@ fn say(text: &str) {
 /// Starts a process that waits to take over from `incumbent` and says these words after `Commit`.
 #[track_caller]
 fn play(incumbent: &Running, after_commit: &str) -> Process {
+    play_in("[1]", incumbent, after_commit)
+}
+
+/// As [`play`], in one of these versions of the protocol.
+#[track_caller]
+fn play_in(versions: &str, incumbent: &Running, after_commit: &str) -> Process {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "a_successor", "--ignored", "--nocapture"]);
     command.env(SOCKET, incumbent.dir().upgrade_socket()).env(AFTER_COMMIT, after_commit);
+    command.env(VERSIONS, versions);
     let process = Process::start("the played successor", &mut command);
     heard(&process, "waiting");
     process
@@ -82,7 +94,7 @@ fn holding() -> (Origin, Arc<Gate>, Running, Conn) {
         }
         reply.respond(200, &[], b"whole")
     });
-    let config = Config::proxy(&origin).system("handoff: (ready_timeout: \"1s\")");
+    let config = Config::proxy(&origin).handoff("ready_timeout: \"1s\", guard: \"3s\"");
     let river = River::with_config(config).serve();
     let mut conn = Conn::open(river.web());
     conn.request("GET", "/hold");
@@ -135,6 +147,63 @@ fn row_02_a_successor_that_is_killed_after_commit_changes_nothing() {
 }
 
 #[test]
+fn row_02_connections_on_their_way_to_a_successor_that_is_killed_live_on() {
+    let old = River::with_config(Config::respond("old").handoff("guard: \"10s\"")).serve();
+    let mut conns: Vec<_> = (0..100).map(|_| Conn::open(old.web())).collect();
+    conns.iter_mut().for_each(|conn| assert!(!conn.get("/").closed));
+    let successor = play_in("[2]", &old, "Owned");
+    old.signal(Signal::QUIT);
+    successor.log().wait_for("the last that may be on the way", PATIENCE, |lines| {
+        lines.iter().any(|line| line.text.contains("Transfer(number:63,")).then_some(())
+    });
+    // Requests on all of them, those that are on the way included.
+    conns.iter_mut().for_each(|conn| conn.request("GET", "/"));
+    successor.signal(Signal::KILL);
+    old.wait_state_again("Serving", 2);
+    for conn in &mut conns {
+        let response = conn.read_response("GET");
+        assert_eq!(response.text(), "old");
+        // One that came back before it was known that this instance serves again may be told to leave.
+        if !response.closed {
+            assert!(!conn.get("/").closed);
+        }
+    }
+}
+
+#[test]
+fn row_02_a_successor_that_is_killed_while_connections_move_takes_only_those_it_had() {
+    let old = River::with_config(Config::respond("old").handoff("guard: \"10s\"")).serve();
+    let conns: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut conn = Conn::open(old.web());
+            assert!(!conn.get("/").closed);
+            conn
+        })
+        .collect();
+    let new = upgrade(&old);
+    until("some have moved", PATIENCE, || new.fds().len() > 100);
+    new.signal(Signal::KILL);
+    old.wait_state_again("Serving", 2);
+    let mut live = 0;
+    for mut conn in conns {
+        if conn.try_send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").is_err() {
+            continue;
+        }
+        // It is answered, or it ended with the successor that had it: nothing hangs.
+        match conn.try_read_response("GET") {
+            Ok(response) => {
+                assert_eq!(response.text(), "old");
+                live += 1;
+            }
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::TimedOut, "a connection hangs"),
+        }
+    }
+    println!("{live} of 1000 connections live on");
+    assert!(live < 1000, "none had moved");
+    assert_eq!(get(old.web(), "/").text(), "old");
+}
+
+#[test]
 fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
     let gate = Arc::new(Gate::new());
     let waiting = gate.clone();
@@ -143,7 +212,7 @@ fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
         reply.respond(200, &[], b"whole")
     });
     let more = support::config::respond("more");
-    let kept = || Config::proxy(&origin);
+    let kept = || Config::proxy(&origin).handoff("guard: \"5s\"");
     let config = kept().service("tcp", &["127.0.0.1:0"], &more).service("sock", &["unix:web.sock"], &more);
     let old = River::with_config(config).serve();
     let (tcp, sock) = (old.address("tcp", 0), old.dir().join("web.sock"));
@@ -180,7 +249,7 @@ fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
 #[test]
 fn a_successor_that_failed_is_let_go_of_when_it_has_ended() {
     let river =
-        River::with_config(Config::respond("here").system("handoff: (ready_timeout: \"1s\")")).serve();
+        River::with_config(Config::respond("here").handoff("ready_timeout: \"1s\", guard: \"0s\"")).serve();
     let before = river.fds();
     // It closes; it ends after it was given up; it ends after it said what cannot even be read.
     for after_commit in ["", "late", "long"] {

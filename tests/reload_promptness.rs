@@ -43,10 +43,11 @@ fn holding() -> (Origin, Arc<Gate>) {
     (origin, gate)
 }
 
-/// An instance with one request that is held.
+/// An instance with one request that is held, on a connection that does not move.
 fn busy() -> (Origin, Arc<Gate>, Running, Conn) {
     let (origin, gate) = holding();
-    let river = River::with_config(Config::proxy(&origin)).serve();
+    let close = "guard: \"0s\", idle_connections: Close";
+    let river = River::with_config(Config::proxy(&origin).handoff(close)).serve();
     let mut conn = Conn::open(river.web());
     conn.request("GET", "/");
     origin.wait_requests(1, PATIENCE);
@@ -70,6 +71,44 @@ fn row_10_it_ends_within_100_ms_of_its_last_connection() {
         gate.open();
         assert_eq!(conn.read_response("GET").text(), "whole");
         end_after(&river, || drop(conn))
+    });
+}
+
+#[test]
+fn row_10_without_connections_it_ends_within_100_ms_of_the_guard() {
+    let guard = Duration::from_millis(300);
+    expect_prompt("after the guard", |_| {
+        let config = Config::respond("here").handoff("guard: \"300ms\"");
+        let river = River::with_config(config).serve();
+        let mut conn = Conn::open(river.web());
+        conn.get("/");
+        let _new = upgrade(&river);
+        let owned = river.wait_state("Draining").at;
+        assert!(river.wait_exit(PATIENCE).success());
+        // Its connection has moved long before.
+        assert!(!conn.get("/").closed);
+        let lived = river.wait_state("Exited").at - owned;
+        assert!(lived >= guard - Duration::from_millis(10), "it guarded for {lived:?} only");
+        lived.saturating_sub(guard)
+    });
+}
+
+#[test]
+fn row_02_the_service_is_taken_back_within_100_ms_also_by_one_that_has_no_connection_left() {
+    expect_prompt("from the successor's death to the answer", |_| {
+        let config = Config::respond("here").handoff("guard: \"10s\"");
+        let river = River::with_config(config).serve();
+        let address = river.web();
+        let new = upgrade(&river);
+        river.wait_state("Draining");
+        assert!(river.alive());
+        let begin = Instant::now();
+        new.signal(Signal::KILL);
+        river.wait_state_again("Serving", 2);
+        assert_eq!(get(address, "/").text(), "here");
+        let took = begin.elapsed();
+        until("the pidfile names it", PATIENCE, || river.dir().pid() == Some(river.pid()));
+        took
     });
 }
 

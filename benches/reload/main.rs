@@ -1,40 +1,56 @@
-//! Replaces River under load, a thousand times over, and counts what the clients noticed.
+//! Replaces River under load, a thousand times over, and counts what the clients noticed; and, beside it in the same
+//! run, reloads nginx and HAProxy under the same load.
 //!
 //! `cargo bench --bench reload -- --upgrades 1000`. Everything runs on loopback and in a temporary directory.
-//! It prints the losses of each class of clients, the latency of requests within 50 ms of a hand-over against all
-//! others, the time from SIGQUIT until the successor owns the pidfile, and from there until the old process is
-//! gone. It exits with 1 where a request was lost or a hand-over failed.
+//! It prints the losses of each class of clients, the latency of requests within 50 ms of a reload against all
+//! others, the time from SIGQUIT until the successor owns the pidfile, with one, ten and a thousand listeners, and how
+//! soon an old process is gone after its last connection. It exits with 1 where River lost a request or a hand-over
+//! failed.
 
 mod clients;
-mod instance;
+mod generations;
+mod listeners;
 mod origin;
+mod peers;
+mod plot;
 mod record;
+mod river;
 
-use std::mem;
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::error::Error;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use argh::FromArgs;
-use rustix::process::Signal;
 
-use crate::clients::Pace;
-use crate::instance::{DRAIN, Instance, Outcome, Site};
+use crate::clients::{Crowd, Pace};
+use crate::generations::Generations;
+use crate::origin::Origin;
+use crate::peers::{Kind, Peer};
+use crate::plot::Line;
 use crate::record::{Handovers, Histogram, Inbox, Latencies, Sample};
 
-/// Replace River under load and count what its clients notice.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Replace River under load and count what its clients notice; likewise nginx and HAProxy.
 #[derive(FromArgs)]
 struct Options {
-    /// hand-overs (default 1000)
+    /// hand-overs of River (default 1000)
     #[argh(option, default = "1000")]
     upgrades: usize,
-    /// milliseconds between a hand-over and the start of the next successor (default 250)
+    /// reloads of nginx and of HAProxy, where they are installed (default 200)
+    #[argh(option, default = "200")]
+    reloads: usize,
+    /// milliseconds between a reload and the next (default 250)
     #[argh(option, default = "250")]
     interval: u64,
+    /// reloads of one proxy before it is the next one's turn (default 50)
+    #[argh(option, default = "50")]
+    block: usize,
     /// keep-alive clients without a pause (default 64)
     #[argh(option, default = "64")]
     hammer: usize,
@@ -44,32 +60,60 @@ struct Options {
     /// clients that open a connection per request (default 32)
     #[argh(option, default = "32")]
     fresh: usize,
+    /// clients that post a body of 4 KiB (default 16)
+    #[argh(option, default = "16")]
+    post: usize,
+    /// clients that send four requests at once (default 16)
+    #[argh(option, default = "16")]
+    pipeline: usize,
     /// another River binary than the one built with this program
     #[argh(option)]
     river: Option<PathBuf>,
+    /// where to leave a plot (SVG)
+    #[argh(option)]
+    plot: Option<PathBuf>,
     /// passed by cargo; means nothing here
     #[argh(switch, hidden_help)]
     #[expect(dead_code, reason = "taken so that cargo's flag is not refused")]
     bench: bool,
 }
 
+impl Options {
+    fn clients(&self, pace: Pace) -> usize {
+        match pace {
+            Pace::Hammer => self.hammer,
+            Pace::Think => self.think,
+            Pace::Fresh => self.fresh,
+            Pace::Post => self.post,
+            Pace::Pipeline => self.pipeline,
+        }
+    }
+}
+
 /// The clients of one pace and what they saw.
+#[derive(Default)]
 struct Class {
-    pace: Pace,
-    count: usize,
     inbox: Arc<Inbox>,
     latencies: Latencies,
 }
 
-/// The instances that run, and what became of the hand-overs among them.
-struct Upgrades {
-    current: Instance,
-    draining: Vec<(Instance, Instant)>,
-    handovers: Handovers,
+/// A proxy under test, and what was measured of it.
+struct Trial {
+    name: &'static str,
+    proxy: Proxy,
+    address: SocketAddr,
+    origin: Origin,
+    wanted: usize,
     done: usize,
-    owned: Histogram,
-    gone: Histogram,
-    most_draining: usize,
+    classes: [Class; Pace::ALL.len()],
+    handovers: Handovers,
+    taken: Histogram,
+    most_old: usize,
+}
+
+enum Proxy {
+    River(Box<Generations>),
+    Peer(Peer),
 }
 
 fn main() -> ExitCode {
@@ -83,119 +127,179 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns how many requests were lost.
+/// Returns how many requests River lost.
 fn run(options: &Options) -> Outcome<u64> {
     let directory = tempfile::Builder::new().prefix("river-reload-").tempdir()?;
     let river = match &options.river {
         Some(path) => path.canonicalize()?,
         None => PathBuf::from(env!("CARGO_BIN_EXE_river")),
     };
-    // Free now, and nobody else is likely to be given it in the instant until River binds it.
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let mut site = Site::new(river, directory.path(), address, origin::start()?)?;
-    let first = site.start()?;
-
+    println!("{} processors; River: {}", thread::available_parallelism()?, river.display());
     let epoch = Instant::now();
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut classes =
-        [(Pace::Hammer, options.hammer), (Pace::Think, options.think), (Pace::Fresh, options.fresh)].map(
-            |(pace, count)| Class { pace, count, inbox: Arc::default(), latencies: Latencies::default() },
-        );
-    let mut threads = Vec::new();
-    for class in &classes {
-        threads.extend(clients::start(class.pace, class.count, address, epoch, &class.inbox, &stop)?);
+    let mut trials = start(options, &river, directory.path())?;
+    while trials.iter().any(|trial| trial.done < trial.wanted) {
+        for trial in &mut trials {
+            let outcome = trial.run_block(options, epoch);
+            outcome.map_err(|error| format!("{}, reload {}: {error}", trial.name, trial.done + 1))?;
+        }
+        let done: Vec<String> = trials.iter().map(|trial| format!("{} {}", trial.name, trial.done)).collect();
+        println!("{:.0} s: {}", epoch.elapsed().as_secs_f64(), done.join(", "));
     }
-    let mut upgrades = Upgrades::new(first);
-    let outcome = upgrades.run(options, &mut site, epoch, &mut classes);
-    stop.store(true, Ordering::Relaxed);
-    for thread in threads {
-        thread.join().map_err(|_| "a client panicked")?;
+    for trial in &mut trials {
+        trial.print(options);
     }
-    for class in &mut classes {
-        class.latencies.settle(&class.inbox, &upgrades.handovers, Duration::MAX);
+    if let Some(path) = &options.plot {
+        let title = "p99 latency of keep-alive requests around a reload";
+        fs::write(path, plot::svg(title, &trials.iter().map(Trial::line).collect::<Vec<_>>()))?;
+        println!("\nthe plot is in {}", path.display());
     }
-    print(options, &classes, &upgrades, epoch.elapsed());
-    outcome.map_err(|error| format!("hand-over {}: {error}", upgrades.done + 1))?;
-    upgrades.current.signal(Signal::TERM)?;
-    upgrades.current.wait(DRAIN * 2)?;
-    Ok(classes.iter().flat_map(|class| class.inbox.losses().into_values()).sum())
+    let lost = trials.first().map_or(0, Trial::lost);
+    drop(trials);
+    listeners::run(&river, directory.path())?;
+    Ok(lost)
 }
 
-impl Upgrades {
-    fn new(first: Instance) -> Self {
+/// River first, then the peers that are installed.
+fn start(options: &Options, river: &Path, directory: &Path) -> Outcome<Vec<Trial>> {
+    let origin = Origin::start()?;
+    let address = free_address()?;
+    let generations = Generations::start(river, &subdirectory(directory, "river")?, address, &origin)?;
+    let proxy = Proxy::River(Box::new(generations));
+    let mut trials = vec![Trial::new("River", proxy, address, origin, options.upgrades)];
+    for (name, kind) in [("nginx", Kind::Nginx), ("HAProxy", Kind::Haproxy)] {
+        let program = Peer::find(kind).filter(|_| options.reloads > 0);
+        let Some(program) = program else {
+            println!("{name} is left out");
+            continue;
+        };
+        let origin = Origin::start()?;
+        let address = free_address()?;
+        let peer = Peer::start(kind, &program, &subdirectory(directory, name)?, address, origin.address)?;
+        trials.push(Trial::new(name, Proxy::Peer(peer), address, origin, options.reloads));
+    }
+    Ok(trials)
+}
+
+fn subdirectory(directory: &Path, name: &str) -> Outcome<PathBuf> {
+    let path = directory.join(name);
+    fs::create_dir(&path)?;
+    Ok(path)
+}
+
+/// Free now, and nobody else is likely to be given it in the instant until a proxy binds it.
+fn free_address() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+impl Trial {
+    fn new(name: &'static str, proxy: Proxy, address: SocketAddr, origin: Origin, wanted: usize) -> Self {
         Self {
-            current: first,
-            draining: Vec::new(),
-            handovers: Handovers::default(),
+            name,
+            proxy,
+            address,
+            origin,
+            wanted,
             done: 0,
-            owned: Histogram::default(),
-            gone: Histogram::default(),
-            most_draining: 0,
+            classes: Default::default(),
+            handovers: Handovers::default(),
+            taken: Histogram::default(),
+            most_old: 0,
         }
     }
 
-    /// Drives the hand-overs one after another, and waits until only the last instance is left.
-    fn run(
-        &mut self,
-        options: &Options,
-        site: &mut Site,
-        epoch: Instant,
-        classes: &mut [Class],
-    ) -> Outcome<()> {
-        for number in 1..=options.upgrades {
-            thread::sleep(Duration::from_millis(options.interval));
-            let successor = site.start_successor()?;
-            let (begin, end) = site.hand_over(&self.current, &successor)?;
-            self.handovers.add(Sample { begin: begin - epoch, end: end - epoch });
-            self.owned.add(end - begin);
-            self.done = number;
-            self.draining.push((mem::replace(&mut self.current, successor), end));
-            self.most_draining = self.most_draining.max(self.draining.len());
-            for (old, since) in self.draining.extract_if(.., |(old, _)| old.has_ended()) {
-                self.gone.add(old.wait(Duration::ZERO)?.saturating_duration_since(since));
-            }
-            for class in &mut *classes {
-                class.latencies.settle(&class.inbox, &self.handovers, end - epoch);
-            }
-            if number % 100 == 0 {
-                println!("{number} hand-overs in {:.0} s", epoch.elapsed().as_secs_f64());
-            }
+    /// Some reloads under load.
+    fn run_block(&mut self, options: &Options, epoch: Instant) -> Outcome<()> {
+        let count = options.block.min(self.wanted - self.done);
+        if count == 0 {
+            return Ok(());
         }
-        for (old, since) in self.draining.drain(..) {
-            self.gone.add(old.wait(DRAIN * 2)?.saturating_duration_since(since));
+        let mut crowd = Crowd::new();
+        for (class, pace) in self.classes.iter().zip(Pace::ALL) {
+            crowd.add(pace, options.clients(pace), self.address, epoch, &class.inbox)?;
+        }
+        for _ in 0..count {
+            thread::sleep(Duration::from_millis(options.interval));
+            let (begin, end) = match &mut self.proxy {
+                Proxy::River(generations) => generations.hand_over()?,
+                Proxy::Peer(peer) => peer.reload()?,
+            };
+            self.done += 1;
+            self.taken.add(end - begin);
+            self.handovers.add(Sample { begin: begin - epoch, end: end - epoch });
+            self.most_old = self.most_old.max(match &self.proxy {
+                Proxy::River(generations) => generations.old(),
+                Proxy::Peer(peer) => peer.workers(),
+            });
+            self.settle(end - epoch);
+        }
+        thread::sleep(Duration::from_millis(options.interval));
+        self.settle(epoch.elapsed());
+        crowd.end();
+        self.settle(Duration::MAX);
+        if let Proxy::River(generations) = &mut self.proxy {
+            generations.wait_for_old()?;
         }
         Ok(())
     }
-}
 
-fn print(options: &Options, classes: &[Class], upgrades: &Upgrades, elapsed: Duration) {
-    println!(
-        "\n{} of {} hand-overs in {:.1} s; at most {} old instances draining at a time",
-        upgrades.done,
-        options.upgrades,
-        elapsed.as_secs_f64(),
-        upgrades.most_draining
-    );
-    println!("\n{:24} {:>8} {:>12} {:>8}", "losses", "clients", "answered", "lost");
-    for class in classes {
-        let losses = class.inbox.losses();
-        let lost: u64 = losses.values().sum();
-        let requests = class.latencies.requests();
-        println!("{:24} {:>8} {:>12} {:>8}", class.pace.describe(), class.count, requests, lost);
-        for (cause, count) in losses {
-            println!("    {count} x {cause}");
+    fn settle(&mut self, now: Duration) {
+        for class in &mut self.classes {
+            class.latencies.settle(&class.inbox, &self.handovers, now);
         }
     }
-    println!("\n{:34} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p90", "p99", "max");
-    for class in classes {
-        row(&format!("{}, steady", class.pace.describe()), &class.latencies.steady);
-        row(&format!("{}, near", class.pace.describe()), &class.latencies.near);
+
+    fn lost(&self) -> u64 {
+        self.classes.iter().map(|class| class.inbox.lost()).sum()
     }
-    row("SIGQUIT to owned", &upgrades.owned);
-    row("owned to old process gone", &upgrades.gone);
+
+    fn line(&self) -> Line {
+        let keep_alive = self.classes.iter().zip(Pace::ALL).find(|(_, pace)| *pace == Pace::Hammer);
+        let points = keep_alive.map(|(class, _)| class.latencies.around.line(0.99)).unwrap_or_default();
+        let each = self.lost() as f64 / self.done.max(1) as f64;
+        Line { label: format!("{}: {each:.2} lost a reload", self.name), points }
+    }
+
+    fn print(&mut self, options: &Options) {
+        println!(
+            "\n{}: {} reloads, at most {} old processes or workers at a time",
+            self.name, self.done, self.most_old
+        );
+        println!("\n{:24} {:>8} {:>12} {:>8} {:>14}", "", "clients", "answered", "lost", "connections");
+        for (class, pace) in self.classes.iter().zip(Pace::ALL) {
+            let inbox = &class.inbox;
+            println!(
+                "{:24} {:>8} {:>12} {:>8} {:>14}",
+                pace.describe(),
+                options.clients(pace),
+                class.latencies.requests(),
+                inbox.lost(),
+                inbox.connections()
+            );
+            for (cause, count) in inbox.losses() {
+                println!("    {count} x {cause}");
+            }
+        }
+        println!("requests that reached the server twice: {}", self.origin.replayed());
+        if let Proxy::River(generations) = &self.proxy {
+            println!("connections moved to a successor: {}", generations.moved());
+        }
+        println!("\n{:34} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p90", "p99", "max");
+        for (class, pace) in self.classes.iter().zip(Pace::ALL) {
+            row(&format!("{}, steady", pace.describe()), &class.latencies.steady);
+            row(&format!("{}, near", pace.describe()), &class.latencies.near);
+        }
+        match &self.proxy {
+            Proxy::River(generations) => {
+                row("SIGQUIT to owned", &self.taken);
+                row("owned to old process gone", generations.gone());
+            }
+            Proxy::Peer(_) => row("signal to new workers", &self.taken),
+        }
+    }
 }
 
-fn row(name: &str, values: &Histogram) {
+/// One line of a table: the quantiles of some durations, in milliseconds.
+pub(crate) fn row(name: &str, values: &Histogram) {
     if values.is_empty() {
         println!("{name:34} {:>9}", "none");
         return;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(crate) struct Sample {
 pub(crate) struct Inbox {
     samples: Mutex<Vec<Sample>>,
     losses: Mutex<BTreeMap<String, u64>>,
+    connections: AtomicU64,
 }
 
 impl Inbox {
@@ -32,6 +34,19 @@ impl Inbox {
 
     pub(crate) fn lose(&self, cause: String) {
         *lock(&self.losses).entry(cause).or_default() += 1;
+    }
+
+    /// Counts a connection that a client opens.
+    pub(crate) fn connect(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        lock(&self.losses).values().sum()
     }
 
     pub(crate) fn losses(&self) -> BTreeMap<String, u64> {
@@ -45,6 +60,8 @@ pub(crate) struct Latencies {
     undecided: Vec<Sample>,
     pub(crate) near: Histogram,
     pub(crate) steady: Histogram,
+    /// By the time from the nearest hand-over's begin, for the plot.
+    pub(crate) around: Around,
 }
 
 impl Latencies {
@@ -57,7 +74,9 @@ impl Latencies {
                 self.undecided.push(sample);
             } else if handovers.near(sample) {
                 self.near.add(sample.end - sample.begin);
+                self.around.add(sample, handovers);
             } else {
+                self.around.add(sample, handovers);
                 self.steady.add(sample.end - sample.begin);
             }
         }
@@ -78,8 +97,40 @@ impl Handovers {
         self.0.push(handover);
     }
 
+    /// From the begin of the nearest hand-over until `at`, in milliseconds.
+    fn offset(&self, at: Duration) -> Option<f64> {
+        let distance = |handover: &Sample| (at.as_secs_f64() - handover.begin.as_secs_f64()) * 1000.0;
+        self.0.iter().map(distance).min_by(|a, b| a.abs().total_cmp(&b.abs()))
+    }
+
     fn near(&self, sample: Sample) -> bool {
         self.0.iter().any(|handover| sample.begin < handover.end + NEAR && handover.begin < sample.end + NEAR)
+    }
+}
+
+/// Latencies in slices of time around the begin of a hand-over.
+#[derive(Default)]
+pub(crate) struct Around(BTreeMap<i32, Histogram>);
+
+impl Around {
+    /// The width of a slice, in milliseconds.
+    pub(crate) const SLICE: f64 = 10.0;
+    /// How far a slice may be from the hand-over, in milliseconds.
+    pub(crate) const REACH: f64 = 200.0;
+
+    /// A request belongs to the slice in which it ended.
+    fn add(&mut self, sample: Sample, handovers: &Handovers) {
+        let Some(offset) = handovers.offset(sample.end).filter(|offset| offset.abs() < Self::REACH) else {
+            return;
+        };
+        let slice = (offset / Self::SLICE).floor() as i32;
+        self.0.entry(slice).or_default().add(sample.end - sample.begin);
+    }
+
+    /// The middle of each slice in milliseconds, and the latency that `share` of its requests do not exceed.
+    pub(crate) fn line(&self, share: f64) -> Vec<(f64, Duration)> {
+        let middle = |slice: i32| (f64::from(slice) + 0.5) * Self::SLICE;
+        self.0.iter().map(|(slice, values)| (middle(*slice), values.quantile(share))).collect()
     }
 }
 

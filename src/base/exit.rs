@@ -45,6 +45,11 @@ impl Exit {
             Self::Config => 78,
         }
     }
+
+    /// The way to end that has this number, if it is one of River's.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| exit.code() == code)
+    }
 }
 
 impl From<Exit> for ExitCode {

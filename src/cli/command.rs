@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::program::anywhere;
 use crate::config::Overrides;
 
 /// The command that starts `config` cold, in a POSIX shell with any working directory and environment; with
@@ -52,11 +53,6 @@ pub fn command(
     variables + &flags
 }
 
-/// The path as it is reached from any directory. `..` stays: what it leads to is for the file system to say.
-fn anywhere(directory: &Path, path: &Path) -> PathBuf {
-    directory.join(path).components().collect()
-}
-
 /// The word as a shell has to read it; what cannot be printed is written as in C (POSIX.1-2024, `$'…'`).
 fn quoted(word: &OsStr) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(byte);
@@ -80,6 +76,7 @@ fn quoted(word: &OsStr) -> String {
 mod tests {
     use std::num::NonZeroUsize;
     use std::os::unix::ffi::OsStringExt as _;
+    use std::path::PathBuf;
 
     use super::*;
 

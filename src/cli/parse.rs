@@ -1,19 +1,23 @@
 //! From arguments and environment variables to what the user asks for.
 
-use std::error::Error;
 use std::ffi::OsString;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use argh::FromArgs;
 
+use crate::base::units;
 use crate::config::{self, Overrides, nearest};
 
-use super::args::{Args, FLAGS};
+use super::UsageError;
+use super::args::{Args, CommandArgs, FLAGS, Flag, SUBCOMMANDS};
 
 /// The most workers that make sense.
 const MAX_WORKERS: usize = 1024;
+
+/// How long a command may take where nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,47 +40,39 @@ pub enum Request {
         /// What beats the file.
         overrides: Overrides,
     },
-}
-
-/// Why the command line or the environment cannot be followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsageError {
-    /// An argument is no UTF-8 text; as far as it can be shown.
-    NotText(String),
-    /// No such flag; with the nearest one.
-    UnknownFlag(String, Option<&'static str>),
-    /// A flag cannot be read, in argh's words.
-    Flag(String),
-    /// A value of a flag or environment variable is wrong: which, what, and why.
-    Value {
-        /// The flag or the environment variable.
-        of: &'static str,
-        /// The value given.
-        value: String,
-        /// What is expected instead.
-        expected: &'static str,
+    /// Replace the running instance.
+    Reload {
+        /// The configuration file of the new instance, as the user wrote it.
+        config: PathBuf,
+        /// What beats the file.
+        overrides: Overrides,
+        /// How long all of it may take.
+        timeout: Duration,
     },
-    /// There is neither `--config` nor `RIVER_CONFIG`.
-    NoConfig,
+    /// Print the instances there are.
+    Status {
+        /// Where the running instance is.
+        whereabouts: Whereabouts,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Stop the running instance.
+    Stop {
+        /// Where the running instance is.
+        whereabouts: Whereabouts,
+        /// How long to wait for its end.
+        timeout: Duration,
+    },
 }
 
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotText(argument) => write!(f, "the argument {argument:?} is not UTF-8 text")?,
-            Self::UnknownFlag(flag, None) => write!(f, "unknown argument {flag:?}")?,
-            Self::UnknownFlag(flag, Some(meant)) => {
-                write!(f, "unknown argument {flag:?}; did you mean {meant}?")?;
-            }
-            Self::Flag(message) => f.write_str(message)?,
-            Self::Value { of, value, expected } => write!(f, "{of} is {value:?}; expected {expected}")?,
-            Self::NoConfig => f.write_str("no configuration: give --config PATH or set RIVER_CONFIG")?,
-        }
-        f.write_str(" (river --help lists all flags)")
-    }
+/// Where a running instance is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// At this upgrade socket; absolute.
+    Socket(PathBuf),
+    /// At the upgrade socket that this configuration file names.
+    Config(PathBuf),
 }
-
-impl Error for UsageError {}
 
 /// Reads the arguments after the program's name, and the environment through `env`.
 ///
@@ -98,8 +94,89 @@ pub fn parse(
     if args.version {
         return Ok(Request::Print(format!("river {}", env!("CARGO_PKG_VERSION"))));
     }
-    let path = |flag: Option<String>, of, variable| -> Result<Option<PathBuf>, UsageError> {
-        let (value, of) = match (flag, env(variable)) {
+    let given = Given { env, directory };
+    let Some(command) = args.command else {
+        let overrides = given.overrides(args.workers, args.pidfile, args.upgrade_socket)?;
+        let upgrade = args.upgrade || boolean("RIVER_UPGRADE", &given.env)?;
+        let config = given.config(args.config)?.ok_or(UsageError::NoConfig)?;
+        return Ok(match args.validate_configs {
+            true => Request::Validate { config, overrides },
+            false => Request::Run { config, upgrade, overrides },
+        });
+    };
+    Ok(match command {
+        CommandArgs::Reload(args) => Request::Reload {
+            overrides: given.overrides(args.workers, args.pidfile, args.upgrade_socket)?,
+            config: given.config(args.config)?.ok_or(UsageError::NoConfig)?,
+            timeout: timeout(args.timeout)?,
+        },
+        CommandArgs::Status(args) => Request::Status {
+            whereabouts: given.whereabouts(args.config, args.upgrade_socket)?,
+            json: args.json,
+        },
+        CommandArgs::Stop(args) => Request::Stop {
+            whereabouts: given.whereabouts(args.config, args.upgrade_socket)?,
+            timeout: timeout(args.timeout)?,
+        },
+    })
+}
+
+/// What stands beside the arguments.
+struct Given<'d, E> {
+    env: E,
+    directory: &'d Path,
+}
+
+impl<E: Fn(&str) -> Option<OsString>> Given<'_, E> {
+    fn overrides(
+        &self,
+        workers: Option<String>,
+        pidfile: Option<String>,
+        upgrade_socket: Option<String>,
+    ) -> Result<Overrides, UsageError> {
+        Ok(Overrides {
+            workers: self::workers(workers, &self.env)?,
+            pid_file: self.absolute(pidfile, "--pidfile", "RIVER_PIDFILE")?,
+            upgrade_socket: self.socket(upgrade_socket)?,
+        })
+    }
+
+    /// A socket that is said beats one that a configuration names, whichever of the two a variable says.
+    fn whereabouts(
+        &self,
+        config: Option<String>,
+        upgrade_socket: Option<String>,
+    ) -> Result<Whereabouts, UsageError> {
+        if let Some(socket) = self.socket(upgrade_socket)? {
+            return Ok(Whereabouts::Socket(socket));
+        }
+        self.config(config)?.map(Whereabouts::Config).ok_or(UsageError::NoSocket)
+    }
+
+    fn socket(&self, flag: Option<String>) -> Result<Option<PathBuf>, UsageError> {
+        self.absolute(flag, "--upgrade-socket", "RIVER_UPGRADE_SOCKET")
+    }
+
+    fn config(&self, flag: Option<String>) -> Result<Option<PathBuf>, UsageError> {
+        self.path(flag, "--config", "RIVER_CONFIG")
+    }
+
+    fn absolute(
+        &self,
+        flag: Option<String>,
+        of: &'static str,
+        variable: &'static str,
+    ) -> Result<Option<PathBuf>, UsageError> {
+        Ok(self.path(flag, of, variable)?.map(|path| config::absolute(self.directory, &path)))
+    }
+
+    fn path(
+        &self,
+        flag: Option<String>,
+        of: &'static str,
+        variable: &'static str,
+    ) -> Result<Option<PathBuf>, UsageError> {
+        let (value, of) = match (flag, (self.env)(variable)) {
             (Some(value), _) => (OsString::from(value), of),
             (None, Some(value)) => (value, variable),
             (None, None) => return Ok(None),
@@ -108,19 +185,7 @@ pub fn parse(
             return Err(UsageError::Value { of, value: String::new(), expected: "a path" });
         }
         Ok(Some(value.into()))
-    };
-    let absolute = |path: PathBuf| config::absolute(directory, &path);
-    let overrides = Overrides {
-        workers: workers(args.workers, &env)?,
-        pid_file: path(args.pidfile, "--pidfile", "RIVER_PIDFILE")?.map(absolute),
-        upgrade_socket: path(args.upgrade_socket, "--upgrade-socket", "RIVER_UPGRADE_SOCKET")?.map(absolute),
-    };
-    let upgrade = args.upgrade || boolean("RIVER_UPGRADE", &env)?;
-    let config = path(args.config, "--config", "RIVER_CONFIG")?.ok_or(UsageError::NoConfig)?;
-    Ok(match args.validate_configs {
-        true => Request::Validate { config, overrides },
-        false => Request::Run { config, upgrade, overrides },
-    })
+    }
 }
 
 /// Reads the flags, or gives the help text that they ask for.
@@ -133,15 +198,22 @@ fn read_flags(arguments: impl IntoIterator<Item = OsString>) -> Result<Result<Ar
         }
     }
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    match Args::from_args(&["river"], &texts) {
+    let read = Args::from_args(&["river"], &texts);
+    // A flag that stands before a command would have to be read as the command's, and not all of them are.
+    if let Ok(Args { command: Some(_), .. }) = &read
+        && let Some(first) = texts.first().filter(|first| first.starts_with('-'))
+    {
+        let command = texts.iter().find_map(|text| SUBCOMMANDS.iter().find(|one| one.name == *text));
+        return Err(UsageError::Misplaced(
+            (*first).to_owned(),
+            command.map_or("the command", |one| one.name),
+        ));
+    }
+    match read {
         Ok(args) => Ok(Ok(args)),
         Err(exit) if exit.status.is_ok() => Ok(Err(exit.output)),
         Err(exit) => Err(match exit.output.trim().strip_prefix("Unrecognized argument: ") {
-            Some(unknown) => {
-                let known = FLAGS.iter().map(|flag| flag.name);
-                let name = unknown.split('=').next().unwrap_or(unknown);
-                UsageError::UnknownFlag(unknown.to_owned(), nearest(name, known))
-            }
+            Some(unknown) => unrecognized(unknown, texts.first().copied().unwrap_or_default()),
             None => {
                 let message = exit.output.trim().trim_end_matches('.');
                 let mut letters = message.chars();
@@ -152,13 +224,42 @@ fn read_flags(arguments: impl IntoIterator<Item = OsString>) -> Result<Result<Ar
     }
 }
 
+/// The error for an argument that nobody knows, with what was probably meant where it stands.
+fn unrecognized(unknown: &str, first: &str) -> UsageError {
+    let name = unknown.split('=').next().unwrap_or(unknown);
+    let meant = match SUBCOMMANDS.iter().find(|command| command.name == first) {
+        Some(command) => nearest(name, command.flags.iter().map(|flag| flag.name)),
+        None => {
+            let commands = SUBCOMMANDS.iter().map(|command| command.name);
+            nearest(name, FLAGS.iter().map(|flag| flag.name).chain(commands))
+        }
+    };
+    UsageError::UnknownFlag(unknown.to_owned(), meant)
+}
+
 /// Takes `--flag=value` apart, which argh does not know.
 fn split_value(argument: String) -> Vec<String> {
     match argument.split_once('=') {
-        Some((name, value)) if FLAGS.iter().any(|flag| flag.takes_value && flag.name == name) => {
+        Some((name, value)) if all_flags().any(|flag| flag.takes_value && flag.name == name) => {
             vec![name.to_owned(), value.to_owned()]
         }
         _ => vec![argument],
+    }
+}
+
+fn all_flags() -> impl Iterator<Item = &'static Flag> {
+    SUBCOMMANDS.iter().flat_map(|command| command.flags).chain(FLAGS)
+}
+
+fn timeout(flag: Option<String>) -> Result<Duration, UsageError> {
+    let Some(value) = flag else { return Ok(TIMEOUT) };
+    match units::parse_duration(&value) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(UsageError::Value {
+            of: "--timeout",
+            value,
+            expected: "a time above zero, such as 500ms, 90s or 5m",
+        }),
     }
 }
 
@@ -248,6 +349,41 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_read_with_their_flags_and_the_environment() {
+        let reload = |overrides, timeout| Request::Reload { config: "a.ron".into(), overrides, timeout };
+        assert_eq!(
+            ask(&["reload", "--config", "a.ron"], &[]),
+            Ok(reload(Overrides::default(), Duration::from_secs(60)))
+        );
+        let overrides = Overrides {
+            workers: NonZeroUsize::new(2),
+            pid_file: Some("/run/env.pid".into()),
+            upgrade_socket: Some("/home/u.sock".into()),
+        };
+        let flags = ["reload", "--config=a.ron", "--timeout=1m30s", "--upgrade-socket=u.sock", "--workers=2"];
+        // That this process is no successor goes without saying.
+        assert_eq!(ask(&flags, &ALL_VARIABLES), Ok(reload(overrides, Duration::from_secs(90))));
+        let socket = |path: &str| Whereabouts::Socket(path.into());
+        let config = |path: &str| Whereabouts::Config(path.into());
+        let cases = [
+            (vec![], vec![("RIVER_CONFIG", "e.ron")], config("e.ron")),
+            (vec!["--config", "f.ron"], vec![("RIVER_CONFIG", "e.ron")], config("f.ron")),
+            (vec!["--config", "f.ron"], vec![("RIVER_UPGRADE_SOCKET", "e.sock")], socket("/home/e.sock")),
+            (vec!["--upgrade-socket", "/f.sock", "--config", "f.ron"], vec![], socket("/f.sock")),
+        ];
+        for (flags, env, whereabouts) in cases {
+            let status: Vec<&str> = ["status"].into_iter().chain(flags.clone()).collect();
+            let expected = Request::Status { whereabouts: whereabouts.clone(), json: false };
+            assert_eq!(ask(&status, &env), Ok(expected), "{flags:?} {env:?}");
+            let stop: Vec<&str> = ["stop"].into_iter().chain(flags).chain(["--timeout", "2s"]).collect();
+            let expected = Request::Stop { whereabouts, timeout: Duration::from_secs(2) };
+            assert_eq!(ask(&stop, &env), Ok(expected), "{stop:?} {env:?}");
+        }
+        let json = Request::Status { whereabouts: config("x"), json: true };
+        assert_eq!(ask(&["status", "--json", "--config", "x"], &[]), Ok(json));
+    }
+
+    #[test]
     fn mistakes_name_what_is_wrong() {
         let value = |of, value: &str, expected| UsageError::Value { of, value: value.to_owned(), expected };
         let number = "an integer from 1 to 1024";
@@ -269,6 +405,23 @@ mod tests {
                 UsageError::UnknownFlag("--pid-file=x".to_owned(), Some("--pidfile")),
             ),
             (vec!["river.ron"], vec![], UsageError::UnknownFlag("river.ron".to_owned(), None)),
+            (vec!["relaod"], vec![], UsageError::UnknownFlag("relaod".to_owned(), Some("reload"))),
+            (vec!["status", "--jso"], vec![], UsageError::UnknownFlag("--jso".to_owned(), Some("--json"))),
+            (vec!["reload"], vec![], UsageError::NoConfig),
+            (vec!["status"], vec![], UsageError::NoSocket),
+            (vec!["stop"], vec![("RIVER_PIDFILE", "x")], UsageError::NoSocket),
+            (vec!["status", "--upgrade-socket", ""], vec![], value("--upgrade-socket", "", "a path")),
+            (vec!["--config", "x", "reload"], vec![], UsageError::Misplaced("--config".to_owned(), "reload")),
+            (
+                vec!["stop", "--config", "x", "--timeout", "60"],
+                vec![],
+                value("--timeout", "60", "a time above zero, such as 500ms, 90s or 5m"),
+            ),
+            (
+                vec!["reload", "--config", "x", "--timeout=0s"],
+                vec![],
+                value("--timeout", "0s", "a time above zero, such as 500ms, 90s or 5m"),
+            ),
         ];
         for (arguments, env, error) in cases {
             assert_eq!(ask(&arguments, &env), Err(error), "{arguments:?} {env:?}");
@@ -285,6 +438,17 @@ mod tests {
                 assert!(help.contains(flag.name), "{} is not in the help", flag.name);
                 assert!(flag.env.is_none_or(|env| help.contains(env)), "{:?} is not in the help", flag.env);
             }
+        }
+        for command in SUBCOMMANDS {
+            let Ok(Request::Print(help)) = ask(&[command.name, "--help"], &[]) else {
+                panic!("{} --help prints nothing", command.name)
+            };
+            for flag in command.flags {
+                assert!(help.contains(flag.name), "{} is not in the help of {}", flag.name, command.name);
+                assert!(flag.env.is_none_or(|env| help.contains(env)), "{:?} is not in the help", flag.env);
+            }
+            let Ok(Request::Print(help)) = ask(&["--help"], &[]) else { panic!("--help prints nothing") };
+            assert!(help.contains(&format!("\n  {} ", command.name)), "{help}");
         }
         let version = format!("river {}", env!("CARGO_PKG_VERSION"));
         assert_eq!(ask(&["--version"], &[]), Ok(Request::Print(version)));

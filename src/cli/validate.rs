@@ -13,7 +13,8 @@ pub fn validate(path: &Path, overrides: &Overrides) -> Result<String, Errors> {
     config::load(path, overrides).map(|plan| summary(path, &plan))
 }
 
-fn summary(path: &Path, plan: &Plan) -> String {
+/// One line that says that all is well, and with how much.
+pub(super) fn summary(path: &Path, plan: &Plan) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let services = count(plan.services.len(), "service");
     let listeners = count(plan.listeners.len(), "listener");

@@ -18,7 +18,7 @@ mod settings;
 mod source;
 mod syntax;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use diagnostics::Errors;
 pub use names::{Lookup, Resolve, resolve};
@@ -40,6 +40,21 @@ pub(crate) use paths::absolute;
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Plan, Errors> {
     match Source::read(path) {
         Ok(source) => Plan::from_source(&source, overrides, &resolve),
+        Err(message) => Err(Errors::unreadable(path.display().to_string(), message)),
+    }
+}
+
+/// Reads only where the upgrade socket is that the configuration at `path` names, if it names one.
+///
+/// What else is wrong with the configuration does not matter where that can be told, and no name is resolved: so who
+/// edits a configuration can still ask after the instance that runs with the former one.
+///
+/// # Errors
+///
+/// What is wrong with the file, where it keeps this from being told.
+pub fn upgrade_socket(path: &Path) -> Result<Option<PathBuf>, Errors> {
+    match Source::read(path) {
+        Ok(source) => Plan::upgrade_socket_in(&source),
         Err(message) => Err(Errors::unreadable(path.display().to_string(), message)),
     }
 }

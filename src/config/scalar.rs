@@ -22,6 +22,14 @@ impl<'s> Node<'s> {
         self.parse(report).map(|text: String| self.spanned(text))
     }
 
+    /// Reads `true` or `false`.
+    pub(super) fn boolean(&self, report: &mut Report<'s>) -> Option<Spanned<bool>> {
+        if self.kind() != Kind::Boolean {
+            return self.unexpected("true or false", report);
+        }
+        Some(self.spanned(self.text() == "true"))
+    }
+
     /// Reads an integer within `range`, in any of RON's notations.
     pub(super) fn integer(&self, min: u64, max: u64, report: &mut Report<'s>) -> Option<Spanned<u64>> {
         let expected = format!("an integer from {min} to {max}");

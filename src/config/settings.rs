@@ -80,6 +80,27 @@ pub const SETTINGS: &[Setting] = &[
         "RIVER_UPGRADE_SOCKET",
     ),
     setting(
+        "system.daemonize",
+        "boolean",
+        "false",
+        "Whether River goes on in the background, as a daemon.",
+        "true",
+    ),
+    setting(
+        "system.user",
+        "user",
+        "none",
+        "The user, by name or number, that a River started by root becomes once it has bound its addresses.",
+        "\"river\"",
+    ),
+    setting(
+        "system.group",
+        "group",
+        "primary group of the user",
+        "The group, by name or number, that it runs as.",
+        "\"river\"",
+    ),
+    setting(
         "system.drain_timeout",
         "duration",
         "\"60s\"",
@@ -149,6 +170,13 @@ pub const SETTINGS: &[Setting] = &[
         "0o666",
         "The permissions of a Unix socket's path.",
         "0o660",
+    ),
+    setting(
+        "services.*.listeners[].activation",
+        "string",
+        "none",
+        "The name of the socket that the service manager passes for the listener.",
+        "\"web\"",
     ),
     setting("services.*.limits", "structure", "()", "How much a client may ask for.", "(max_body: \"1MiB\")"),
     setting(
@@ -340,9 +368,6 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Fields that later versions read, so that this one can say so.
 const LATER: &[&str] = &[
-    "system.daemonize",
-    "system.user",
-    "system.group",
     "system.log",
     "system.admin",
     "services.*.client_address",

@@ -11,6 +11,7 @@ use std::time::Instant;
 use async_io::{Async, Timer};
 use futures_lite::{FutureExt, future};
 
+use super::fault::Faults;
 use super::{MAX_FRAME, Message, MessageError};
 use crate::system;
 
@@ -27,6 +28,7 @@ pub struct Channel {
     buffer: Box<[u8]>,
     /// Why a message could not be sent, other than that the peer has gone; told when nothing is left to read.
     failure: Option<io::Error>,
+    faults: Faults,
 }
 
 /// A message and the descriptors that came with it.
@@ -60,7 +62,13 @@ impl Channel {
         // Room for a whole message beside one that was not read yet. It is a wish: the kernel has its own limit.
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 2 * MAX_FRAME);
         let socket = Async::new(socket)?;
-        Ok(Self { socket, queue: VecDeque::new(), buffer: vec![0; MAX_FRAME].into(), failure: None })
+        Ok(Self {
+            socket,
+            queue: VecDeque::new(),
+            buffer: vec![0; MAX_FRAME].into(),
+            failure: None,
+            faults: Faults::default(),
+        })
     }
 
     /// Sends a message with descriptors: at once if the socket takes it, otherwise while [`next`](Self::next) waits.
@@ -70,8 +78,12 @@ impl Channel {
     /// # Errors
     /// When the message has no form on the wire.
     pub fn push(&mut self, message: &Message, fds: Vec<Arc<OwnedFd>>) -> Result<(), MessageError> {
-        self.queue.push_back((message.encode()?, fds));
+        let frame = (message.encode()?, fds);
+        self.queue.extend(self.faults.outgoing(message, frame));
         self.flush();
+        if self.is_flushed() {
+            self.faults.sent(message);
+        }
         Ok(())
     }
 
@@ -84,7 +96,17 @@ impl Channel {
         let frame = message.encode()?;
         self.flush();
         // What waits already goes first.
-        Ok(self.queue.is_empty() && retried(|| system::send(&self.socket, &frame, &[])).is_ok())
+        if !self.queue.is_empty() {
+            return Ok(false);
+        }
+        for (frame, fds) in self.faults.outgoing(message, (frame, Vec::new())) {
+            let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            if retried(|| system::send(&self.socket, &frame, &borrowed)).is_err() {
+                return Ok(false);
+            }
+        }
+        self.faults.sent(message);
+        Ok(true)
     }
 
     /// Hears nothing more, and returns what the peer has said so far. What it says later cannot be sent, and it knows:
@@ -208,6 +230,7 @@ impl Channel {
         }
         let frame = self.buffer.get(..received.bytes).unwrap_or_default();
         let message = Message::decode(frame).map_err(ChannelError::Unreadable)?;
+        self.faults.received(&message);
         Ok(Incoming { message, fds: received.fds })
     }
 }

@@ -30,6 +30,7 @@ pub struct Giver {
     channel: Channel,
     pid: u32,
     pidfd: Async<OwnedFd>,
+    build: String,
     machine: Incumbent,
     step_timeout: Duration,
     deadline: Deadline<(&'static str, u64)>,
@@ -71,6 +72,8 @@ enum Reading {
 pub enum GiverEvent {
     /// It introduced itself.
     Greeted,
+    /// It waits: it can be offered the listeners.
+    Waiting,
     /// It accepts on everything: commit or refuse.
     Ready,
     /// It serves, and does not want these listeners.
@@ -102,6 +105,7 @@ impl Giver {
             pid,
             // A pidfd is opened nonblocking already and has no flags to set.
             pidfd: Async::new_nonblocking(pidfd)?,
+            build: String::new(),
             machine: Incumbent::default(),
             step_timeout,
             deadline: Deadline::default(),
@@ -117,15 +121,50 @@ impl Giver {
         Ok(giver)
     }
 
+    /// A conversation whose first message has come already: [`GiverEvent::Greeted`] follows, or a failure.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn begin(
+        channel: Channel,
+        peer: Peer,
+        step_timeout: Duration,
+        first: Message,
+    ) -> std::io::Result<Self> {
+        let mut giver = Self::new(channel, peer, step_timeout)?;
+        if let Message::Hello { build, .. } = &first {
+            giver.build.clone_from(build);
+        }
+        let outputs = giver.machine.message(first);
+        giver.perform(outputs);
+        Ok(giver)
+    }
+
     /// The successor's process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The successor's build, as it introduced itself.
+    pub fn build(&self) -> &str {
+        &self.build
     }
 
     /// Lets the successor wait, and tells it which listeners it will be offered.
     pub fn welcome(&mut self, identity: &Identity, inventory: &[ListenerId]) {
         let parts = split(inventory.to_vec(), usize::MAX, |id| id.to_string().len());
         let outputs = self.machine.welcome(std::process::id(), &identity.build, identity.generation, parts);
+        self.perform(outputs);
+    }
+
+    /// Whether it waits, so that it can be offered the listeners.
+    pub fn is_waiting(&self) -> bool {
+        self.machine.is_waiting()
+    }
+
+    /// Asks whether it still waits; without an answer in time the hand-over fails.
+    pub fn probe(&mut self) {
+        let outputs = self.machine.probe();
         self.perform(outputs);
     }
 
@@ -275,6 +314,7 @@ impl Giver {
                     self.send(&Message::Offer { batch: number, of, labels }, fds);
                 }
                 Output::Greeted => self.pending.push_back(GiverEvent::Greeted),
+                Output::Waiting => self.pending.push_back(GiverEvent::Waiting),
                 Output::Ready => self.pending.push_back(GiverEvent::Ready),
                 Output::Owned(unwanted) => self.pending.push_back(GiverEvent::Owned(unwanted)),
                 Output::Released => {
@@ -324,7 +364,7 @@ impl Giver {
         if self.reading != Reading::Words {
             return;
         }
-        let could_move = self.can_move();
+        let could_move = self.machine.is_movable();
         self.reading = reading;
         if !self.machine.is_passed() {
             return;

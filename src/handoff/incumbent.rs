@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS};
+use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS, WAITING_VERSION};
 use crate::base::{ListenerId, Moved};
 
 /// The incumbent's side of one hand-over.
 ///
 /// ```text
-/// Greeting ──Hello──▶ Greeted ──welcome──▶ Waiting ──offer──▶ Offering ──last Adopted──▶ Preparing
-///    ──Ready──▶ Prepared ──commit──▶ Committed ──Owned──▶ Passed ──Released──▶ Over
+/// Greeting ──Hello──▶ Greeted ──welcome──▶ Settling ──Waiting──▶ Waiting ──offer──▶ Offering ──last Adopted──▶
+///    Preparing ──Ready──▶ Prepared ──commit──▶ Committed ──Owned──▶ Passed ──Released──▶ Over
 /// ```
+/// A successor of version 1 does not say that it waits: it does from `welcome` on. One that does is asked again by
+/// [`probe`](Self::probe), and holds its place only if it answers.
+///
 /// Every state before `Passed` ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, the end of the
 /// connection, or a message out of order. In `Passed` the successor serves: nothing that it says but `Released` changes
 /// that, and nothing that would send it away is said to it.
@@ -21,8 +24,10 @@ use crate::base::{ListenerId, Moved};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incumbent {
     state: State,
-    /// The agreed version; 0 before there is one.
+    /// The protocol version, from `Hello` on.
     version: u32,
+    /// Whether the successor was asked if it still waits, and has not answered.
+    probed: bool,
     unwanted: Vec<ListenerId>,
     /// The number of the next transfer.
     next: u64,
@@ -35,6 +40,7 @@ pub struct Incumbent {
 enum State {
     Greeting,
     Greeted,
+    Settling,
     Waiting,
     Offering { batch: u32, of: u32 },
     Preparing,
@@ -53,6 +59,8 @@ pub enum Output {
     SendBatch(u32),
     /// A successor introduced itself: `welcome` it or `refuse` it.
     Greeted,
+    /// The successor waits: `offer` when the time has come.
+    Waiting,
     /// The successor accepts on everything: `commit` or `refuse`.
     Ready,
     /// The successor serves. It does not want these listeners.
@@ -77,6 +85,7 @@ impl Default for Incumbent {
         Self {
             state: State::Greeting,
             version: 0,
+            probed: false,
             unwanted: Vec::new(),
             next: 0,
             outstanding: BTreeSet::new(),
@@ -102,9 +111,17 @@ impl Incumbent {
                         "no common protocol version: {build} speaks {versions:?}, this instance {PROTOCOL_VERSIONS:?}"
                     ));
                 };
-                self.version = version;
-                self.state = State::Greeted;
+                (self.state, self.version) = (State::Greeted, version);
                 vec![Output::Greeted]
+            }
+            (State::Settling, Message::Waiting) => {
+                self.state = State::Waiting;
+                vec![Output::Waiting]
+            }
+            // The answer may come when the offer is on its way, but not after that was answered.
+            (State::Waiting | State::Offering { batch: 0, .. }, Message::Waiting) if self.probed => {
+                self.probed = false;
+                Vec::new()
             }
             (State::Offering { batch, of }, Message::Adopted { batch: adopted, unwanted })
                 if adopted == batch =>
@@ -126,8 +143,18 @@ impl Incumbent {
     }
 
     /// Takes the end of the connection.
+    ///
+    /// An empty message looks like it. So a successor that may be there still is refused, or it would serve beside this
+    /// instance.
     pub fn closed(&mut self) -> Vec<Output> {
-        self.fail(Failure::Closed)
+        if self.is_passed() {
+            return self.fail(Failure::Closed);
+        }
+        let mut outputs = self.refuse("the connection has ended".to_owned());
+        if let Some(Output::Failed(failure)) = outputs.last_mut() {
+            *failure = Failure::Closed;
+        }
+        outputs
     }
 
     /// Takes a message that could not be understood.
@@ -170,7 +197,6 @@ impl Incumbent {
         if self.state != State::Greeted {
             return Vec::new();
         }
-        self.state = State::Waiting;
         let version = self.version;
         let welcome = Message::Welcome { version, pid, build: build.to_owned(), generation };
         let mut outputs = vec![Output::Send(welcome)];
@@ -181,7 +207,21 @@ impl Incumbent {
         for (at, ids) in inventory.into_iter().enumerate() {
             outputs.push(Output::Send(Message::Inventory { ids, more: at < last }));
         }
+        self.state = State::Settling;
+        if self.version < WAITING_VERSION {
+            self.state = State::Waiting;
+            outputs.push(Output::Waiting);
+        }
         outputs
+    }
+
+    /// Asks the waiting successor whether it still does. It has to answer in time, or the hand-over is over.
+    pub fn probe(&mut self) -> Vec<Output> {
+        if self.state != State::Waiting || self.version < WAITING_VERSION || self.probed {
+            return Vec::new();
+        }
+        self.probed = true;
+        vec![Output::Send(Message::Probe)]
     }
 
     /// Begins the hand-over, in `of` batches.
@@ -234,7 +274,12 @@ impl Incumbent {
 
     /// Whether connections can be passed on: the successor serves, speaks a version that can, and answers.
     pub fn can_move(&self) -> bool {
-        self.is_passed() && self.version >= MOVING_VERSION && !self.stalled
+        self.is_movable() && !self.stalled
+    }
+
+    /// Whether the successor serves and speaks a version in which connections can be passed on.
+    pub fn is_movable(&self) -> bool {
+        self.is_passed() && self.version >= MOVING_VERSION
     }
 
     /// How many transfers wait for their answer.
@@ -256,12 +301,19 @@ impl Incumbent {
     pub fn limited(&self) -> Option<(&'static str, u64)> {
         match self.state {
             State::Greeting | State::Greeted => Some(("Hello", 0)),
+            State::Settling => Some(("Waiting", 0)),
+            State::Waiting if self.probed => Some(("Waiting", 0)),
             State::Offering { .. } | State::Preparing => Some(("Ready", 0)),
             State::Committed => Some(("Owned", 0)),
             // Of the oldest, so that answers to others put nothing off.
             State::Passed if !self.stalled => self.outstanding.first().map(|oldest| ("Taken", *oldest)),
             State::Waiting | State::Prepared | State::Passed | State::Over => None,
         }
+    }
+
+    /// Whether the successor waits, so that it can be offered the listeners.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
     }
 
     /// Whether the successor serves now.
@@ -311,6 +363,8 @@ impl Incumbent {
     fn awaited(&self) -> &'static str {
         match self.state {
             State::Greeting => "Hello",
+            State::Settling => "Waiting",
+            State::Waiting if self.probed => "Waiting",
             State::Greeted | State::Waiting | State::Prepared => "nothing",
             State::Offering { .. } => "Adopted",
             State::Preparing => "Ready",

@@ -12,11 +12,14 @@ use crate::base::{InstanceReport, Label, ListenerId, Moved};
 
 /// The protocol versions this build speaks, the best one first.
 ///
-/// Version 2 added the messages that move connections.
+/// Version 2 added the messages that move connections, and those by which a successor says that it waits.
 pub const PROTOCOL_VERSIONS: &[u32] = &[2, 1];
 
 /// The first version in which connections move.
 pub const MOVING_VERSION: u32 = 2;
+
+/// The first version in which a successor says that it waits.
+pub const WAITING_VERSION: u32 = 2;
 
 /// The longest message on the wire, in bytes.
 pub const MAX_FRAME: usize = 128 * 1024;
@@ -54,6 +57,12 @@ pub enum Message {
         /// Whether another `Inventory` follows.
         more: bool,
     },
+    /// S → I, from version 2 on: what is new is bound; it waits. Until then it cannot be handed over to. Also the answer
+    /// to `Probe`.
+    Waiting,
+    /// I → S, from version 2 on: somebody else wants to wait. Say again that you do, for a place that nobody holds is
+    /// given away.
+    Probe,
     /// Either way: this hand-over will not be. The incumbent is the one that serves, unless it says [`Ending`](Self::Ending).
     Refuse {
         /// Why, as a sentence for the operator.
@@ -116,8 +125,8 @@ pub enum Message {
         /// Whether the first answer is to bring the instance's standard output and standard error.
         streams: bool,
     },
-    /// The answer to `Ask`: the instance in service first, then those that drain, the youngest first, then those that
-    /// have ended lately.
+    /// The answer to `Ask`: the instance in service first, then the one that is to take over, then those that drain, the
+    /// youngest first, then those that have ended lately.
     Instances(Vec<InstanceReport>),
     /// A draining instance → the instance in service, in place of `Hello`, and again at changes: how it fares.
     Draining(InstanceReport),
@@ -173,6 +182,8 @@ impl Message {
             Self::Hello { .. } => "Hello",
             Self::Welcome { .. } => "Welcome",
             Self::Inventory { .. } => "Inventory",
+            Self::Waiting => "Waiting",
+            Self::Probe => "Probe",
             Self::Refuse { .. } => "Refuse",
             Self::Ending { .. } => "Ending",
             Self::Offer { .. } => "Offer",
@@ -326,6 +337,8 @@ mod tests {
             }),
             (any::<u32>(), ids()).prop_map(|(batch, unwanted)| Message::Adopted { batch, unwanted }),
             proptest::sample::select(vec![
+                Message::Waiting,
+                Message::Probe,
                 Message::Ready,
                 Message::Commit,
                 Message::Owned,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS};
+use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS, WAITING_VERSION};
 use crate::base::{Label, ListenerId, Moved};
 
 /// How many listeners an incumbent may announce: more than a process can have.
@@ -11,9 +11,11 @@ const MAX_INVENTORY: usize = 1 << 20;
 /// The successor's side of one hand-over.
 ///
 /// ```text
-/// Greeting ──Welcome──▶ Listing ──last Inventory──▶ Waiting ──Offer──▶ Checking ⇄ Adopting
+/// Greeting ──Welcome──▶ Listing ──last Inventory──▶ Binding ──bound──▶ Waiting ──Offer──▶ Checking ⇄ Adopting
 ///    ──last adopted──▶ Preparing ──ready──▶ Ready ──Commit──▶ Committed ──owned──▶ Owner ──Drained──▶ Over
 /// ```
+/// An incumbent of version 1 may offer as soon as it has sent its inventory, so there is no `Binding` for it.
+///
 /// Every state ends in `Over` by [`refuse`](Self::refuse), a refusal, a deadline, a message out of order, or, before
 /// `Owner`, the end of the connection.
 ///
@@ -23,7 +25,7 @@ const MAX_INVENTORY: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Successor {
     state: State,
-    /// The agreed version; 0 before there is one.
+    /// The protocol version, from `Welcome` on; 0 before.
     version: u32,
     inventory: Vec<ListenerId>,
     /// The number of the next connection that arrives.
@@ -36,6 +38,7 @@ pub struct Successor {
 enum State {
     Greeting,
     Listing,
+    Binding,
     Waiting,
     Checking { batch: u32, of: u32 },
     Adopting { next: u32, of: u32 },
@@ -60,7 +63,7 @@ pub enum Output {
         /// The incumbent's generation.
         generation: u64,
     },
-    /// These listeners will be offered: bind what is new, then wait.
+    /// These listeners will be offered: bind what is new, then say `bound` or `refuse`.
     Inventory(Vec<ListenerId>),
     /// Check the descriptors that came with this batch, then say `adopted` or `refuse`.
     Check(Vec<Label>),
@@ -114,8 +117,7 @@ impl Successor {
             (State::Greeting, Message::Welcome { version, pid, build, generation })
                 if PROTOCOL_VERSIONS.contains(&version) =>
             {
-                self.version = version;
-                self.state = State::Listing;
+                (self.state, self.version) = (State::Listing, version);
                 vec![Output::Welcomed { pid, build, generation }]
             }
             (State::Listing, Message::Inventory { ids, more }) => {
@@ -127,8 +129,12 @@ impl Successor {
                 if more {
                     return Vec::new();
                 }
-                self.state = State::Waiting;
+                let waits = self.version < WAITING_VERSION;
+                self.state = if waits { State::Waiting } else { State::Binding };
                 vec![Output::Inventory(std::mem::take(&mut self.inventory))]
+            }
+            (State::Waiting, Message::Probe) if self.version >= WAITING_VERSION => {
+                vec![Output::Send(Message::Waiting)]
             }
             (State::Waiting, Message::Offer { batch: 0, of, labels }) if of > 0 => {
                 self.state = State::Checking { batch: 0, of };
@@ -177,6 +183,15 @@ impl Successor {
     pub fn deadline(&mut self) -> Vec<Output> {
         let awaited = self.awaited();
         self.say_no(format!("timed out waiting for {awaited}"), Failure::TimedOut(awaited))
+    }
+
+    /// What the incumbent does not have is bound: this instance waits.
+    pub fn bound(&mut self) -> Vec<Output> {
+        if self.state != State::Binding {
+            return Vec::new();
+        }
+        self.state = State::Waiting;
+        vec![Output::Send(Message::Waiting)]
     }
 
     /// The batch is adopted but for the unwanted ones.
@@ -241,7 +256,8 @@ impl Successor {
             State::Greeting | State::Listing => Some(("Welcome", 0)),
             State::Adopting { next, .. } => Some(("Offer", next)),
             State::Ready => Some(("Commit", 0)),
-            State::Waiting
+            State::Binding
+            | State::Waiting
             | State::Checking { .. }
             | State::Preparing
             | State::Committed
@@ -292,7 +308,7 @@ impl Successor {
             State::Greeting => "Welcome",
             State::Listing => "Inventory",
             State::Waiting | State::Adopting { .. } => "Offer",
-            State::Checking { .. } | State::Preparing | State::Committed => "nothing",
+            State::Binding | State::Checking { .. } | State::Preparing | State::Committed => "nothing",
             State::Ready => "Commit",
             State::Owner => "Drained",
             State::Over => "the end",

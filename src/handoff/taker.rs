@@ -44,7 +44,7 @@ pub enum TakerEvent {
         /// Its generation; this instance's is one more.
         generation: u64,
     },
-    /// It will offer these listeners: bind what is new.
+    /// It will offer these listeners: bind what is new, then say bound or refuse.
     Inventory(Vec<ListenerId>),
     /// It offers these: check them, then say adopted or refuse.
     Offered(Vec<(Label, OwnedFd)>),
@@ -106,6 +106,12 @@ impl Taker {
         self.pid
     }
 
+    /// What is new is bound: this instance waits.
+    pub fn bound(&mut self) {
+        let outputs = self.machine.bound();
+        self.perform(outputs);
+    }
+
     /// The batch is adopted but for the unwanted ones.
     pub fn adopted(&mut self, unwanted: Vec<ListenerId>) {
         let outputs = self.machine.adopted(unwanted);
@@ -157,6 +163,12 @@ impl Taker {
     pub fn released(&mut self) {
         let outputs = self.machine.released();
         self.perform(outputs);
+    }
+
+    /// What it talks over, to say what it would not.
+    #[cfg(test)]
+    pub(super) fn channel_for_tests(&mut self) -> &mut Channel {
+        &mut self.channel
     }
 
     /// What the incumbent did next.

@@ -95,6 +95,15 @@ impl UpgradeSocket {
 /// # Errors
 /// [`ConnectError`] when nobody accepts at `path`, or someone who is not to be trusted.
 pub fn connect(path: &Path) -> Result<(Channel, Peer), ConnectError> {
+    connect_to(path, None)
+}
+
+/// As [`connect`]; the instance in service may also be of the user `user`: one that was started by root may have
+/// become the user of the configuration, as this one is going to.
+///
+/// # Errors
+/// As above.
+pub fn connect_to(path: &Path, user: Option<u32>) -> Result<(Channel, Peer), ConnectError> {
     let failed = |error: io::Error| ConnectError::Io(path.to_owned(), error);
     let socket = new_socket().map_err(failed)?;
     let address = SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
@@ -102,7 +111,7 @@ pub fn connect(path: &Path) -> Result<(Channel, Peer), ConnectError> {
         Errno::NOENT | Errno::CONNREFUSED => ConnectError::Nobody(path.to_owned(), error.into()),
         _ => failed(error.into()),
     })?;
-    let peer = Peer::of(&socket).map_err(|error| ConnectError::Peer(path.to_owned(), error))?;
+    let peer = Peer::of_user(&socket, user).map_err(|error| ConnectError::Peer(path.to_owned(), error))?;
     let channel = Channel::new(socket).map_err(failed)?;
     Ok((channel, peer))
 }

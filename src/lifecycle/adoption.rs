@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use super::{Cause, Exit};
-use crate::base::{Label, ListenerId};
+use super::{Cause, Exit, Settings};
+use crate::base::{Address, Label, ListenerId};
 use crate::handoff::with_cause;
 use crate::listen::ListenerSpec;
-use crate::system::{Bound, Inherited, Listening};
+use crate::system::{Account, BecomeError, Bound, Inherited, Listening, OwnedPath, PidFile};
 
 /// The listeners that are on their way.
 ///
@@ -16,28 +17,52 @@ use crate::system::{Bound, Inherited, Listening};
 /// does not answer yet.
 #[derive(Debug)]
 pub(super) struct Adoption {
-    specs: Vec<ListenerSpec>,
+    settings: Arc<Settings>,
     bound: Vec<Bound>,
     inherited: Vec<Listening>,
 }
 
 impl Adoption {
-    pub(super) fn new(specs: Vec<ListenerSpec>) -> Self {
-        Self { specs, bound: Vec::new(), inherited: Vec::new() }
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, bound: Vec::new(), inherited: Vec::new() }
     }
 
-    /// Binds every listener but those that will be inherited.
+    /// Takes or binds every listener but those that will be inherited, and becomes the configured user on the way:
+    /// after the addresses, which may be for root alone, and before the paths, which are to be that user's.
     ///
     /// # Errors
-    /// When an address is not to be had.
+    /// When an address or a path is not to be had, or the user cannot be become or cannot make its files.
     pub(super) fn bind_all_but(&mut self, inherited: &[ListenerId]) -> Result<(), Cause> {
         let inherited: HashSet<_> = inherited.iter().collect();
-        for spec in &self.specs {
-            if !inherited.contains(&spec.id) {
-                let bound = Bound::bind(spec.id.clone(), &spec.address, spec.mode)
-                    .map_err(|error| Cause::new(Exit::Unavailable, with_cause(&error)))?;
-                self.bound.push(bound);
+        let mut fresh = Vec::new();
+        for spec in self.settings.listeners.iter().filter(|spec| !inherited.contains(&spec.id)) {
+            let name = spec.activation.as_deref();
+            let passed = self
+                .settings
+                .activation
+                .claim(&spec.id, &spec.address, name)
+                .map_err(|mismatch| Cause::new(Exit::Unavailable, with_cause(&mismatch)))?;
+            match passed {
+                Some(listening) => self.inherited.push(listening),
+                None => fresh.push(spec),
             }
+        }
+        self.settings.activation.finish();
+        let (paths, addresses): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|spec| matches!(spec.address, Address::Unix(_)));
+        let bind = |spec: &ListenerSpec| {
+            Bound::bind(spec.id.clone(), &spec.address, spec.mode)
+                .map_err(|error| Cause::new(Exit::Unavailable, with_cause(&error)))
+        };
+        for spec in addresses {
+            self.bound.push(bind(spec)?);
+        }
+        if let Some(account) = self.settings.account.as_ref().filter(|account| !account.is_current()) {
+            become_user(account)?;
+            check_files(&self.settings)?;
+        }
+        for spec in paths {
+            self.bound.push(bind(spec)?);
         }
         Ok(())
     }
@@ -49,7 +74,7 @@ impl Adoption {
     pub(super) fn inherit(&mut self, batch: Vec<(Label, OwnedFd)>) -> Result<Vec<ListenerId>, Cause> {
         let mut unwanted = Vec::new();
         for (label, fd) in batch {
-            let Some(spec) = self.specs.iter().find(|spec| spec.id == label.id) else {
+            let Some(spec) = self.settings.listeners.iter().find(|spec| spec.id == label.id) else {
                 unwanted.push(label.id);
                 continue;
             };
@@ -81,7 +106,7 @@ impl Adoption {
         }
         result?;
         let mut sorted = Vec::with_capacity(all.len());
-        for spec in &self.specs {
+        for spec in &self.settings.listeners {
             sorted.extend(all.iter().position(|one| one.id == spec.id).map(|at| all.swap_remove(at)));
         }
         Ok(sorted)
@@ -93,7 +118,7 @@ impl Adoption {
                 bound.listen().map_err(|error| Cause::new(Exit::Unavailable, with_cause(&error)))?;
             all.push(listening);
         }
-        match self.specs.iter().find(|spec| all.iter().all(|one| one.id != spec.id)) {
+        match self.settings.listeners.iter().find(|spec| all.iter().all(|one| one.id != spec.id)) {
             Some(missing) => Err(Cause::new(
                 Exit::Software,
                 format!("the listener {} was announced, but not offered", missing.id),
@@ -101,4 +126,29 @@ impl Adoption {
             None => Ok(()),
         }
     }
+}
+
+/// Finds out early what would fail late: whether pidfile and upgrade socket can be made, as the user that this is now.
+///
+/// # Errors
+/// What is in the way.
+pub(super) fn check_files(settings: &Settings) -> Result<(), Cause> {
+    let cannot = |error: &dyn std::error::Error| Cause::new(Exit::CannotCreate, with_cause(error));
+    if let Some(path) = &settings.pid_file {
+        PidFile::check(path).map_err(|error| cannot(&error))?;
+    }
+    if let Some(path) = &settings.upgrade_socket {
+        OwnedPath::check(path).map_err(|error| cannot(&error))?;
+    }
+    Ok(())
+}
+
+fn become_user(account: &Account) -> Result<(), Cause> {
+    account.become_it().map_err(|error| {
+        let exit = match error {
+            BecomeError::NotRoot { .. } | BecomeError::Refused(..) => Exit::Config,
+            BecomeError::NotDropped(_) => Exit::Software,
+        };
+        Cause::new(exit, with_cause(&error))
+    })
 }

@@ -68,17 +68,9 @@ impl<W: World> Instance<W, Accepting<W>> {
     }
 
     /// Serves, because nobody else does: the incumbent's process has ended and this instance holds every listener.
-    ///
-    /// # Errors
-    /// When the incumbent's own predecessor has taken the service back by now: this instance drains what it accepted.
-    pub fn inherit(mut self) -> Transition<W, Serving<W>, Draining<W>> {
-        if self.core.world.is_another_in_service() {
-            let why = "the hand-over failed: the incumbent died, and the instance before it took the service back; it is still serving";
-            let cause = Cause::new(Exit::TryAgain, why);
-            return Err(Fallback { instance: self.lose(&cause), cause });
-        }
+    pub fn inherit(mut self) -> Instance<W, Serving<W>> {
         self.core.go(Event::IncumbentDied, "the incumbent died", Hands::default());
-        Ok(self.becomes(|_| Serving { predecessor: None, formers: Vec::new() }))
+        self.becomes(|_| Serving { predecessor: None, formers: Vec::new() })
     }
 
     /// Drains what it accepted, because the hand-over did not come about.

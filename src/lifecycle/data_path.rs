@@ -54,11 +54,17 @@ pub trait DataPath {
     /// How many connections there are, also those of the queue being swept.
     fn connections(&self) -> usize;
 
+    /// How many of them are tunnels.
+    fn tunnels(&self) -> usize;
+
     /// Ready when every worker has swept, and no connection is left, for as long as that is so.
     ///
     /// Being ready too often is harmless, for the caller looks at [`connections`](Self::connections). It must wake the
     /// task within a few milliseconds of the last connection's end.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Asks every worker for a sign of life, and says whether each has given one since it was last asked.
+    fn pulse(&self) -> bool;
 
     /// Closes these of the connections that are left and returns how many they were.
     fn close_connections(&mut self, what: Ending) -> usize;

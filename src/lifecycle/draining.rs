@@ -25,13 +25,11 @@ impl<W: World> Instance<W, Draining<W>> {
     /// Serves again, because the successor died within the guard period.
     ///
     /// # Errors
-    /// When the guard period is over, or the successor had let another take over that is in service: the listeners are
-    /// closed, and draining goes on.
+    /// When the guard period is over: the listeners are closed, and draining goes on.
     pub fn take_back(mut self) -> Result<Instance<W, Serving<W>>, Self> {
         let guarding = self.is_guarding();
-        let succeeded = guarding && self.core.world.is_another_in_service();
-        self.core.go(Event::SuccessorDied { succeeded }, "the successor died", Hands::default());
-        if guarding && !succeeded {
+        self.core.go(Event::SuccessorDied, "the successor died", Hands::default());
+        if guarding {
             Ok(self.becomes(|state| Serving { predecessor: None, formers: state.formers }))
         } else {
             self.state.successor = None;
@@ -50,6 +48,18 @@ impl<W: World> Instance<W, Draining<W>> {
     pub fn end_moves(mut self) -> Self {
         self.core.go(Event::MovesEnded, "the successor takes no more connections", Hands::default());
         self
+    }
+
+    /// The successor died, but had handed over to another before it could say so: nothing is taken back.
+    pub fn outlive(mut self) -> Self {
+        self.core.go(Event::SuccessorReleased, "the successor died, and another serves", Hands::default());
+        self.state.successor = None;
+        self
+    }
+
+    /// Whether another instance than the successor is in service.
+    pub fn is_outlived(&self) -> bool {
+        self.core.world.another_serves()
     }
 
     /// The guard period is over.
@@ -90,6 +100,11 @@ impl<W: World> Instance<W, Draining<W>> {
     /// Ends at once, by SIGINT.
     pub fn interrupt(self) -> Instance<W, Exited> {
         self.end(Event::Interrupt, "SIGINT")
+    }
+
+    /// Ends at once, because too many instances drain: what is left is closed.
+    pub fn displace(self, why: &str) -> Instance<W, Exited> {
+        self.end(Event::Displaced, why)
     }
 
     fn end_unless_guarding(mut self, event: Event, why: &str) -> Result<Instance<W, Exited>, Self> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures_lite::Stream;
 
-use super::adoption::Adoption;
+use super::adoption::{Adoption, check_files};
 use super::machine::Machine;
 use super::office::Office;
 use super::sources::Sources;
 use super::{Booting, Cause, DataPath, Exit, Fallback, Instance, Settings};
-use crate::handoff::{ConnectError, Taker, connect, with_cause};
-use crate::system::{Listening, PidFile, Signal};
+use crate::handoff::{ConnectError, Taker, connect_to, with_cause};
+use crate::system::{Account, Listening, PidFile, Signal};
 
 /// Runs an instance from its start to its end. `signals` are [`Signals`](crate::system::Signals) but in tests.
 ///
@@ -26,7 +26,7 @@ pub async fn run<D: DataPath>(
 ) -> Result<(), Cause> {
     let settings = Arc::new(settings);
     let advice = advice(&settings);
-    let mut adoption = Adoption::new(settings.listeners.clone());
+    let mut adoption = Adoption::new(Arc::clone(&settings));
     let booting = Instance::new(Office::new(settings.clone(), data_path));
     let mut cause = None;
     let mut machine = boot(booting, &settings, &mut adoption, &mut cause);
@@ -34,6 +34,7 @@ pub async fn run<D: DataPath>(
     loop {
         if let Machine::Exited(exited) = machine {
             let exit = exited.exit();
+            sources.last_word(&exited);
             let stopped = exited.into_world().close();
             return match exit {
                 Exit::Success => stopped.map_err(|why| Cause::new(Exit::Software, why)),
@@ -42,6 +43,10 @@ pub async fn run<D: DataPath>(
         }
         let happening = sources.next(&mut machine).await;
         machine = machine.turn(happening, &mut cause, &advice);
+        // It may drain for a long time before it ends with this.
+        if let Some(Cause { exit, why }) = &cause {
+            settings.herald.failed(*exit, &format!("river: {why}"));
+        }
     }
 }
 
@@ -51,7 +56,12 @@ fn boot<D: DataPath>(
     adoption: &mut Adoption,
     cause: &mut Option<Cause>,
 ) -> Machine<Office<D>> {
-    let prepared = check_files(settings).and_then(|()| {
+    // Where the process is yet to become another user, its files are that one's matter.
+    let checked = match settings.account.as_ref().is_none_or(Account::is_current) {
+        true => check_files(settings),
+        false => Ok(()),
+    };
+    let prepared = checked.and_then(|()| {
         if settings.upgrade {
             return meet_incumbent(settings).map(|taker| Start::Upgrade(Box::new(taker)));
         }
@@ -79,12 +89,6 @@ enum Start {
     Upgrade(Box<Taker>),
 }
 
-/// Finds out early what would fail late.
-fn check_files(settings: &Settings) -> Result<(), Cause> {
-    let Some(path) = &settings.pid_file else { return Ok(()) };
-    PidFile::check(path).map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))
-}
-
 /// A cold start beside an instance in service would take its files; it has to take over instead.
 fn check_alone(settings: &Settings) -> Result<(), Cause> {
     if let Some((path, pid)) =
@@ -98,7 +102,7 @@ fn check_alone(settings: &Settings) -> Result<(), Cause> {
         );
     }
     let Some(path) = &settings.upgrade_socket else { return Ok(()) };
-    match connect(path) {
+    match connect_to(path, settings.account.as_ref().map(Account::uid)) {
         Err(ConnectError::Nobody(..)) => Ok(()),
         Ok((_, peer)) => Err(Cause::new(
             Exit::Unavailable,
@@ -119,7 +123,8 @@ fn meet_incumbent(settings: &Settings) -> Result<Taker, Cause> {
             "--upgrade needs system.upgrade_socket, the path where the instance in service is found",
         ));
     };
-    let (channel, peer) = connect(path).map_err(|error| {
+    let user = settings.account.as_ref().map(Account::uid);
+    let (channel, peer) = connect_to(path, user).map_err(|error| {
         let what_to_do = match error {
             ConnectError::Nobody(..) => format!("; to start cold: {}", settings.command),
             _ => String::new(),

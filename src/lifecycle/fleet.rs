@@ -47,12 +47,20 @@ impl DataPath for Fleet {
         Self::begun(self)
     }
 
+    fn tunnels(&self) -> usize {
+        Self::tunnels(self)
+    }
+
     fn connections(&self) -> usize {
         Self::connections(self)
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Self::poll_idle(self, cx)
+    }
+
+    fn pulse(&self) -> bool {
+        Self::pulse(self)
     }
 
     fn close_connections(&mut self, what: Ending) -> usize {

@@ -4,7 +4,7 @@
 //! whose resources it lacks. One that can fail gives back the state to fall back to, with the cause.
 
 use super::twin::{Action, Event};
-use super::{Cause, Phase, World};
+use super::{Cause, Phase, Tidings, World};
 use crate::base::ListenerId;
 
 /// An instance in the state `S`.
@@ -85,11 +85,20 @@ impl<W: World> Core<W> {
             }
         };
         for action in actions {
+            if action == Action::SayOwned {
+                // The predecessor may end as soon as it hears that; who looks after the service has to know by then.
+                self.announce(event, self.phase, to, why);
+            }
             self.perform(action, why, &mut hands)?;
         }
         let from = std::mem::replace(&mut self.phase, to);
         self.log(from, why);
+        self.announce(event, from, to, why);
         Ok(())
+    }
+
+    fn announce(&mut self, event: Event, from: Phase, to: Phase, why: &str) {
+        self.world.announce(&Tidings { event, from, to, why, generation: self.generation });
     }
 
     /// One line for a change of state; a step within a state is told as such.

@@ -9,6 +9,9 @@ use crate::base::ListenerId;
 use crate::listen::Ending;
 use crate::system::Signal;
 
+/// Why an instance ends that inherited what another took back.
+const DOUBLED: &str = "the incumbent died, and the instance that it took over from serves again";
+
 /// An instance in whichever state it is.
 #[derive(Debug)]
 pub(super) enum Machine<W: World> {
@@ -27,6 +30,8 @@ pub(super) enum Machine<W: World> {
 #[derive(Debug)]
 pub(super) enum Happening<S> {
     Signal(Signal),
+    /// The successor that this instance started by SIGHUP waits.
+    Relieved,
     /// The incumbent has a place for this instance.
     Welcomed,
     /// The hand-over is ready for the workers.
@@ -60,6 +65,8 @@ pub(super) enum Happening<S> {
     GuardEnded,
     /// The time to drain is over for these connections.
     DrainEnded(Ending),
+    /// The instance in service wants this one to end.
+    Displaced(String),
     Idle,
 }
 
@@ -77,6 +84,19 @@ impl<W: World> Machine<W> {
         }
     }
 
+    pub(super) fn world(&self) -> &W {
+        match self {
+            Self::Meeting(instance, _) => instance.world(),
+            Self::Awaiting(instance) => instance.world(),
+            Self::Accepting(instance) => instance.world(),
+            Self::Serving(instance) => instance.world(),
+            Self::Handing(instance) => instance.world(),
+            Self::Committed(instance) => instance.world(),
+            Self::Draining(instance) => instance.world(),
+            Self::Exited(instance) => instance.world(),
+        }
+    }
+
     /// Applies one happening. `cause` keeps why the instance will end otherwise than asked; `advice` is what to tell
     /// an operator whose SIGQUIT finds nobody waiting. What has no place in a state leaves it as it is.
     pub(super) fn turn(
@@ -89,16 +109,21 @@ impl<W: World> Machine<W> {
             Happening::Signal(Signal::Terminate) => self.terminate(),
             Happening::Signal(Signal::Interrupt) => self.interrupt(),
             Happening::Signal(Signal::Quit) => self.quit(advice),
-            Happening::Signal(unused @ (Signal::Hangup | Signal::User1 | Signal::User2)) => {
+            Happening::Relieved => self.relieve(),
+            // The driver deals with it: what it asks for is done outside the machine, until a successor waits.
+            Happening::Signal(Signal::Hangup) => self,
+            Happening::Signal(unused @ (Signal::User1 | Signal::User2)) => {
                 tracing::warn!(
                     target: "river::lifecycle",
-                    "{unused} has no meaning yet and is ignored; to reload, start an instance with --upgrade and send SIGQUIT to the one in service"
+                    "{unused} has no meaning yet and is ignored; to reload, send SIGHUP to the instance in service, or run river reload"
                 );
                 self
             }
-            Happening::PatienceEnded | Happening::GuardEnded | Happening::DrainEnded(_) | Happening::Idle => {
-                self.wind_down(&happening)
-            }
+            Happening::PatienceEnded
+            | Happening::GuardEnded
+            | Happening::DrainEnded(_)
+            | Happening::Displaced(_)
+            | Happening::Idle => self.wind_down(&happening),
             Happening::Welcomed
             | Happening::Adopted(_)
             | Happening::Commit
@@ -145,13 +170,14 @@ impl<W: World> Machine<W> {
                     Self::Draining(fallback.instance)
                 }
             },
-            (Self::Accepting(instance), Happening::IncumbentDied(_)) => match instance.inherit() {
-                Ok(next) => Self::Serving(next),
-                Err(fallback) => {
-                    *cause = Some(fallback.cause);
-                    Self::Draining(fallback.instance)
+            (Self::Accepting(instance), Happening::IncumbentDied(_)) => {
+                let next = instance.inherit();
+                if next.is_doubled() {
+                    *cause = Some(Cause::new(Exit::TryAgain, DOUBLED.to_owned()));
+                    return Self::Draining(next.give_way(Exit::TryAgain));
                 }
-            },
+                Self::Serving(next)
+            }
             (Self::Accepting(instance), Happening::Lost(why)) => {
                 let next = instance.lose(&why);
                 *cause = Some(why);
@@ -209,7 +235,11 @@ impl<W: World> Machine<W> {
             }
             (Self::Draining(instance), Happening::MovesEnded) => Self::Draining(instance.end_moves()),
             (Self::Draining(instance), Happening::Released) => Self::Draining(instance.release()),
+            (Self::Draining(instance), Happening::SuccessorDied) if instance.is_outlived() => {
+                Self::Draining(instance.outlive())
+            }
             (Self::Draining(instance), Happening::SuccessorDied) => match instance.take_back() {
+                Ok(next) if next.is_doubled() => Self::Draining(next.give_way(Exit::Success)),
                 Ok(next) => {
                     tracing::error!(target: "river::lifecycle", "the successor died; this instance serves again");
                     Self::Serving(next)
@@ -238,6 +268,10 @@ impl<W: World> Machine<W> {
             (Self::Draining(instance), Happening::Idle) => {
                 instance.idle().map_or_else(Self::Draining, Self::Exited)
             }
+            (Self::Draining(instance), Happening::Displaced(why)) => {
+                tracing::warn!(target: "river::lifecycle", why, "the instance in service ends this one");
+                Self::Exited(instance.displace(why))
+            }
             (unmoved, _) => unmoved,
         }
     }
@@ -255,6 +289,16 @@ impl<W: World> Machine<W> {
                 tracing::warn!(target: "river::lifecycle", state = %other.phase(), "SIGQUIT is ignored in this state");
                 other
             }
+        }
+    }
+
+    fn relieve(self) -> Self {
+        match self {
+            Self::Serving(instance) => match instance.hand_over_for("SIGHUP") {
+                Ok(next) => Self::Handing(next),
+                Err(unmoved) => Self::Serving(unmoved),
+            },
+            other => other,
         }
     }
 

@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use super::reports::count;
 use super::tally::Counting;
-use super::{Cause, DataPath, DrainTally, Exit, Settings, World};
-use crate::base::{Address, ListenerId, Moved};
-use crate::handoff::{Desk, DeskEvent, Giver, Identity, Taker, connect, with_cause};
+use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
+use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
+use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
 use crate::listen::{Ending, Leave};
 use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
@@ -26,6 +28,7 @@ pub(super) struct Office<D> {
     desk: Option<Desk>,
     /// The processes that were let to take the files, to take them back from.
     heirs: Vec<u32>,
+    begun: Instant,
     counting: Counting,
 }
 
@@ -40,16 +43,46 @@ impl<D: DataPath> Office<D> {
             pid_file: None,
             desk: None,
             heirs: Vec::new(),
+            begun: Instant::now(),
             counting: Counting::default(),
         }
     }
 
-    pub(super) fn poll_desk(&mut self, cx: &mut Context<'_>) -> Poll<DeskEvent> {
-        self.desk.as_mut().map_or(Poll::Pending, |desk| desk.poll_next(cx))
+    /// Who waits to take over.
+    pub(super) fn waiter(&self) -> Option<u32> {
+        self.desk.as_ref().and_then(Desk::waiter)
+    }
+
+    pub(super) fn poll_desk(&mut self, state: InstanceState, cx: &mut Context<'_>) -> Poll<DeskEvent> {
+        let Some(desk) = &mut self.desk else { return Poll::Pending };
+        desk.enter(state);
+        desk.poll_next(cx)
+    }
+
+    /// Tells those who asked at the desk what instances there are, of which this is `own`.
+    pub(super) fn answer(&mut self, own: InstanceReport) {
+        if let Some(desk) = &mut self.desk {
+            desk.answer(own);
+        }
+    }
+
+    /// How many of the connections are tunnels.
+    pub(super) fn tunnels(&self) -> usize {
+        self.data_path.tunnels()
+    }
+
+    /// This build, and how long the instance has run.
+    pub(super) fn build_and_age(&self) -> (&str, Duration) {
+        (&self.settings.build, self.begun.elapsed())
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.data_path.poll_idle(cx)
+    }
+
+    /// As [`DataPath::pulse`].
+    pub(super) fn pulse(&self) -> bool {
+        self.data_path.pulse()
     }
 
     /// Passes connections that leave on to the successor.
@@ -94,8 +127,9 @@ impl<D: DataPath> Office<D> {
         }
         let identity = Identity { build: self.settings.build.clone(), generation };
         let inventory = self.listeners.iter().map(|one| one.id.clone()).collect();
-        let timeout = self.settings.handoff.ready_timeout;
-        self.desk = Some(Desk::open(path, may_replace, identity, inventory, timeout)?);
+        let handoff = &self.settings.handoff;
+        let bounds = Bounds { step_timeout: handoff.ready_timeout, max_draining: handoff.max_draining };
+        self.desk = Some(Desk::open(path, may_replace, identity, inventory, bounds)?);
         Ok(())
     }
 
@@ -136,6 +170,10 @@ impl<D: DataPath> Office<D> {
     fn claim_paths(&mut self) {
         for one in &self.listeners {
             let Address::Unix(path) = &one.address else { continue };
+            // The service manager's path, and for it to remove.
+            if one.is_foreign() {
+                continue;
+            }
             if self.paths.iter().any(|(id, ..)| *id == one.id) {
                 continue;
             }
@@ -167,10 +205,6 @@ impl<D: DataPath> Office<D> {
             }
         }
     }
-}
-
-fn count(connections: usize) -> u64 {
-    u64::try_from(connections).unwrap_or(u64::MAX)
 }
 
 impl<D: DataPath> World for Office<D> {
@@ -247,6 +281,10 @@ impl<D: DataPath> World for Office<D> {
         self.data_path.connections()
     }
 
+    fn announce(&mut self, tidings: &Tidings<'_>) {
+        self.settings.herald.tell(tidings, self.data_path.connections());
+    }
+
     fn tally(&self) -> DrainTally {
         self.counting.tally(self.data_path.begun(), count(self.data_path.connections()))
     }
@@ -255,17 +293,14 @@ impl<D: DataPath> World for Office<D> {
         !self.settings.handoff.guard.is_zero()
     }
 
-    fn is_another_in_service(&self) -> bool {
-        let found = self.settings.upgrade_socket.as_deref().map(connect);
-        matches!(found, Some(Ok((_, peer))) if !self.heirs.contains(&peer.pid()))
-    }
-
     fn take_files(&mut self, generation: u64, incumbent: Option<&Taker>) -> Result<(), Cause> {
         let pid = incumbent.map(Taker::pid);
         self.open_desk(generation, pid.as_slice())
             .map_err(|error| Cause::new(Exit::CannotCreate, with_cause(&error)))?;
+        fault_step("between-files");
         self.write_pid_file()?;
         self.claim_paths();
+        fault_step("files-taken");
         Ok(())
     }
 
@@ -286,7 +321,13 @@ impl<D: DataPath> World for Office<D> {
         self.claim_paths();
     }
 
+    fn another_serves(&self) -> bool {
+        let path = self.settings.upgrade_socket.as_ref().filter(|_| self.desk.is_none());
+        path.is_some_and(|path| connect(path).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid())))
+    }
+
     fn forget_files(&mut self) {
+        fault_step("stopped-accepting");
         // The successor has replaced them by now, unless its configuration gives other paths: then nobody needs ours.
         let _ = self.pid_file.take().map(|file| file.remove_if_ours());
         let _ = self.desk.take().map(|desk| desk.remove_if_ours());

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::base::InstanceState;
+
 /// Where an instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -44,6 +46,18 @@ impl Phase {
         Self::Exited,
     ];
 
+    /// The state of the design that the phase belongs to, which phases may share.
+    pub fn state(self) -> InstanceState {
+        match self {
+            // Nobody is told of an instance that boots.
+            Self::Booting | Self::Awaiting | Self::Accepting => InstanceState::AwaitingHandoff,
+            Self::Serving => InstanceState::Serving,
+            Self::Offered | Self::Committed { .. } => InstanceState::Handing,
+            Self::Draining { .. } => InstanceState::Draining,
+            Self::Exited => InstanceState::Exited,
+        }
+    }
+
     /// Whether the instance's workers accept connections in this phase.
     pub fn accepts(self) -> bool {
         matches!(self, Self::Accepting | Self::Serving | Self::Offered | Self::Committed { .. })
@@ -53,13 +67,9 @@ impl Phase {
 /// The name of the state in the design, which phases may share.
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Booting => "Booting",
-            Self::Awaiting | Self::Accepting => "AwaitingHandoff",
-            Self::Serving => "Serving",
-            Self::Offered | Self::Committed { .. } => "Handing",
-            Self::Draining { .. } => "Draining",
-            Self::Exited => "Exited",
-        })
+        match self {
+            Self::Booting => f.write_str("Booting"),
+            other => other.state().fmt(f),
+        }
     }
 }

@@ -19,12 +19,20 @@ impl<W: World> Instance<W, Serving<W>> {
     ///
     /// # Errors
     /// When nobody waits; the instance serves on.
-    pub fn hand_over(mut self) -> Result<Instance<W, Handing<W>>, Self> {
+    pub fn hand_over(self) -> Result<Instance<W, Handing<W>>, Self> {
+        self.hand_over_for("SIGQUIT")
+    }
+
+    /// As [`hand_over`](Self::hand_over), for the reason `why`, such as SIGHUP when its successor waits.
+    ///
+    /// # Errors
+    /// When nobody waits; the instance serves on.
+    pub fn hand_over_for(mut self, why: &str) -> Result<Instance<W, Handing<W>>, Self> {
         let Some(mut successor) = self.core.world.take_waiter() else {
-            self.core.go(Event::Quit { waiter: false }, "SIGQUIT", Hands::default());
+            self.core.go(Event::Quit { waiter: false }, why, Hands::default());
             return Err(self);
         };
-        self.core.go(Event::Quit { waiter: true }, "SIGQUIT", Hands::default().successor(&mut successor));
+        self.core.go(Event::Quit { waiter: true }, why, Hands::default().successor(&mut successor));
         Ok(self.becomes(|state| Handing {
             successor,
             predecessor: state.predecessor,
@@ -36,6 +44,17 @@ impl<W: World> Instance<W, Serving<W>> {
     pub fn step_down(mut self, why: &str) -> Instance<W, Draining<W>> {
         self.core.go(Event::StepDown, why, Hands::default());
         self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::TryAgain })
+    }
+
+    /// Drains, because another instance took the service over at the same moment, when the one before both died.
+    pub fn give_way(mut self, exit: Exit) -> Instance<W, Draining<W>> {
+        self.core.go(Event::StepDown, "another instance serves", Hands::default());
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit })
+    }
+
+    /// Whether another instance has upgrade socket and pidfile.
+    pub fn is_doubled(&self) -> bool {
+        self.core.world.another_serves()
     }
 
     /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.

@@ -2,9 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Herald, Relaunch};
 use crate::listen::ListenerSpec;
+use crate::system::{Account, Activation};
 
 /// The lifecycle's settings. Paths are absolute.
 #[derive(Clone, Debug)]
@@ -17,6 +20,10 @@ pub struct Settings {
     pub pid_file: Option<PathBuf>,
     /// Where a successor finds this instance, and this instance its incumbent.
     pub upgrade_socket: Option<PathBuf>,
+    /// The user to become once everything is bound that only root may bind, and before any file is made.
+    pub account: Option<Account>,
+    /// The sockets that the service manager passed.
+    pub activation: Arc<Activation>,
     /// The hand-over's times.
     pub handoff: HandoffSettings,
     /// How long requests and idle connections may last while draining; then they are closed.
@@ -25,8 +32,12 @@ pub struct Settings {
     pub tunnel_drain_timeout: Duration,
     /// The command that starts this configuration cold, to be told to the operator.
     pub command: String,
+    /// How this instance was started, so that it can start its successor; without it, SIGHUP does nothing.
+    pub relaunch: Option<Relaunch>,
     /// The name and version of this build, to be told to the other instance.
     pub build: String,
+    /// Tells those outside what becomes of the instance.
+    pub herald: Herald,
 }
 
 /// How a hand-over goes.

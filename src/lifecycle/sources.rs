@@ -8,9 +8,13 @@ use futures_lite::{Stream, future};
 
 use super::adoption::Adoption;
 use super::clocks::Clocks;
+use super::instance::Core;
 use super::machine::{Happening, Machine};
 use super::office::Office;
-use super::{Cause, DataPath, Exit, Settings, World};
+use super::reload::Reloads;
+use super::reports::{Reports, report};
+use super::watchdog::Watchdog;
+use super::{Cause, DataPath, Exit, Exited, Instance, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
 
@@ -24,7 +28,13 @@ pub(super) struct Sources<S> {
     adoption: Adoption,
     command: String,
     clocks: Clocks,
+    reports: Reports,
+    watchdog: Watchdog,
+    reloads: Reloads,
 }
+
+/// How much happens at the desk before other things have their turn.
+const DESK_BURST: usize = 16;
 
 type Next = Happening<Vec<Listening>>;
 
@@ -35,19 +45,39 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             adoption,
             command: settings.command.clone(),
             clocks: Clocks::new(settings),
+            reports: Reports::new(settings),
+            watchdog: Watchdog::new(settings.herald.clone()),
+            reloads: Reloads::new(settings),
         }
     }
 
     /// The next happening. Signals come first, so that no flood of other things delays them.
     pub(super) async fn next<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>) -> Next {
         self.clocks.arm(machine.phase());
+        self.reports.arm(machine.phase());
         future::poll_fn(|cx| {
-            if let Poll::Ready(signal) = self.poll_signal(cx) {
-                return Poll::Ready(signal);
+            self.watchdog.poll(machine.phase(), || machine.world().pulse(), cx);
+            while let Poll::Ready(signal) = self.poll_signal(cx) {
+                if !matches!(signal, Happening::Signal(Signal::Hangup)) {
+                    return Poll::Ready(signal);
+                }
+                self.reloads.ask(machine.phase(), machine.world().waiter(), successor(machine));
             }
-            self.poll(machine, cx)
+            let phase = machine.phase();
+            self.reloads.poll(phase, cx);
+            let happening = self.poll(machine, cx);
+            // Behind the desk's turn, which may have found out just now who waits.
+            if happening.is_pending() && self.reloads.is_ready(phase, machine.world().waiter()) {
+                return Poll::Ready(Happening::Relieved);
+            }
+            happening
         })
         .await
+    }
+
+    /// Says a last word to the instance in service, if this one drained.
+    pub(super) fn last_word<D: DataPath>(&mut self, exited: &Instance<Office<D>, Exited>) {
+        self.reports.last_word(&exited.core);
     }
 
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -89,14 +119,14 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 }
             },
             Machine::Serving(instance) => {
-                poll_desk(&mut instance.core.world, cx);
+                poll_desk(&mut instance.core, cx);
                 let (state, office) = (&mut instance.state, &mut instance.core.world);
                 poll_formers(&mut state.formers, cx)
                     .or_else(|| poll_predecessor(&mut state.predecessor, office, cx))
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Handing(instance) => {
-                poll_desk(&mut instance.core.world, cx);
+                poll_desk(&mut instance.core, cx);
                 let (state, office) = (&mut instance.state, &mut instance.core.world);
                 poll_successor(&mut state.successor, office, cx)
                     .or_else(|| poll_formers(&mut state.formers, cx))
@@ -104,7 +134,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                     .map_or(Poll::Pending, Poll::Ready)
             }
             Machine::Committed(instance) => {
-                poll_desk(&mut instance.core.world, cx);
+                poll_desk(&mut instance.core, cx);
                 let (state, office) = (&mut instance.state, &mut instance.core.world);
                 poll_successor(&mut state.successor, office, cx)
                     .or_else(|| self.clocks.is_patience_over(cx).then_some(Happening::PatienceEnded))
@@ -123,6 +153,10 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                         return Poll::Ready(happening);
                     }
                 }
+                if let Poll::Ready(why) = self.reports.poll(&instance.core, cx) {
+                    return Poll::Ready(Happening::Displaced(why));
+                }
+                let office = &mut instance.core.world;
                 // While it guards, that nothing is left makes no difference; afterwards it is asked again.
                 while !guarding && office.poll_idle(cx).is_ready() {
                     if office.connections() == 0 {
@@ -147,6 +181,8 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::Welcomed { .. } => None,
             TakerEvent::Inventory(ids) => match self.adoption.bind_all_but(&ids) {
                 Ok(()) => {
+                    // Said before anybody can read that it waits, and act on it.
+                    taker.bound();
                     tracing::info!(
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
@@ -202,12 +238,21 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
     }
 }
 
+/// Who has the service after this instance has handed over.
+fn successor<D: DataPath>(machine: &Machine<Office<D>>) -> Option<u32> {
+    match machine {
+        Machine::Draining(instance) => instance.state.successor.as_ref().map(Giver::pid),
+        _ => None,
+    }
+}
+
 fn still_serving(cause: Cause, pid: u32) -> Cause {
     Cause::new(cause.exit, format!("{}; pid {pid} is still serving", cause.why))
 }
 
-fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
-    while let Poll::Ready(event) = office.poll_desk(cx) {
+fn poll_desk<D: DataPath>(core: &mut Core<Office<D>>, cx: &mut Context<'_>) {
+    for _ in 0..DESK_BURST {
+        let Poll::Ready(event) = core.world.poll_desk(core.phase.state(), cx) else { return };
         match event {
             DeskEvent::Waiting(pid) => tracing::info!(
                 target: "river::lifecycle",
@@ -219,10 +264,16 @@ fn poll_desk<D: DataPath>(office: &mut Office<D>, cx: &mut Context<'_>) {
                 target: "river::lifecycle",
                 successor = pid,
                 why = %failure,
-                "pid {pid} waits no longer; this instance serves on"
+                "pid {pid} does not wait to take over any more; this instance serves on"
             ),
+            DeskEvent::Asked => {
+                let own = report(core);
+                core.world.answer(own);
+            }
         }
     }
+    // Whoever keeps the desk busy does not keep this instance from its signals.
+    cx.waker().wake_by_ref();
 }
 
 fn poll_successor<D: DataPath>(
@@ -243,7 +294,7 @@ fn poll_successor<D: DataPath>(
                 office.count_moved();
                 continue;
             }
-            GiverEvent::Greeted | GiverEvent::Gone => continue,
+            GiverEvent::Greeted | GiverEvent::Waiting | GiverEvent::Gone => continue,
         });
     }
 }

@@ -52,10 +52,7 @@ pub enum Event {
     /// The successor that serves ends on purpose.
     SuccessorReleased,
     /// The process of the successor that served ended without saying so.
-    SuccessorDied {
-        /// Whether another that it handed over to is in service by then.
-        succeeded: bool,
-    },
+    SuccessorDied,
     /// The successor, which serves, takes no more connections.
     MovesEnded,
     /// The successor did not say soon that it serves, and this instance was asked to end.
@@ -66,6 +63,8 @@ pub enum Event {
     Idle,
     /// The time to drain is over for these connections; for all once both times are over.
     DrainEnded(Ending),
+    /// The instance in service wants this one, which drains, to end.
+    Displaced,
 }
 
 /// What has to be done at a transition, in order.
@@ -194,18 +193,13 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Serving | P::Offered, E::SuccessorGone) => (phase, vec![RestoreFiles, ResumeAccepting]),
         // The files are about to change hands; should the hand-over fail, they are restored.
         (P::Committed { .. }, E::SuccessorGone) => (phase, vec![ResumeAccepting]),
-        (P::Draining { guard: true }, E::SuccessorDied { succeeded: false }) => {
+        (P::Draining { guard: true }, E::SuccessorDied) => {
             (P::Serving, vec![ResumeAccepting, Undrain, RestoreFiles])
         }
-        // Its own successor serves: taking back would make two.
-        (P::Draining { guard: true }, E::SuccessorReleased | E::SuccessorDied { succeeded: true }) => {
-            (drain, vec![CloseListeners, Drain])
-        }
+        (P::Draining { guard: true }, E::SuccessorReleased) => (drain, vec![CloseListeners, Drain]),
         // The successor is there, and connections go on moving to it.
         (P::Draining { guard: true }, E::GuardEnded | E::Terminate) => (drain, vec![CloseListeners]),
-        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied { .. }) => {
-            (drain, vec![Drain])
-        }
+        (P::Draining { guard: false }, E::SuccessorReleased | E::SuccessorDied) => (drain, vec![Drain]),
         (P::Draining { .. }, E::MovesEnded) => (phase, vec![Drain]),
 
         // The end
@@ -231,7 +225,8 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         // Nobody but this instance can take the service back, so it stays for as long as it may have to.
         (P::Draining { guard: true }, E::Idle) => (phase, vec![]),
         (P::Draining { guard: false }, E::Idle) => (P::Exited, vec![CloseListeners, SayDrained, RemoveFiles]),
-        (P::Draining { guard: false }, E::DrainEnded(Ending::All)) | (P::Draining { .. }, E::Interrupt) => {
+        (P::Draining { guard: false }, E::DrainEnded(Ending::All))
+        | (P::Draining { .. }, E::Displaced | E::Interrupt) => {
             (P::Exited, vec![CloseListeners, close_all, SayDrained, RemoveFiles])
         }
         (P::Draining { .. }, E::DrainEnded(what)) => (phase, vec![CloseConnections(what)]),

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::twin::{Action, Event, Illegal};
-use super::{Cause, DrainTally, Phase, twin};
+use super::{Cause, DrainTally, Phase, Tidings, twin};
 use crate::base::ListenerId;
 use crate::listen::Ending;
 
@@ -51,12 +51,12 @@ pub trait World {
     fn close_connections(&mut self, what: Ending) -> usize;
     /// How many connections there are.
     fn connections(&self) -> usize;
+    /// Tells those outside of a transition, which may be told twice.
+    fn announce(&mut self, _tidings: &Tidings<'_>) {}
     /// What has become of the connections since this instance began to drain.
     fn tally(&self) -> DrainTally;
     /// Whether this instance is to guard a successor that serves, to take the service back if that dies.
     fn guards(&self) -> bool;
-    /// Whether another instance is in service, but for one that this one let take over.
-    fn is_another_in_service(&self) -> bool;
 
     /// Takes pidfile, upgrade socket and listener paths: from `incumbent`, or from nobody.
     ///
@@ -66,6 +66,10 @@ pub trait World {
     /// Takes again those that a successor took which failed; logs what fails, for the service goes on. What another
     /// instance has that is in service is left to it.
     fn restore_files(&mut self, generation: u64);
+    /// Whether another instance is in service by now, as the upgrade socket tells.
+    fn another_serves(&self) -> bool {
+        false
+    }
     /// Leaves them to the successor.
     fn forget_files(&mut self);
     /// Leaves to the incumbent what is the incumbent's.

@@ -19,24 +19,22 @@ use crate::system::{Connected, NotConnected};
 #[derive(Debug)]
 pub struct Admission {
     arrival: Arrival,
-    load: Arc<Load>,
     mailboxes: Arc<[Sender<Command>]>,
 }
 
 impl Admission {
-    pub(super) fn new(mut arrival: Arrival, load: Arc<Load>, mailboxes: Arc<[Sender<Command>]>) -> Self {
+    pub(super) fn new(mut arrival: Arrival, load: &Load, mailboxes: Arc<[Sender<Command>]>) -> Self {
         arrival.place.assign(load.least());
-        Self { arrival, load, mailboxes }
+        Self { arrival, mailboxes }
     }
 
-    /// Hands it to the worker that has the fewest connections.
+    /// Hands it to a worker: the one that had the fewest connections when it was admitted.
     pub fn serve(self) {
-        let Self { mut arrival, load, mailboxes } = self;
-        arrival.place.assign(load.least());
-        // Those that have ended take nothing.
-        for mailbox in
-            arrival.place.worker().and_then(|first| mailboxes.get(first)).into_iter().chain(&*mailboxes)
-        {
+        let Self { mut arrival, mailboxes } = self;
+        // Another takes it where that one has ended.
+        for worker in arrival.place.worker().into_iter().chain(0..mailboxes.len()) {
+            let Some(mailbox) = mailboxes.get(worker) else { continue };
+            arrival.place.assign(worker);
             match mailbox.try_send(Command::Serve(arrival)) {
                 Ok(()) => return,
                 Err(error) => match error.into_inner() {

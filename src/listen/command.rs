@@ -44,6 +44,8 @@ pub(super) enum Command {
     Leave(Leave),
     /// Close connections.
     CloseConnections(Ending),
+    /// Give a sign of life.
+    Beat,
     /// End.
     Stop,
 }

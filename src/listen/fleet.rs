@@ -34,7 +34,7 @@ pub struct Fleet {
     services: Vec<Arc<Service>>,
     /// The service of each listener, by its place in `services`.
     feeds: HashMap<ListenerId, usize>,
-    load: Arc<Load>,
+    pub(super) load: Arc<Load>,
     idle: Pin<Box<smol::channel::Receiver<()>>>,
     exit: Arc<Exit>,
     departures: Pin<Box<smol::channel::Receiver<Departure>>>,
@@ -165,8 +165,10 @@ impl Fleet {
         self.tell(|| Command::CloseListeners { sweep: self.load.begin_sweep() });
     }
 
-    /// Tells connections how to leave, or to stay. Connections that have departed and that
-    /// [`poll_departure`](Self::poll_departure) has not brought yet go back where it is not [`Leave::Move`].
+    /// Tells connections how to leave, or to stay.
+    ///
+    /// With [`Leave::Move`], somebody has to ask [`poll_departure`](Self::poll_departure), for what has departed is not
+    /// served until it is settled. With anything else, what has departed and was not brought yet goes back by itself.
     pub fn leave(&self, how: Leave) {
         self.exit.open(how == Leave::Move);
         self.tell(|| Command::Leave(how));
@@ -201,7 +203,7 @@ impl Fleet {
             return Err("the service has all the connections that limits.max_connections allows".to_owned());
         };
         let arrival = Arrival { listener, connection, place };
-        Ok(Admission::new(arrival, Arc::clone(&self.load), Arc::clone(&self.mailboxes)))
+        Ok(Admission::new(arrival, &self.load, Arc::clone(&self.mailboxes)))
     }
 
     /// How many connections there have been, those there are included.
@@ -228,6 +230,19 @@ impl Fleet {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Asks every worker for a sign of life, and says whether each has given one since it was last asked.
+    pub fn pulse(&self) -> bool {
+        let mut alive = true;
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            // One that has not answered has the last question in its mailbox still.
+            match self.load.take_beat(number) {
+                true => drop(mailbox.try_send(Command::Beat)),
+                false => alive = false,
+            }
+        }
+        alive
     }
 
     /// Closes connections. How many there were of them is returned at once; the closing may take a moment longer.
@@ -285,6 +300,7 @@ impl Fleet {
                 let origin = match origin {
                     Origin::Fresh => "fresh",
                     Origin::Inherited => "inherited",
+                    Origin::Activated => "activated",
                 };
                 tracing::info!(target: "river::listen", service = &*service.name, %id, %address, origin, "listening");
                 Ok(Door { id: Arc::new(id), fd, service: place })

@@ -42,6 +42,8 @@ struct Counts {
     connections: AtomicUsize,
     /// It has ended and takes no more.
     dead: AtomicBool,
+    /// It has given a sign of life since it was asked for one.
+    beat: AtomicBool,
     /// For each service, that the worker's mailbox already holds the news of room. There is one such message at most.
     told: Vec<AtomicBool>,
 }
@@ -91,6 +93,7 @@ impl Load {
         let worker = |_| Counts {
             connections: AtomicUsize::new(0),
             dead: AtomicBool::new(false),
+            beat: AtomicBool::new(true),
             told: services.iter().map(|_| AtomicBool::new(false)).collect(),
         };
         let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
@@ -101,6 +104,12 @@ impl Load {
     /// All connections.
     pub(super) fn connections(&self) -> usize {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum()
+    }
+
+    /// The connections of each worker.
+    #[cfg(test)]
+    pub(super) fn per_worker(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).collect()
     }
 
     /// How many there have been, those there are included.
@@ -175,6 +184,18 @@ impl Load {
         }
     }
 
+    /// The worker gives a sign of life.
+    pub(super) fn beat(&self, worker: usize) {
+        if let Some(counts) = self.workers.get(worker) {
+            counts.beat.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the worker has given a sign of life since this was last asked.
+    pub(super) fn take_beat(&self, worker: usize) -> bool {
+        self.workers.get(worker).is_some_and(|counts| counts.beat.swap(false, Ordering::Relaxed))
+    }
+
     /// The worker has heard that the service has room. What is freed from now on is news again.
     pub(super) fn hear_freed(&self, worker: usize, service: usize) {
         if let Some(told) = self.workers.get(worker).and_then(|counts| counts.told.get(service)) {
@@ -196,7 +217,6 @@ impl Load {
     }
 
     fn counted(self: &Arc<Self>, service: usize, mailboxes: &Arc<[Sender<Command>]>) -> Place {
-        self.begun.fetch_add(1, Ordering::SeqCst);
         Place { load: Arc::clone(self), worker: None, service, mailboxes: Arc::clone(mailboxes) }
     }
 }
@@ -214,9 +234,17 @@ impl Place {
 
     /// Counts the connection to the worker that is to serve it.
     pub(super) fn assign(&mut self, worker: usize) {
-        self.leave_worker();
+        if self.worker == Some(worker) {
+            return;
+        }
+        if self.worker.is_none() {
+            // Places are taken before there is a connection for them.
+            self.load.begun.fetch_add(1, Ordering::SeqCst);
+        }
         if let Some(counts) = self.load.workers.get(worker) {
+            // In this order, so that it is never not counted.
             counts.connections.fetch_add(1, Ordering::SeqCst);
+            self.leave_worker();
             self.worker = Some(worker);
         }
     }
@@ -285,6 +313,17 @@ mod tests {
         }
         drop(places);
         assert_eq!(load.connections(), 0);
+    }
+
+    #[test]
+    fn a_worker_is_alive_while_it_answers() {
+        let load = Load::new(2, std::iter::empty(), smol::channel::bounded(1).0);
+        // Nobody has been asked yet.
+        assert!(load.take_beat(0) && load.take_beat(1));
+        load.beat(0);
+        assert!(load.take_beat(0) && !load.take_beat(1) && !load.take_beat(2));
+        load.beat(1);
+        assert!(!load.take_beat(0) && load.take_beat(1));
     }
 
     #[test]

@@ -15,4 +15,6 @@ pub struct ListenerSpec {
     pub address: Address,
     /// The mode of a Unix socket's path.
     pub mode: Option<u32>,
+    /// The name by which the service manager passes its socket, if it does.
+    pub activation: Option<Arc<str>>,
 }

@@ -146,6 +146,7 @@ impl Worker {
                 }
                 Command::Leave(leave) => self.leave(leave),
                 Command::CloseConnections(what) => self.close(what),
+                Command::Beat => self.load.beat(self.number),
                 Command::Stop => break,
             }
         }
@@ -240,7 +241,12 @@ impl Worker {
         let mut connections = self.connections.borrow_mut();
         let entry = connections.vacant_entry();
         let (worker, key) = (Rc::clone(self), entry.key());
-        let registration = Registration { worker, key, serial, tunnel: OnceCell::new(), _place: place };
+        let is_tunnel = connection.tunnel.is_some();
+        let tunnel = OnceCell::new();
+        if is_tunnel {
+            tunnel.get_or_init(|| self.load.count_tunnel());
+        }
+        let registration = Registration { worker, key, serial, tunnel, _place: place };
         let task = self.handle.spawn(async move {
             while let Some(parting) = proxy::serve(&context, connection, &registration).await
                 && let Some(back) = registration.worker.exit.depart(&listener, parting).await
@@ -248,7 +254,7 @@ impl Worker {
                 connection = back;
             }
         });
-        entry.insert(Entry { task, serial, is_tunnel: false });
+        entry.insert(Entry { task, serial, is_tunnel });
     }
 }
 

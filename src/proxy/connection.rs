@@ -18,6 +18,8 @@ pub(super) enum Next {
     StillIdle,
     /// It is closed; the client expects that and sends nothing more.
     Close,
+    /// It is closed, and what the client has of a response may be a part of it.
+    Abort,
     /// It is closed, and the client may not know yet.
     Linger,
     /// It is closed, and the rest of a request that was answered early may be on its way.
@@ -40,6 +42,7 @@ const ABSORB_SILENCE: Duration = Duration::from_secs(5);
 /// How a connection stops being served as one that brings requests.
 enum End {
     Close,
+    Abort,
     Linger { silence: Duration, most: Duration },
     Tunnel(Box<Tunnel>),
     Depart(Permit),
@@ -85,6 +88,8 @@ pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn K
             }
             None
         }
+        // Not in order, if the socket has been told so.
+        End::Abort => None,
         End::Linger { silence, most } => {
             downstream.linger(handle, silence, most).await;
             None
@@ -127,6 +132,7 @@ async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End
                     downstream.pipelines = true;
                 }
                 Next::Close => return End::Close,
+                Next::Abort => return End::Abort,
                 Next::Linger => return End::Linger { silence: LINGER, most: LINGER },
                 Next::Absorb => return End::Linger { silence: ABSORB_SILENCE, most: ABSORB },
                 Next::Tunnel(tunnel) => return End::Tunnel(tunnel),

@@ -118,7 +118,7 @@ pub(super) async fn send_response(
     .await;
     if let Err(failure) = outcome {
         log(context, downstream, &scratch.line, upstreams.name(&server), &failure);
-        return Next::Close;
+        return Next::Abort;
     }
     if ends_by_close {
         let _ = downstream.stream.reset_on_close(false);

@@ -355,7 +355,63 @@ fn write_hex(number: usize, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::runtime::{Handle, LARGE_BUFFER, block_on};
+
+    /// A stream and the other end of its connection.
+    fn pair(handle: &Handle) -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        (handle.stream(near.into()).unwrap(), listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_pump_that_reads_little_soon_holds_little() {
+        block_on(async |handle: Handle| {
+            let ((source, mut writer), (sink, mut reader)) = (pair(&handle), pair(&handle));
+            let writing = std::thread::spawn(move || writer.write_all(&vec![1; 64 << 20]));
+            let mut pump = Pump::new(Incoming::UntilClose, Outgoing::Identity, u64::MAX);
+            let (mut unread, mut out) = (handle.buffers().take(), Vec::new());
+            let mut pump_until_full = async |pump: &mut Pump, may_end: &AtomicBool| loop {
+                // What has been read by then is made room of in the poll behind it.
+                let last = may_end.load(Ordering::SeqCst);
+                std::future::poll_fn(|cx| {
+                    let mut ends =
+                        Ends { source: &source, unread: &mut unread, sink: Some(&sink), out: &mut out };
+                    sink.attempt_write();
+                    assert!(pump.poll(cx, &mut ends).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                if last && pump.waiting() == Waiting::Sink {
+                    return (unread.len(), unread.capacity());
+                }
+                futures_lite::future::yield_now().await;
+            };
+            let (_, capacity) = pump_until_full(&mut pump, &AtomicBool::new(true)).await;
+            assert_eq!(capacity, LARGE_BUFFER);
+            pump.read_little(true);
+            let taken = std::sync::Arc::new(AtomicBool::new(false));
+            let reading = std::thread::spawn({
+                let taken = std::sync::Arc::clone(&taken);
+                move || {
+                    reader.read_exact(&mut vec![0; 4 << 20]).unwrap();
+                    taken.store(true, Ordering::SeqCst);
+                    reader
+                }
+            });
+            let (held, capacity) = pump_until_full(&mut pump, &taken).await;
+            assert!(held > 0 && held <= SMALL_BUFFER && capacity == SMALL_BUFFER, "{held} of {capacity}");
+            drop((source, sink));
+            drop(reading.join().unwrap());
+            assert!(writing.join().unwrap().is_err());
+        });
+    }
 
     #[test]
     fn chunk_sizes_are_written_in_hex() {

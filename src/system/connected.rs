@@ -92,3 +92,35 @@ impl std::error::Error for NotConnected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_known_and_does_not_block_any_more() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let peer = client.local_addr().unwrap();
+        let connected = Connected::verify(listener.accept().unwrap().0.into()).unwrap();
+        assert_eq!(connected.peer(), Some(peer));
+        assert!(fcntl_getfl(connected.into_fd()).unwrap().contains(OFlags::NONBLOCK));
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert_eq!(Connected::verify(one.into()).unwrap().peer(), None);
+    }
+
+    #[test]
+    fn what_is_no_connection_is_refused() {
+        let (datagram, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        assert!(matches!(Connected::verify(datagram.into()), Err(NotConnected::NotAStream)));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(matches!(Connected::verify(listener.into()), Err(NotConnected::Listens)));
+        let file = tempfile::tempfile().unwrap();
+        assert!(matches!(Connected::verify(file.into()), Err(NotConnected::NotASocket(_))));
+        let (flags, family) = (rustix::net::SocketFlags::CLOEXEC, AddressFamily::INET);
+        let unbound = rustix::net::socket_with(family, SocketType::STREAM, flags, None).unwrap();
+        assert!(matches!(Connected::verify(unbound), Err(NotConnected::NoPeer(_))));
+    }
+}

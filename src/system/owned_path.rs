@@ -13,10 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
 
+use super::pidfile::may_make_files;
 use crate::base::FileId;
 
 /// A socket's path in the file system, and the file that stands there while the path is this socket's.
@@ -31,6 +33,8 @@ pub struct OwnedPath {
 pub struct StagedPath {
     temporary: PathBuf,
     path: PathBuf,
+    /// What stood at the path and may be replaced.
+    replaces: Option<FileId>,
 }
 
 /// Why a Unix socket cannot take its path.
@@ -60,20 +64,22 @@ impl StagedPath {
     /// [`PathError`]; nothing is left behind.
     pub fn bind(socket: &OwnedFd, path: &Path, mode: u32, may_replace: &[u32]) -> Result<Self, PathError> {
         let io_error = |error: io::Error| PathError::Io(path.to_owned(), error);
-        match fs::symlink_metadata(path) {
+        let replaces = match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(PathError::NotASocket(path.to_owned()));
             }
-            Ok(_) => match tenant(socket, path).map_err(io_error)? {
+            Ok(found) => match tenant(socket, path).map_err(io_error)? {
                 Tenant::Process(pid) if !may_replace.contains(&pid) => {
                     return Err(PathError::InUse(path.to_owned()));
                 }
+                // Whose place is taken may run as root, and this process may have given that up.
+                Tenant::Hidden if may_replace.is_empty() => return Err(io_error(Errno::ACCESS.into())),
                 Tenant::Unknown => return Err(PathError::InUse(path.to_owned())),
-                Tenant::Nobody | Tenant::Process(_) => {}
+                Tenant::Nobody | Tenant::Hidden | Tenant::Process(_) => Some(FileId::of(&found)),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io_error(error)),
-        }
+        };
         let temporary = temporary_name(path).ok_or_else(|| PathError::BadPath(path.to_owned()))?;
         let address = SocketAddrUnix::new(&temporary).map_err(|_| PathError::TooLong(path.to_owned()))?;
         // The name carries our pid, so a leftover of that name is an ended process's and may go.
@@ -82,7 +88,7 @@ impl StagedPath {
             _ => {}
         }
         bind(socket, &address).map_err(|error| io_error(error.into()))?;
-        let staged = Self { temporary, path: path.to_owned() };
+        let staged = Self { temporary, path: path.to_owned(), replaces };
         fs::set_permissions(&staged.temporary, Permissions::from_mode(mode)).map_err(io_error)?;
         Ok(staged)
     }
@@ -90,18 +96,41 @@ impl StagedPath {
     /// Renames the socket into place. It should be listening by now.
     ///
     /// # Errors
-    /// [`PathError::Io`]; what stood at the path is then still there.
+    /// [`PathError::InUse`] when something else has come to the path since [`bind`](Self::bind) looked, as when two
+    /// processes take the place of a third that died; [`PathError::Io`]. What stands at the path is then still there.
     pub fn publish(self) -> Result<OwnedPath, PathError> {
         let io_error = |error: io::Error| PathError::Io(self.path.clone(), error);
         let identity = fs::symlink_metadata(&self.temporary).map_err(io_error)?;
-        fs::rename(&self.temporary, &self.path).map_err(io_error)?;
+        let flags = if self.replaces.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        match self.rename(flags) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(PathError::InUse(self.path.clone())),
+            // The stale one was removed since.
+            Err(Errno::NOENT) => match self.rename(RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => return Err(PathError::InUse(self.path.clone())),
+                other => other.map_err(|error| io_error(error.into()))?,
+            },
+            // This file system cannot; so much for two at the same moment.
+            Err(Errno::INVAL | Errno::NOSYS) => fs::rename(&self.temporary, &self.path).map_err(io_error)?,
+            Err(error) => return Err(io_error(error.into())),
+        }
+        // What stood there bears the temporary name now, and goes with `self`. If it is not what was looked at, it is
+        // somebody's who came first.
+        let replaced = fs::symlink_metadata(&self.temporary).ok().map(|found| FileId::of(&found));
+        if replaced.is_some() && replaced != self.replaces && self.rename(RenameFlags::EXCHANGE).is_ok() {
+            return Err(PathError::InUse(self.path.clone()));
+        }
         Ok(OwnedPath { path: self.path.clone(), file: FileId::of(&identity) })
+    }
+
+    fn rename(&self, flags: RenameFlags) -> Result<(), Errno> {
+        renameat_with(CWD, &self.temporary, CWD, &self.path, flags)
     }
 }
 
 impl Drop for StagedPath {
     fn drop(&mut self) {
-        // After a publish the temporary name no longer exists.
+        // After a publish what it replaced has the temporary name, or nothing.
         let _ = fs::remove_file(&self.temporary);
     }
 }
@@ -114,6 +143,15 @@ impl OwnedPath {
     pub fn claim(path: &Path, file: FileId) -> Result<Self, PathError> {
         let claimed = Self { path: path.to_owned(), file };
         if claimed.is_ours() { Ok(claimed) } else { Err(PathError::Lost(path.to_owned())) }
+    }
+
+    /// Whether a socket could be made at `path` now: this process may make files in its directory.
+    ///
+    /// # Errors
+    /// [`PathError`] with what is in the way.
+    pub fn check(path: &Path) -> Result<(), PathError> {
+        let directory = path.parent().ok_or_else(|| PathError::BadPath(path.to_owned()))?;
+        may_make_files(directory).map_err(|error| PathError::Io(path.to_owned(), error))
     }
 
     /// The file that stands at the path while it is this socket's.
@@ -177,6 +215,8 @@ enum Tenant {
     /// The process that called listen(2).
     Process(u32),
     Unknown,
+    /// It is for another user alone.
+    Hidden,
 }
 
 /// Who accepts on the socket at `path`, found by connecting to it.
@@ -190,6 +230,7 @@ fn tenant(like: &OwnedFd, path: &Path) -> io::Result<Tenant> {
         // A full queue or a socket of another type is somebody's all the same.
         Err(Errno::AGAIN | Errno::INPROGRESS | Errno::PROTOTYPE) => Ok(Tenant::Unknown),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Tenant::Nobody),
+        Err(Errno::ACCESS) => Ok(Tenant::Hidden),
         Err(error) => Err(error.into()),
     }
 }
@@ -268,6 +309,30 @@ mod tests {
         drop(live);
         drop(_second_fd);
         publish(&path, &[]).unwrap();
+    }
+
+    #[test]
+    fn of_two_that_replace_a_stale_socket_the_first_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        for stale in [true, false] {
+            if stale {
+                drop(publish(&path, &[]).unwrap());
+            }
+            let (early, late) = (socket(), socket());
+            let staged = StagedPath::bind(&late, &path, 0o600, &[]).unwrap();
+            // The other would be another process, whose temporary name is another.
+            let aside = directory.path().join("aside");
+            fs::rename(&staged.temporary, &aside).unwrap();
+            let staged_early = StagedPath::bind(&early, &path, 0o600, &[]).unwrap();
+            listen(&early, 16).unwrap();
+            let owned = staged_early.publish().unwrap();
+            fs::rename(&aside, &staged.temporary).unwrap();
+            assert!(matches!(staged.publish(), Err(PathError::InUse(_))));
+            assert!(owned.is_ours());
+            assert!(owned.remove_if_ours().unwrap());
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]

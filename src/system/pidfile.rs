@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
 /// The pidfile of this process.
 #[derive(Debug)]
 pub struct PidFile {
@@ -50,7 +52,8 @@ impl PidFile {
         })
     }
 
-    /// Whether `path` could be written now: its directory exists and nothing but a regular file stands there.
+    /// Whether `path` could be written now: its directory exists, this process may make files there, and nothing but
+    /// a regular file stands there.
     ///
     /// # Errors
     /// [`PidFileError`] with what is in the way.
@@ -58,7 +61,9 @@ impl PidFile {
         check(path)?;
         let directory = path.parent().ok_or_else(|| PidFileError::BadPath(path.to_owned()))?;
         match fs::metadata(directory) {
-            Ok(found) if found.is_dir() => Ok(()),
+            Ok(found) if found.is_dir() => {
+                may_make_files(directory).map_err(|error| PidFileError::Write(path.to_owned(), error))
+            }
             Ok(_) => Err(PidFileError::BadPath(path.to_owned())),
             Err(error) => Err(PidFileError::Write(path.to_owned(), error)),
         }
@@ -95,6 +100,12 @@ impl PidFile {
         }
         fs::remove_file(&self.path).map(|()| true)
     }
+}
+
+/// Whether this process, as the user it runs as now, may make and remove files in the directory.
+pub(super) fn may_make_files(directory: &Path) -> io::Result<()> {
+    let needed = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(accessat(CWD, directory, needed, AtFlags::EACCESS)?)
 }
 
 fn check(path: &Path) -> Result<(), PidFileError> {

@@ -29,6 +29,8 @@ pub enum Origin {
     Fresh,
     /// Another instance passed it.
     Inherited,
+    /// The service manager bound it and passed it.
+    Activated,
 }
 
 /// A socket that listens, nonblocking and close-on-exec.
@@ -42,7 +44,7 @@ pub struct Listening {
     pub address: Address,
     /// The socket.
     pub fd: Arc<OwnedFd>,
-    /// Whether it was bound here or inherited.
+    /// Where it came from.
     pub origin: Origin,
     name: Address,
     path: Option<OwnedPath>,
@@ -137,6 +139,11 @@ impl Listening {
     /// The file of a Unix socket, as the process that bound it knew it.
     pub fn file(&self) -> Option<FileId> {
         self.file
+    }
+
+    /// Whether it is a Unix socket that some other program bound, at its very path: River binds to a temporary name.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.address, Address::Unix(_)) && self.file.is_none() && self.name == self.address
     }
 
     /// The path of a Unix socket that this process bound.

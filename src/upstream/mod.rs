@@ -8,6 +8,9 @@ mod pool;
 mod settings;
 mod upstreams;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::ConnectError;
 pub use settings::{Group, PoolSettings, Server};
 pub use upstreams::{Connection, Tried, Upstreams};

@@ -73,6 +73,11 @@ impl Conn {
         &self.socket
     }
 
+    /// The socket, to write to, and what reads from it, for two threads.
+    pub fn into_parts(self) -> (Arc<Socket>, Reader<ReadHalf>) {
+        (self.socket, self.reader)
+    }
+
     /// Sends bytes as they are.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -37,6 +37,12 @@ impl Config {
         self
     }
 
+    /// Sets the settings of the hand-over (`guard: "5s"`). Where a test sets none, there is no guard: an instance that
+    /// has handed over ends with its last connection.
+    pub fn handoff(self, settings: &str) -> Self {
+        self.system(&format!("handoff: ({settings})"))
+    }
+
     /// Adds a service with a listener for each of `binds` and the given other settings.
     pub fn service(self, name: &str, binds: &[&str], settings: &str) -> Self {
         let binds: Vec<String> = binds.iter().map(|bind| format!("(bind: {bind:?})")).collect();
@@ -60,7 +66,12 @@ impl Config {
 
     /// The configuration's text.
     pub fn text(&self) -> String {
-        let system = self.system.join(",\n        ");
+        let mut system = self.system.clone();
+        let names = |name: &str| self.system.iter().any(|setting| setting.starts_with(name));
+        if names("upgrade_socket:") && !names("handoff:") {
+            system.push("handoff: (guard: \"0s\")".into());
+        }
+        let system = system.join(",\n        ");
         let mut text = format!("(\n    system: (\n        {system},\n    ),\n    services: {{\n");
         for (name, service) in &self.services {
             let _ = writeln!(text, "        {name:?}: (\n            {service},\n        ),");

@@ -5,6 +5,7 @@
 //! would have succeeded does not help.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -146,6 +147,8 @@ pub struct Report {
     pub lost: u64,
     /// The first of the lost, each with its time since the load's start and the reason.
     pub losses: Vec<String>,
+    /// The client's end of the connection of each lost one, as far as there was a TCP connection.
+    pub lost_from: Vec<Option<SocketAddr>>,
     /// Connections opened after a client's first, of keep-alive clients.
     pub reconnects: u64,
     /// Connections found closed by the server between two requests, with no `Connection: close` before.
@@ -182,6 +185,7 @@ impl Report {
         self.resent += other.resent;
         self.losses.extend(other.losses);
         self.losses.truncate(NAMED);
+        self.lost_from.extend(other.lost_from);
         self.latencies.extend(other.latencies);
     }
 }
@@ -263,7 +267,7 @@ impl Client {
                         match Conn::try_open(&self.shared.target) {
                             Ok(open) => open,
                             Err(error) => {
-                                self.lose(rest, "cannot connect", &error);
+                                self.lose(rest, None, "cannot connect", &error);
                                 break;
                             }
                         }
@@ -281,6 +285,7 @@ impl Client {
     /// Sends `batch` over `conn` and reads the responses; returns how many requests are dealt with, answered or
     /// lost, and the connection where it stays.
     fn round(&mut self, mut conn: Conn, batch: &[Exchange], begin: Instant) -> (usize, Option<Conn>) {
+        let from = conn.socket().local_address();
         let bytes: Vec<u8> = batch.iter().flat_map(|exchange| exchange.bytes.iter().copied()).collect();
         // The server may have answered and left before it read all of it; then the response is there nevertheless.
         let sent = conn.try_send(&bytes);
@@ -290,8 +295,8 @@ impl Client {
                 Ok(response) => response,
                 Err(error) => {
                     match sent {
-                        Err(error) => self.lose(&batch[nth..], "cannot send", &error),
-                        Ok(()) => self.lose(&batch[nth..], "no whole response", &error),
+                        Err(error) => self.lose(&batch[nth..], from, "cannot send", &error),
+                        Ok(()) => self.lose(&batch[nth..], from, "no whole response", &error),
                     }
                     return (batch.len(), None);
                 }
@@ -302,7 +307,7 @@ impl Client {
                 self.shared.finish_one();
             } else {
                 let got = io::Error::other(format!("{} {:?}", response.status, response.text()));
-                self.lose(&batch[nth..=nth], "a wrong response", &got);
+                self.lose(&batch[nth..=nth], from, "a wrong response", &got);
             }
             if response.closed {
                 return (nth + 1, None);
@@ -328,9 +333,10 @@ impl Client {
         Exchange { name, bytes, expected }
     }
 
-    fn lose(&mut self, exchanges: &[Exchange], step: &str, error: &io::Error) {
+    fn lose(&mut self, exchanges: &[Exchange], from: Option<SocketAddr>, step: &str, error: &io::Error) {
         for exchange in exchanges {
             self.tally.lost += 1;
+            self.tally.lost_from.push(from);
             if self.tally.losses.len() < NAMED {
                 let at = self.shared.begin.elapsed().as_secs_f64();
                 self.tally.losses.push(format!("{at:.3}s {}: {step}: {error}", exchange.name));

@@ -9,10 +9,14 @@
 #![allow(dead_code, unused_imports, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod asker;
 pub mod client;
 pub mod config;
+pub mod family;
+pub mod faults;
 pub mod load;
 pub mod log;
+pub mod manager;
 pub mod origin;
 pub mod peer;
 pub mod proc;
@@ -25,6 +29,7 @@ pub mod wait;
 
 pub use client::{Conn, Response, get};
 pub use config::Config;
+pub use family::{Family, Member, Said};
 pub use load::{Load, Pacing, Report};
 pub use origin::{Next, Origin, Request};
 pub use proc::{Process, Signal};

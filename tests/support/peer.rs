@@ -6,13 +6,14 @@
 use std::fs::{self, Permissions};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
@@ -41,9 +42,14 @@ impl Peer {
     /// Connects to the upgrade socket at `path`, as a successor does.
     #[track_caller]
     pub fn connect(path: &Path) -> Self {
+        Self::try_connect(path).unwrap()
+    }
+
+    /// Connects to the upgrade socket at `path`, if the kernel lets it.
+    pub fn try_connect(path: &Path) -> Result<Self, Errno> {
         let fd = seqpacket();
-        connect(&fd, &SocketAddrUnix::new(path).unwrap()).unwrap();
-        Self::new(fd)
+        connect(&fd, &SocketAddrUnix::new(path).unwrap())?;
+        Ok(Self::new(fd))
     }
 
     /// Connects and says hello with the given protocol versions, as a successor does.
@@ -69,10 +75,16 @@ impl Peer {
     /// Sends a datagram as it is.
     #[track_caller]
     pub fn send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        self.try_send_raw(bytes, fds).unwrap();
+    }
+
+    /// Sends a datagram as it is, if the kernel takes it.
+    pub fn try_send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        // Room for more than the kernel takes, so that it is the kernel that refuses.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(300))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
-        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).unwrap();
+        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).map(drop)
     }
 
     /// Receives the next message; `None` at the end.
@@ -103,6 +115,13 @@ impl Peer {
         Some(Message { text, fds })
     }
 
+    /// Receives the next message, waiting for it so long; `None` at the end.
+    #[track_caller]
+    pub fn receive_within(&self, patience: Duration) -> Option<Message> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(patience)).unwrap();
+        self.receive()
+    }
+
     /// Receives the next message, which must have this name.
     #[track_caller]
     pub fn expect(&self, name: &str) -> Message {
@@ -123,6 +142,13 @@ impl Peer {
     pub fn expect_welcome(&self) {
         self.expect("Welcome");
         while self.expect("Inventory").text.contains("more:true") {}
+    }
+
+    /// As a successor of protocol version 2, after [`Peer::hello`]: says that it waits.
+    #[track_caller]
+    pub fn wait(&self) {
+        self.expect_welcome();
+        self.send("Waiting");
     }
 
     /// As a successor: takes all batches; returns the descriptors, which this process then shares.
@@ -163,19 +189,32 @@ impl Desk {
         Self(fd)
     }
 
+    /// Waits for a connection.
+    #[track_caller]
+    pub fn accept(&self) -> Peer {
+        Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap())
+    }
+
     /// Waits for a successor and for its `Hello`.
     #[track_caller]
     pub fn greet(&self) -> Peer {
-        let peer = Peer::new(accept_with(&self.0, SocketFlags::CLOEXEC).unwrap());
+        let peer = self.accept();
         peer.expect("Hello");
         peer
     }
 
-    /// Waits for a successor and lets it wait for the listeners `ids`.
+    /// Waits for a successor and lets it wait for the listeners `ids`, in version 1 of the protocol.
     #[track_caller]
     pub fn welcome(&self, ids: &[&str]) -> Peer {
+        self.welcome_in(1, ids)
+    }
+
+    /// As [`Desk::welcome`], in any version of the protocol.
+    #[track_caller]
+    pub fn welcome_in(&self, version: u32, ids: &[&str]) -> Peer {
         let peer = self.greet();
-        peer.send(&format!("Welcome(version:1,pid:{},build:\"a test\",generation:1)", std::process::id()));
+        let pid = std::process::id();
+        peer.send(&format!("Welcome(version:{version},pid:{pid},build:\"a test\",generation:1)"));
         let ids: Vec<String> = ids.iter().map(|id| format!("({id:?})")).collect();
         peer.send(&format!("Inventory(ids:[{}],more:false)", ids.join(",")));
         peer
@@ -185,9 +224,20 @@ impl Desk {
 /// The offer of one batch that holds `listener` under the name `id`.
 #[track_caller]
 pub fn offer(peer: &Peer, id: &str, listener: &TcpListener, batch: u32, of: u32) {
-    let address = listener.local_addr().unwrap();
-    let label = format!("(id:({id:?}),address:Tcp(\"{address}\"))");
+    let label = label(id, listener.local_addr().unwrap());
     peer.send_with(&format!("Offer(batch:{batch},of:{of},labels:[{label}])"), &[listener.as_fd()]);
+}
+
+/// What an offer says of a TCP listener.
+pub fn label(id: &str, address: SocketAddr) -> String {
+    format!("(id:({id:?}),address:Tcp(\"{address}\"))")
+}
+
+/// The process that listens on the upgrade socket at `path`, if one does.
+pub fn owner(path: &Path) -> Option<u32> {
+    let fd = seqpacket();
+    connect(&fd, &SocketAddrUnix::new(path).unwrap()).ok()?;
+    socket_peercred(&fd).ok()?.pid.as_raw_nonzero().get().try_into().ok()
 }
 
 fn seqpacket() -> OwnedFd {

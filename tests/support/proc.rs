@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::net::getpeername;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, pidfd_send_signal};
 
 pub use rustix::process::Signal;
 
@@ -36,9 +39,14 @@ impl Process {
 
     /// Starts `command` with this for its standard error, which is collected only if it is piped.
     pub fn start_unheard(name: &str, command: &mut Command, stderr: Stdio) -> Self {
+        Self::start_with(name, command, [Stdio::null(), Stdio::piped(), stderr])
+    }
+
+    /// Starts `command` with these for its standard streams; its output is collected where it is piped.
+    pub fn start_with(name: &str, command: &mut Command, [stdin, stdout, stderr]: [Stdio; 3]) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
@@ -48,7 +56,11 @@ impl Process {
             Some(stderr) => Box::new(stderr),
             None => Box::new(io::empty()),
         };
-        let log = Log::collect(&name, child.stdout.take().unwrap(), stderr);
+        let stdout: Box<dyn Read + Send> = match child.stdout.take() {
+            Some(stdout) => Box::new(stdout),
+            None => Box::new(io::empty()),
+        };
+        let log = Log::collect(&name, stdout, stderr);
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         Self { pid, pidfd, child: Mutex::new(child), log }
     }
@@ -115,6 +127,25 @@ impl Process {
         until("the signals are caught", deadline, || caught(self.pid) & wanted == wanted);
     }
 
+    /// Whether it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        state(self.pid) == Some('T')
+    }
+
+    /// The far ends of its TCP connections, those it serves and its own to servers. It should be stopped, so that they
+    /// stay what they are.
+    pub fn tcp_peers(&self) -> Vec<SocketAddr> {
+        let peer = |number: &i32| {
+            let fd = match pidfd_getfd(&self.pidfd, *number, PidfdGetfdFlags::empty()) {
+                // It was closed meanwhile.
+                Err(Errno::BADF | Errno::SRCH) => return None,
+                other => other.unwrap(),
+            };
+            getpeername(fd).ok()??.try_into().ok()
+        };
+        sockets(self.pid).iter().filter_map(peer).collect()
+    }
+
     /// Stops it and waits until it is stopped.
     #[track_caller]
     pub fn pause(&self) {
@@ -161,10 +192,27 @@ pub fn fds(pid: u32) -> Vec<String> {
     links
 }
 
+/// The numbers of the open sockets of process `pid`.
+fn sockets(pid: u32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let number = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let is_socket = fs::read_link(entry.path()).ok()?.to_str()?.starts_with("socket:");
+        entry.file_name().to_str()?.parse().ok().filter(|_| is_socket)
+    };
+    entries.filter_map(number).collect()
+}
+
 /// The set of signals that process `pid` catches, bit 0 for signal 1 (`SigCgt`); empty where there is none such.
 pub fn caught(pid: u32) -> u64 {
     let set = status_line(pid, "SigCgt:");
     set.and_then(|set| u64::from_str_radix(&set, 16).ok()).unwrap_or(0)
+}
+
+/// How much memory process `pid` has in use, in KiB (`VmRSS`); nothing where there is none such.
+pub fn resident(pid: u32) -> usize {
+    let line = status_line(pid, "VmRSS:");
+    line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Whether a process `pid` exists that is not a zombie.

@@ -100,6 +100,11 @@ impl<'a> Reply<'a> {
         self.socket
     }
 
+    /// The socket itself, to be used by several threads. What was read of it already is lost to them.
+    pub fn shared_socket(&self) -> Arc<Socket> {
+        self.socket.clone()
+    }
+
     /// Reads what the peer sends next, at most what is there; empty at its end.
     pub fn read_some(&mut self) -> io::Result<Vec<u8>> {
         self.reader.some()

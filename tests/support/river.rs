@@ -6,8 +6,10 @@ use std::fs;
 use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,10 @@ use tempfile::TempDir;
 use super::log::{Line, Listening, entered, field, listening};
 use super::proc::{Process, Signal, full_pipe};
 use super::wait::PATIENCE;
+
+/// What a service manager says to whoever runs the tests.
+const MANAGED: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
 /// A directory that successive instances share; removed with the last of them.
 #[derive(Debug)]
@@ -78,6 +84,9 @@ pub struct River {
     working_directory: PathBuf,
     /// What `sh -c` runs before it becomes River.
     prelude: Option<String>,
+    program: OsString,
+    /// The name it is told that it was started by.
+    called: Option<OsString>,
     name: String,
 }
 
@@ -96,6 +105,8 @@ impl River {
             args: Vec::new(),
             environment: Vec::new(),
             prelude: None,
+            program: env!("CARGO_BIN_EXE_river").into(),
+            called: None,
             name: "river".into(),
         }
     }
@@ -141,6 +152,18 @@ impl River {
         self
     }
 
+    /// Started from this path, or by this name where it has no slash.
+    pub fn program(mut self, path: impl Into<OsString>) -> Self {
+        self.program = path.into();
+        self
+    }
+
+    /// Told that it was started by this path, which is then what it starts others by.
+    pub fn called(mut self, path: impl Into<OsString>) -> Self {
+        self.called = Some(path.into());
+        self
+    }
+
     /// Under this name in the output of a failing test.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
@@ -164,8 +187,39 @@ impl River {
         (Running { process, dir: self.dir }, reader)
     }
 
+    /// Starts it as a service manager does that opened one or two sockets for it (`LISTEN_FDS`), with the names given.
+    pub fn start_activated(mut self, sockets: Vec<OwnedFd>, names: &str) -> Running {
+        let count = sockets.len();
+        assert!((1..=2).contains(&count), "two can be passed at most");
+        let second = if count == 2 { "4>&1" } else { "" };
+        self.prelude = Some(format!(
+            "exec 3<&0 {second} 0</dev/null 1>/dev/null\n\
+             export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES='{names}'"
+        ));
+        let mut sockets = sockets.into_iter().map(Stdio::from);
+        let streams = [sockets.next(), sockets.next(), Some(Stdio::piped())];
+        let streams = streams.map(|stream| stream.unwrap_or_else(Stdio::null));
+        Running { process: Process::start_with(&self.name, &mut self.command(), streams), dir: self.dir }
+    }
+
+    /// Starts it as another user, who runs a copy of the program, since where it is built may be closed to others.
+    pub fn start_as(self, uid: u32, gid: u32) -> Running {
+        let program = self.dir.join("river-copy");
+        fs::copy(env!("CARGO_BIN_EXE_river"), &program).unwrap();
+        let command = self.command();
+        let mut other = Command::new(program);
+        other.args(command.get_args()).current_dir(&self.working_directory).uid(uid).gid(gid);
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => other.env(key, value),
+                None => other.env_remove(key),
+            };
+        }
+        Running { process: Process::start(&self.name, &mut other), dir: self.dir }
+    }
+
     fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_river");
+        let program = &self.program;
         let mut command = match &self.prelude {
             None => Command::new(program),
             Some(script) => {
@@ -176,9 +230,15 @@ impl River {
         };
         // The environment beats the file, so nothing may leak in from the one who runs the tests.
         for (key, _) in env::vars_os() {
-            if key.to_string_lossy().starts_with("RIVER_") || key == "NOTIFY_SOCKET" || key == "RUST_LOG" {
+            if key.to_string_lossy().starts_with("RIVER_")
+                || key == "RUST_LOG"
+                || MANAGED.iter().any(|name| key == *name)
+            {
                 command.env_remove(key);
             }
+        }
+        if let Some(name) = &self.called {
+            command.arg0(name);
         }
         if self.configured {
             command.arg("--config").arg(self.dir.config());

@@ -9,6 +9,7 @@ use super::{Fields, Node, Report, Spanned};
 pub(crate) struct Listener {
     pub(crate) bind: Option<Spanned<String>>,
     pub(crate) mode: Option<Spanned<u64>>,
+    pub(crate) activation: Option<Spanned<String>>,
 }
 
 impl Listener {
@@ -17,6 +18,7 @@ impl Listener {
         let listener = Self {
             bind: fields.require("bind", report, Node::string),
             mode: fields.take("mode", report, read_mode),
+            activation: fields.take("activation", report, Node::string),
         };
         fields.finish(report);
         Some(listener)

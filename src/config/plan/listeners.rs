@@ -21,6 +21,9 @@ const EXAMPLE_PORT: u16 = 8080;
 /// The mode of a Unix socket's path where the file gives none.
 const DEFAULT_MODE: u32 = 0o666;
 
+/// The longest name of a socket that systemd knows.
+const MAX_NAME: usize = 255;
+
 /// A listener with the place of its address.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
@@ -55,7 +58,8 @@ pub(super) fn plan(
             };
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
-            let spec = ListenerSpec { id, service: Arc::clone(&name), address, mode };
+            let activation = activation(listener, report);
+            let spec = ListenerSpec { id, service: Arc::clone(&name), address, mode, activation };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
     }
@@ -100,6 +104,20 @@ fn mode(listener: &draft::Listener, address: &Address) -> Option<u32> {
         Address::Unix(_) => Some(given.unwrap_or(DEFAULT_MODE)),
         Address::Tcp(_) => None,
     }
+}
+
+/// The name of a socket of the service manager, as systemd.socket(5) has it in `FileDescriptorName=`.
+fn activation(listener: &draft::Listener, report: &mut Report<'_>) -> Option<Arc<str>> {
+    let name = listener.activation.as_ref()?;
+    let printable = name.value.chars().all(|c| matches!(c, ' '..='~') && c != ':');
+    if name.value.is_empty() || name.value.len() > MAX_NAME || !printable {
+        report.error(
+            &name.at,
+            "the name of a socket has 1 to 255 printable ASCII characters, none of them a colon",
+        );
+        return None;
+    }
+    Some(name.value.as_str().into())
 }
 
 fn check_mode(listener: &draft::Listener, address: &Address, report: &mut Report<'_>) {

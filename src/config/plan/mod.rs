@@ -6,10 +6,11 @@ mod service;
 mod system;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::system::Account;
 use crate::{listen, proxy};
 
 use super::diagnostics::{Errors, Report};
@@ -38,6 +39,10 @@ pub struct System {
     pub pid_file: Option<PathBuf>,
     /// Where the instance in service can be asked to hand over; absolute, and short enough for a socket.
     pub upgrade_socket: Option<PathBuf>,
+    /// Whether to go on in the background; there is a pid file then.
+    pub daemonize: bool,
+    /// The user to become once everything is bound.
+    pub account: Option<Account>,
     /// Deadlines of a hand-over.
     pub handoff: Handoff,
     /// How long requests and idle connections may go on after the last accept.
@@ -103,6 +108,16 @@ impl Plan {
         report.finish()?;
         let listeners = listeners.into_iter().map(|listener| listener.spec).collect();
         Ok(Self { system, listeners, services })
+    }
+
+    /// The upgrade socket alone; see [`super::upgrade_socket`].
+    pub(super) fn upgrade_socket_in(source: &Source) -> Result<Option<PathBuf>, Errors> {
+        let mut report = Report::new(source);
+        let draft = Draft::read(&mut report);
+        match draft.system.upgrade_socket {
+            Some(written) => Ok(Some(super::absolute(source.directory(), Path::new(&written.value)))),
+            None => report.finish().map(|()| None),
+        }
     }
 }
 

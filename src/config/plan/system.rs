@@ -1,11 +1,13 @@
 //! The settings of the process: flags and environment over the file, the file over the defaults.
 
+use std::error::Error as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use crate::config::diagnostics::{Place, Report};
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
+use crate::system::{Account, AccountError};
 
 use super::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_TUNNEL_DRAIN_TIMEOUT, Handoff, Overrides, System, or};
 
@@ -41,10 +43,14 @@ pub(super) fn plan(draft: &draft::System, overrides: &Overrides, report: &mut Re
             }
         }
     }
+    let daemonize = daemonize(draft, pid_file.is_some(), report);
+    let account = account(draft, report);
     System {
         workers: overrides.workers.or(workers).unwrap_or_else(cores),
         pid_file: pid_file.map(|(path, _)| path),
         upgrade_socket: upgrade_socket.map(|(path, _)| path),
+        daemonize,
+        account,
         handoff: Handoff {
             ready_timeout: or(&draft.ready_timeout, defaults.ready_timeout),
             guard: or(&draft.guard, defaults.guard),
@@ -62,6 +68,40 @@ pub(super) fn plan(draft: &draft::System, overrides: &Overrides, report: &mut Re
         drain_timeout: or(&draft.drain_timeout, DEFAULT_DRAIN_TIMEOUT),
         tunnel_drain_timeout: or(&draft.tunnel_drain_timeout, DEFAULT_TUNNEL_DRAIN_TIMEOUT),
     }
+}
+
+/// Who starts a daemon has nothing but its pidfile to find it again.
+fn daemonize(draft: &draft::System, pid_file: bool, report: &mut Report<'_>) -> bool {
+    let Some(daemonize) = draft.daemonize.as_ref().filter(|daemonize| daemonize.value) else { return false };
+    if !pid_file {
+        report
+            .error(&daemonize.at, "a daemon needs system.pid_file, or nobody could tell which process it is")
+            .help("add pid_file: \"/run/river/river.pid\"");
+    }
+    true
+}
+
+fn account(draft: &draft::System, report: &mut Report<'_>) -> Option<Account> {
+    let Some(user) = &draft.user else {
+        if let Some(group) = &draft.group {
+            report.error(&group.at, "a group needs system.user beside it");
+        }
+        return None;
+    };
+    let group = draft.group.as_ref();
+    let error = match Account::find(&user.value, group.map(|group| group.value.as_str())) {
+        Ok(account) => return Some(account),
+        Err(error) => error,
+    };
+    let at = match (&error, group) {
+        (AccountError::NoGroup(_), Some(group)) => &group.at,
+        _ => &user.at,
+    };
+    let problem = report.error(at, error.to_string());
+    if let Some(cause) = error.source() {
+        problem.note(cause.to_string());
+    }
+    None
 }
 
 /// The path that counts, with its place if it comes from the file. It is kept where it is wrong, too.

@@ -12,22 +12,22 @@ use smol::channel::{Sender, unbounded};
 use super::fakes::{FakePath, PathState};
 use crate::base::{Address, Label, ListenerId};
 use crate::handoff::{Channel, ChannelError, Message, UpgradeSocket, connect};
-use crate::lifecycle::{Cause, Exit, HandoffSettings, Settings, run};
+use crate::lifecycle::{Cause, Exit, HandoffSettings, Herald, Settings, run};
 use crate::listen::{Ending, ListenerSpec};
 use crate::system::Signal;
 
-struct Running {
-    path: FakePath,
+pub(super) struct Running {
+    pub(super) path: FakePath,
     signals: Sender<std::io::Result<Signal>>,
     task: smol::Task<Result<(), Cause>>,
 }
 
 impl Running {
-    fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         self.signals.try_send(Ok(signal)).unwrap();
     }
 
-    async fn until(&self, what: &str, reached: impl Fn(&PathState) -> bool) {
+    pub(super) async fn until(&self, what: &str, reached: impl Fn(&PathState) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(5);
         while !reached(&self.path.state()) {
             assert!(Instant::now() < deadline, "never: {what}: {:?}", self.path.state());
@@ -35,7 +35,7 @@ impl Running {
         }
     }
 
-    async fn end(self) -> Result<(), Cause> {
+    pub(super) async fn end(self) -> Result<(), Cause> {
         let late = async {
             Timer::after(Duration::from_secs(5)).await;
             panic!("the instance does not end");
@@ -44,22 +44,25 @@ impl Running {
     }
 }
 
-fn listener(address: &str, nth: usize) -> ListenerSpec {
+pub(super) fn listener(address: &str, nth: usize) -> ListenerSpec {
     let address = Address::Tcp(address.parse().unwrap());
     ListenerSpec {
         id: ListenerId::ephemeral(&address, "web", nth),
         service: Arc::from("web"),
         address,
         mode: None,
+        activation: None,
     }
 }
 
-fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Settings {
+pub(super) fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Settings {
     Settings {
         upgrade,
         listeners,
         pid_file: Some(directory.join("river.pid")),
         upgrade_socket: Some(directory.join("upgrade.sock")),
+        account: None,
+        activation: Arc::default(),
         handoff: HandoffSettings {
             ready_timeout: Duration::from_secs(5),
             guard: Duration::ZERO,
@@ -67,19 +70,21 @@ fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerSpec>) -> Se
         },
         tunnel_drain_timeout: Duration::from_secs(600),
         drain_timeout: Duration::from_secs(10),
+        relaunch: None,
         command: "river --config river.ron".into(),
         build: "river test".into(),
+        herald: Herald::default(),
     }
 }
 
-fn start(executor: &LocalExecutor<'static>, settings: Settings) -> Running {
+pub(super) fn start(executor: &LocalExecutor<'static>, settings: Settings) -> Running {
     let path = FakePath::default();
     let (signals, receiver) = unbounded();
     let task = executor.spawn(run(settings, Box::pin(receiver), path.clone()));
     Running { path, signals, task }
 }
 
-fn in_directory<F: Future<Output = ()>>(
+pub(super) fn in_directory<F: Future<Output = ()>>(
     test: impl FnOnce(PathBuf, std::rc::Rc<LocalExecutor<'static>>) -> F,
 ) {
     let directory = tempfile::tempdir().unwrap();
@@ -200,6 +205,7 @@ fn a_cold_start_that_cannot_take_its_files_accepts_nobody() {
             service: Arc::from("web"),
             address: unix,
             mode: None,
+            activation: None,
         });
         mine.upgrade_socket = Some(directory.join("none/upgrade.sock"));
         let one = start(&executor, mine);

@@ -130,6 +130,10 @@ impl DataPath for FakePath {
         self.state().connections
     }
 
+    fn tunnels(&self) -> usize {
+        0
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.connections == 0 {
@@ -137,6 +141,10 @@ impl DataPath for FakePath {
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    fn pulse(&self) -> bool {
+        true
     }
 
     fn close_connections(&mut self, what: Ending) -> usize {
@@ -176,7 +184,6 @@ pub(super) struct FakeWorld {
     pub(super) fail_start: bool,
     pub(super) fail_files: bool,
     pub(super) guards: bool,
-    pub(super) succeeded: bool,
 }
 
 /// A conversation that only remembers what was said to it.
@@ -213,7 +220,6 @@ impl FakeWorld {
             fail_start: false,
             fail_files: false,
             guards: true,
-            succeeded: false,
         }
     }
 }
@@ -272,10 +278,6 @@ impl World for FakeWorld {
 
     fn guards(&self) -> bool {
         self.guards
-    }
-
-    fn is_another_in_service(&self) -> bool {
-        self.succeeded
     }
 
     fn connections(&self) -> usize {

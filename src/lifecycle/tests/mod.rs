@@ -3,6 +3,7 @@
 mod driver;
 mod fakes;
 mod model;
+mod moves;
 mod pair;
 mod table;
 mod typestate;

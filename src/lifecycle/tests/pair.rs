@@ -84,6 +84,8 @@ impl Pair {
             let IncumbentOutput::Send(message) = output else { panic!("not a message") };
             taker.message(message);
         }
+        assert_eq!(taker.bound(), [SuccessorOutput::Send(Message::Waiting)]);
+        assert_eq!(giver.message(Message::Waiting), [IncumbentOutput::Waiting]);
         Self {
             old: Some(old),
             new: Some(new),
@@ -305,7 +307,7 @@ impl Pair {
                 IncumbentOutput::SendBatch(batch) => {
                     self.to_new.push_back(Message::Offer { batch, of: 2, labels: Vec::new() });
                 }
-                IncumbentOutput::Greeted => panic!("greeted twice"),
+                IncumbentOutput::Greeted | IncumbentOutput::Waiting => panic!("greeted twice"),
                 IncumbentOutput::Ready => self.turn_old(Happening::Ready),
                 IncumbentOutput::Owned(unwanted) => self.turn_old(Happening::Owned(unwanted)),
                 IncumbentOutput::Ignored(_) => {}

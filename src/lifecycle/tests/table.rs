@@ -24,7 +24,7 @@ const EVENTS: [Event; 28] = [
     Event::SuccessorFailed,
     Event::SuccessorGone,
     Event::SuccessorReleased,
-    Event::SuccessorDied { succeeded: false },
+    Event::SuccessorDied,
     Event::MovesEnded,
     Event::GuardEnded,
     Event::Idle,
@@ -32,8 +32,8 @@ const EVENTS: [Event; 28] = [
     Event::DrainEnded(Ending::Tunnels),
     Event::DrainEnded(Ending::All),
     Event::PatienceEnded,
+    Event::Displaced,
     Event::PredecessorGone,
-    Event::SuccessorDied { succeeded: true },
 ];
 
 /// One row for each phase, one letter for each event in the order above: where it leads, `=` for the phase itself,
@@ -42,12 +42,12 @@ const TABLE: [(Phase, &str); 10] = [
     (Phase::Booting, "SWX.....==XX................"),
     (Phase::Awaiting, "...A.XX.==XX................"),
     (Phase::Accepting, "....SDS.==DX................"),
-    (Phase::Serving, ".......DO=DX....=.........=."),
-    (Phase::Offered, ".......D==DXC..S=.........=."),
-    (Phase::Committed { ending: false }, ".......E==EX.GDS=.........=."),
-    (Phase::Committed { ending: true }, ".......====X.DDD=........D=."),
-    (Phase::Draining { guard: true }, "........==DX.....DS=D====..D"),
-    (Phase::Draining { guard: false }, "........===X.....===.X==X..="),
+    (Phase::Serving, ".......DO=DX....=..........="),
+    (Phase::Offered, ".......D==DXC..S=..........="),
+    (Phase::Committed { ending: false }, ".......E==EX.GDS=..........="),
+    (Phase::Committed { ending: true }, ".......====X.DDD=........D.="),
+    (Phase::Draining { guard: true }, "........==DX.....DS=D====.X."),
+    (Phase::Draining { guard: false }, "........===X.....===.X==X.X."),
     (Phase::Exited, "............................"),
 ];
 
@@ -98,15 +98,6 @@ fn whoever_accepted_beside_another_that_ends_looks_at_the_queues() {
         let (next, actions) = step(phase, event).unwrap();
         assert!(next.accepts() && actions.contains(&Action::ResumeAccepting), "{event:?} in {phase:?}");
     }
-}
-
-/// A successor that dies between its own `Commit` and `Owned` leaves another in service, which takes over.
-#[test]
-fn nothing_is_taken_back_from_a_successor_s_successor() {
-    let died = Event::SuccessorDied { succeeded: true };
-    let (next, actions) = step(Phase::Draining { guard: true }, died).unwrap();
-    assert_eq!(next, Phase::Draining { guard: false });
-    assert!(actions.contains(&Action::CloseListeners) && !actions.contains(&Action::RestoreFiles));
 }
 
 #[test]
@@ -168,10 +159,8 @@ fn connections_move_only_to_a_successor_that_serves_and_stop_when_it_does_not() 
             assert_eq!(moves, matches!(event, Event::SuccessorOwned { .. }), "{event:?} in {phase:?}");
             let draining = |phase| matches!(phase, Phase::Draining { .. });
             if draining(phase) && draining(next) {
-                let ends = matches!(
-                    event,
-                    Event::SuccessorReleased | Event::SuccessorDied { .. } | Event::MovesEnded
-                );
+                let ends =
+                    matches!(event, Event::SuccessorReleased | Event::SuccessorDied | Event::MovesEnded);
                 assert_eq!(actions.contains(&Action::Drain), ends, "{event:?} in {phase:?}");
             }
         }

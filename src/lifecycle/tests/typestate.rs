@@ -33,6 +33,7 @@ fn happening(pick: u8) -> Happening<()> {
         28 => Happening::DrainEnded(Ending::Tunnels),
         29 => Happening::MovesEnded,
         26 => Happening::PatienceEnded,
+        30 => Happening::Displaced("a test".into()),
         21..=23 => Happening::Welcomed,
         _ => Happening::Idle,
     }
@@ -46,6 +47,7 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool, guard: bool) -> 
         Happening::Signal(Signal::Terminate) => Event::Terminate,
         Happening::Signal(Signal::Interrupt) => Event::Interrupt,
         Happening::Signal(Signal::Quit) => Event::Quit { waiter },
+        Happening::Relieved => Event::Quit { waiter },
         Happening::Signal(Signal::Hangup | Signal::User1 | Signal::User2) => return None,
         Happening::PredecessorGone => Event::PredecessorGone,
         Happening::Adopted(()) => Event::Adopted,
@@ -58,12 +60,13 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool, guard: bool) -> 
         Happening::Failed(_) => Event::SuccessorFailed,
         Happening::FormerGone(_) => Event::SuccessorGone,
         Happening::Released => Event::SuccessorReleased,
-        Happening::SuccessorDied => Event::SuccessorDied { succeeded: false },
+        Happening::SuccessorDied => Event::SuccessorDied,
         Happening::GuardEnded => Event::GuardEnded,
         Happening::DrainEnded(what) => Event::DrainEnded(*what),
         Happening::MovesEnded => Event::MovesEnded,
         Happening::Idle => Event::Idle,
         Happening::PatienceEnded => Event::PatienceEnded,
+        Happening::Displaced(_) => Event::Displaced,
     };
     step(phase, event).is_ok().then_some(event)
 }
@@ -95,7 +98,7 @@ proptest! {
     fn the_typestate_goes_where_the_twin_goes(
         upgrade in any::<bool>(),
         guard in any::<bool>(),
-        picks in proptest::collection::vec((0_u8..30, any::<bool>()), 0..60),
+        picks in proptest::collection::vec((0_u8..31, any::<bool>()), 0..60),
     ) {
         let mut machine = boot(upgrade);
         world(&mut machine).guards = guard;

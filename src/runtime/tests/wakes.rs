@@ -87,3 +87,39 @@ fn an_idle_worker_does_not_spin() {
         assert_eq!(reader.await, 1);
     });
 }
+
+#[test]
+fn readers_that_are_woken_without_cause_look_again_and_wait_on() {
+    run(async |handle| {
+        let (near, mut far) = tcp(&handle);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = handle.acceptor(std::sync::Arc::new(listener.into())).unwrap();
+        let looked = Rc::new(std::cell::Cell::new(0));
+        let reader = handle.spawn({
+            let looked = Rc::clone(&looked);
+            async move {
+                let mut buf = [0; 8];
+                std::future::poll_fn(|cx| {
+                    looked.set(looked.get() + 1);
+                    near.poll_read(cx, &mut buf)
+                })
+                .await
+                .unwrap()
+            }
+        });
+        let accepting = handle.spawn(async move { acceptor.accept().await.unwrap().1 });
+        for count in 1..=3 {
+            while looked.get() < count {
+                futures_lite::future::yield_now().await;
+            }
+            handle.wake_readers();
+        }
+        assert!(!reader.is_finished() && !accepting.is_finished());
+        far.write_all(b"hello").unwrap();
+        assert_eq!(reader.await, 5);
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!(accepting.await, client.local_addr().ok());
+    });
+}

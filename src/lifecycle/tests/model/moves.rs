@@ -135,9 +135,12 @@ fn by_itself(state: &State, who: usize, machine: &Machine<super::place::Place>, 
         if let Some(waiter) = &desk.waiter {
             if waiter.can_hear(outside) {
                 moves.push(Move::Hear(who, With::Waiter));
+            } else if state.left.delays > 0 && waiter.can_be_late(outside) {
+                moves.push(Move::Late(who, With::Waiter));
             }
             // SIGQUIT does nothing where nobody waits, and in every other state.
-            if state.left.quits > 0 && matches!(machine, Machine::Serving(_)) {
+            let waits = waiter.is_waiting() || waiter.can_hear(outside);
+            if state.left.quits > 0 && waits && matches!(machine, Machine::Serving(_)) {
                 moves.push(Move::Signal(who, Signal::Quit));
             }
         }

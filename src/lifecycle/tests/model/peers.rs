@@ -61,6 +61,15 @@ impl Giver {
         self.perform(outside, outputs, Listeners::default());
     }
 
+    pub(super) fn probe(&mut self, outside: &mut Outside) {
+        let outputs = self.machine.probe();
+        self.perform(outside, outputs, Listeners::default());
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.machine.is_waiting()
+    }
+
     pub(super) fn offer(&mut self, outside: &mut Outside, listeners: Listeners) {
         let outputs = self.machine.offer(1);
         self.perform(outside, outputs, listeners);
@@ -168,6 +177,7 @@ impl Giver {
                     self.send(outside, Message::Offer { batch, of: 1, labels });
                 }
                 IncumbentOutput::Greeted => event = Some(GiverEvent::Greeted),
+                IncumbentOutput::Waiting => event = Some(GiverEvent::Waiting),
                 IncumbentOutput::Ready => event = Some(GiverEvent::Ready),
                 IncumbentOutput::Owned(unwanted) => event = Some(GiverEvent::Owned(unwanted)),
                 IncumbentOutput::Released => {
@@ -195,6 +205,11 @@ impl Taker {
         opened.send(End::Incumbent, hello);
         outside.channels[channel] = Some(opened);
         Self { channel, peer, machine, closed: false }
+    }
+
+    pub(super) fn bound(&mut self, outside: &mut Outside) {
+        let outputs = self.machine.bound();
+        self.perform(outside, outputs);
     }
 
     pub(super) fn adopted(&mut self, outside: &mut Outside, unwanted: Vec<ListenerId>) -> Option<TakerWord> {

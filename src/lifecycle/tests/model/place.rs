@@ -41,7 +41,8 @@ pub(super) struct Desk {
     generation: u64,
     pub(super) greeters: Vec<Giver>,
     pub(super) waiter: Option<Giver>,
-    busy: bool,
+    /// Somebody has the place, or was taken to hand over to.
+    candidate: bool,
 }
 
 impl Place {
@@ -92,7 +93,7 @@ impl Place {
             generation,
             greeters: Vec::new(),
             waiter: None,
-            busy: false,
+            candidate: false,
         });
         Ok(())
     }
@@ -142,21 +143,25 @@ impl Place {
         let Some(event) = desk.greeters[nth].hear(outside) else { return };
         let mut greeter = desk.greeters.remove(nth);
         match event {
-            GiverEvent::Greeted if desk.waiter.is_some() || desk.busy => greeter.refuse(outside),
+            GiverEvent::Greeted if desk.candidate => {
+                greeter.refuse(outside);
+                desk.waiter.iter_mut().for_each(|waiter| waiter.probe(outside));
+            }
             GiverEvent::Greeted => {
                 greeter.welcome(outside, pid, desk.generation, desk.inventory);
-                desk.waiter = Some(greeter);
+                (desk.waiter, desk.candidate) = (Some(greeter), true);
             }
             _ => {}
         }
     }
 
-    /// `Desk::poll_waiter`.
-    pub(super) fn hear_waiter(&mut self, outside: &mut Outside) {
+    /// `Desk::poll_waiter`: what the waiter says, or that it says nothing in time.
+    pub(super) fn hear_waiter(&mut self, outside: &mut Outside, late: bool) {
         let Some(desk) = &mut self.desk else { return };
-        let event = desk.waiter.as_mut().and_then(|waiter| waiter.hear(outside));
+        let hear = |waiter: &mut Giver| if late { waiter.late(outside) } else { waiter.hear(outside) };
+        let event = desk.waiter.as_mut().and_then(hear);
         if matches!(event, Some(GiverEvent::Failed(_))) {
-            desk.waiter = None;
+            (desk.waiter, desk.candidate) = (None, false);
         }
     }
 }
@@ -229,9 +234,9 @@ impl World for Place {
         true
     }
 
-    fn is_another_in_service(&self) -> bool {
+    fn another_serves(&self) -> bool {
         let tenant = self.outside.upgrade_path.filter(|tenant| self.outside.desks[*tenant]);
-        tenant.is_some_and(|tenant| !self.heirs[tenant])
+        self.desk.is_none() && tenant.is_some_and(|tenant| !self.heirs[tenant])
     }
 
     fn move_out(&mut self, _: &mut Giver) {}
@@ -284,15 +289,18 @@ impl World for Place {
     }
 
     fn take_waiter(&mut self) -> Option<Giver> {
-        let desk = self.desk.as_mut()?;
-        let waiter = desk.waiter.take()?;
-        desk.busy = true;
-        Some(waiter)
+        let mut outside = std::mem::take(&mut self.outside);
+        while self.desk.as_ref().and_then(|desk| desk.waiter.as_ref()).is_some_and(|it| it.can_hear(&outside))
+        {
+            self.hear_waiter(&mut outside, false);
+        }
+        self.outside = outside;
+        self.desk.as_mut()?.waiter.take_if(|waiter| waiter.is_waiting())
     }
 
     fn free_desk(&mut self) {
         if let Some(desk) = &mut self.desk {
-            desk.busy = false;
+            desk.candidate = false;
         }
     }
 

@@ -199,7 +199,7 @@ impl State {
                 None
             }
             With::Waiter => {
-                place_mut(&mut machine).hear_waiter(outside);
+                place_mut(&mut machine).hear_waiter(outside, false);
                 None
             }
             With::Successor => {
@@ -230,7 +230,11 @@ impl State {
                 let word = taker_mut(&mut machine).and_then(|it| it.late(outside));
                 word.and_then(|word| self.incumbent_did(who, &mut machine, word))
             }
-            With::Greeter(_) | With::Waiter | With::Former(_) => None,
+            With::Waiter => {
+                place_mut(&mut machine).hear_waiter(outside, true);
+                None
+            }
+            With::Greeter(_) | With::Former(_) => None,
         };
         self.seats[who].machine = Some(machine);
         self.follow(who, happening);
@@ -267,7 +271,10 @@ impl State {
                 None
             }
             TakerWord::Inventory(ids) => match self.bind_all_but(who, place(machine).wants, &ids) {
-                true => Some(Happening::Welcomed),
+                true => {
+                    taker_mut(machine)?.bound(&mut self.outside);
+                    Some(Happening::Welcomed)
+                }
                 false => lost(),
             },
             TakerWord::Offered(labels) => match self.inherit(who, place(machine).wants, &labels) {
@@ -479,6 +486,6 @@ fn successor_did(event: GiverEvent) -> Option<Happening<Listeners>> {
         GiverEvent::Failed(failure) => Happening::Failed(failure.to_string()),
         GiverEvent::Died => Happening::SuccessorDied,
         GiverEvent::MovesEnded => Happening::MovesEnded,
-        GiverEvent::Greeted | GiverEvent::Gone | GiverEvent::Taken => return None,
+        GiverEvent::Greeted | GiverEvent::Waiting | GiverEvent::Gone | GiverEvent::Taken => return None,
     })
 }

@@ -1,6 +1,5 @@
 //! The River processes of a run, one generation after another.
 
-use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
@@ -12,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::Outcome;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,11 +20,11 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an old instance may drain.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+/// How long it can take the service back. It stays so long, whatever it has to do.
+pub(crate) const GUARD: Duration = Duration::from_millis(100);
 /// The state that the waiting instance says it has entered.
 const WAITS: &str = "AwaitingHandoff";
 const PIDFILE: &str = "river.pid";
-
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// A directory with River's configuration, and the watch on its pidfile.
 pub(crate) struct Site {
@@ -39,18 +39,22 @@ impl Site {
         directory: &Path,
         address: SocketAddr,
         origin: SocketAddr,
+        more_listeners: usize,
     ) -> Outcome<Self> {
         let drain = DRAIN.as_secs();
+        let more = "(bind: \"127.0.0.1:0\"), ".repeat(more_listeners);
+        let guard = GUARD.as_millis();
         let config = format!(
             r#"(
     system: (
         pid_file: "{PIDFILE}",
         upgrade_socket: "upgrade.sock",
         drain_timeout: "{drain}s",
+        handoff: (guard: "{guard}ms"),
     ),
     services: {{
         "bench": (
-            listeners: [(bind: "{address}")],
+            listeners: [(bind: "{address}"), {more}],
             connectors: (servers: [(addr: "{origin}")]),
         ),
     }},
@@ -107,8 +111,9 @@ impl Site {
 pub(crate) struct Instance {
     child: Child,
     lines: Receiver<String>,
-    /// Ends when the process has closed its standard error, with the moment it did so.
-    reader: Option<JoinHandle<Instant>>,
+    /// Ends when the process has closed its standard error, with the moment it did so and how many connections it
+    /// said it had moved.
+    reader: Option<JoinHandle<(Instant, u64)>>,
 }
 
 impl Instance {
@@ -127,8 +132,8 @@ impl Instance {
         let stderr = child.stderr.take().ok_or("no standard error")?;
         let (send, lines) = mpsc::sync_channel(256);
         let reader = thread::spawn(move || {
-            read_lines(BufReader::new(stderr), &send);
-            Instant::now()
+            let moved = read_lines(BufReader::new(stderr), &send);
+            (Instant::now(), moved)
         });
         Ok(Self { child, lines, reader: Some(reader) })
     }
@@ -141,8 +146,9 @@ impl Instance {
         self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits for the end of a process that was told to end; returns when it came.
-    pub(crate) fn wait(mut self, patience: Duration) -> Outcome<Instant> {
+    /// Waits for the end of a process that was told to end; returns when it came, and how many connections the process
+    /// has moved.
+    pub(crate) fn wait(mut self, patience: Duration) -> Outcome<(Instant, u64)> {
         let deadline = Instant::now() + patience;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -189,13 +195,19 @@ impl Drop for Instance {
     }
 }
 
-/// Reads to the end whatever happens to the receiver, so that River never waits for us to read its log.
-fn read_lines(reader: impl BufRead, lines: &SyncSender<String>) {
+/// Reads to the end whatever happens to the receiver, so that River never waits for us to read its log. Returns the
+/// number of connections that the log says have moved.
+fn read_lines(reader: impl BufRead, lines: &SyncSender<String>) -> u64 {
+    let mut moved = 0;
     for line in reader.lines().map_while(Result::ok) {
+        if let Some((_, number)) = line.split_once("moved=") {
+            moved = number.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(moved);
+        }
         match lines.try_send(line) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
+    moved
 }
 
 /// Wakes when a file is renamed into a directory.

@@ -1,5 +1,7 @@
 //! The two machines against each other and against what has no place, and the conversations over real sockets.
 
+mod moves;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +18,17 @@ fn id(nth: usize) -> ListenerId {
     ListenerId::ephemeral(&any_port(), "web", nth)
 }
 
+fn bounds() -> Bounds {
+    Bounds { step_timeout: Duration::from_secs(5), max_draining: std::num::NonZeroUsize::MIN }
+}
+
 fn any_port() -> Address {
     Address::Tcp("127.0.0.1:0".parse().unwrap())
 }
 
 fn all_messages() -> Vec<Message> {
     vec![
-        Message::Hello { versions: vec![1, 2], pid: 1, build: "b".into() },
+        Message::Hello { versions: vec![2, 1], pid: 1, build: "b".into() },
         Message::Welcome { version: 2, pid: 1, build: "b".into(), generation: 1 },
         Message::Inventory { ids: vec![id(0)], more: false },
         Message::Offer { batch: 0, of: 2, labels: vec![] },
@@ -34,6 +40,8 @@ fn all_messages() -> Vec<Message> {
         Message::Owned,
         Message::Drained,
         Message::Released,
+        Message::Waiting,
+        Message::Probe,
         Message::Transfer { number: 0, moved: idle() },
         Message::Transfer { number: 1, moved: idle() },
         Message::Taken { number: 0 },
@@ -56,10 +64,20 @@ fn is_refusal<T: PartialEq + std::fmt::Debug>(outputs: &[T], refuse: impl Fn(&T)
 fn incumbents() -> Vec<(Incumbent, Vec<usize>)> {
     let messages = all_messages();
     let fresh = Incumbent::default;
-    let waiting = || {
+    let settling = || {
         let mut machine = fresh();
         machine.message(messages[0].clone());
         machine.welcome(1, "b", 1, vec![]);
+        machine
+    };
+    let waiting = || {
+        let mut machine = settling();
+        assert_eq!(machine.message(Message::Waiting), [IncumbentOutput::Waiting]);
+        machine
+    };
+    let probed = || {
+        let mut machine = waiting();
+        assert_eq!(machine.probe(), [IncumbentOutput::Send(Message::Probe)]);
         machine
     };
     let offering = || {
@@ -90,18 +108,20 @@ fn incumbents() -> Vec<(Incumbent, Vec<usize>)> {
     };
     let moving = || {
         let mut machine = passed();
-        assert_eq!(machine.transfer(idle()), [IncumbentOutput::Send(messages[12].clone())]);
+        assert_eq!(machine.transfer(idle()), [IncumbentOutput::Send(messages[14].clone())]);
         machine
     };
     vec![
         (fresh(), vec![0]),
+        (settling(), vec![12]),
         (waiting(), vec![]),
+        (probed(), vec![12]),
         (offering(), vec![5]),
         (second(), vec![6]),
         (preparing(), vec![7]),
         (committed(), vec![9]),
         (passed(), vec![11]),
-        (moving(), vec![11, 14, 16]),
+        (moving(), vec![11, 16, 18]),
     ]
 }
 
@@ -121,6 +141,7 @@ fn successors() -> Vec<(Successor, Vec<usize>)> {
         step(&mut |machine| {
             assert_eq!(machine.message(messages[2].clone()), [SuccessorOutput::Inventory(vec![id(0)])]);
         });
+        step(&mut |machine| assert_eq!(machine.bound(), [SuccessorOutput::Send(Message::Waiting)]));
         step(&mut |machine| {
             assert_eq!(machine.message(messages[3].clone()), [SuccessorOutput::Check(vec![])])
         });
@@ -134,11 +155,12 @@ fn successors() -> Vec<(Successor, Vec<usize>)> {
         step(&mut |machine| assert_eq!(machine.owned(), [SuccessorOutput::Send(Message::Owned)]));
         step(&mut |machine| {
             let arrived = SuccessorOutput::Arrived { number: 0, moved: idle() };
-            assert_eq!(machine.message(messages[12].clone()), [arrived]);
+            assert_eq!(machine.message(messages[14].clone()), [arrived]);
         });
         machine
     };
-    let takes: [&[usize]; 11] = [&[1], &[2], &[3], &[], &[4], &[], &[], &[8], &[], &[10, 12], &[10, 13]];
+    let takes: [&[usize]; 12] =
+        [&[1], &[2], &[], &[3, 13], &[], &[4], &[], &[], &[8], &[], &[10, 14], &[10, 15]];
     let takes = takes.map(<[usize]>::to_vec);
     takes.into_iter().enumerate().map(|(steps, takes)| (reached(steps), takes)).collect()
 }
@@ -167,7 +189,7 @@ fn the_incumbent_refuses_every_message_out_of_order() {
 
 #[test]
 fn nothing_but_released_ends_a_hand_over_that_has_passed() {
-    let (mut machine, _) = incumbents().swap_remove(6);
+    let (mut machine, _) = incumbents().swap_remove(8);
     assert!(machine.is_passed() && machine.limited().is_none());
     assert_eq!(
         machine.message(Message::Refuse { why: "no".into() }),
@@ -201,7 +223,7 @@ fn the_successor_refuses_every_message_out_of_order_until_it_owns_the_service() 
 
 #[test]
 fn a_transfer_is_answered_once_and_only_where_there_is_one() {
-    let (mut machine, _) = incumbents().swap_remove(6);
+    let (mut machine, _) = incumbents().swap_remove(8);
     assert!(machine.can_move());
     for number in 0..3 {
         let moved = idle();
@@ -232,8 +254,8 @@ fn a_transfer_is_answered_once_and_only_where_there_is_one() {
 #[test]
 fn nothing_moves_before_the_successor_serves_nor_in_version_1() {
     for (at, (mut machine, _)) in incumbents().into_iter().enumerate() {
-        assert_eq!(machine.can_move(), at >= 6);
-        assert_eq!(machine.transfer(idle()).is_empty(), at < 6);
+        assert_eq!(machine.can_move(), at >= 8);
+        assert_eq!(machine.transfer(idle()).is_empty(), at < 8);
     }
     let mut old = Incumbent::default();
     old.message(Message::Hello { versions: vec![1], pid: 1, build: "b".into() });
@@ -307,7 +329,12 @@ fn an_incumbent_that_ends_is_not_said_to_serve() {
 #[test]
 fn the_end_of_the_connection_and_a_deadline_end_every_state_once() {
     for (mut machine, _) in incumbents() {
-        assert_eq!(machine.closed(), [IncumbentOutput::Failed(Failure::Closed)]);
+        let passed = machine.is_passed();
+        let outputs = machine.closed();
+        assert_eq!(outputs.last(), Some(&IncumbentOutput::Failed(Failure::Closed)));
+        // It may have been an empty message: a successor that is there still must not go on.
+        let refused = matches!(&outputs[..], [IncumbentOutput::Send(Message::Refuse { .. }), _]);
+        assert!(refused != passed, "{outputs:?}");
         assert!(machine.closed().is_empty() && machine.limited().is_none());
     }
     for (mut machine, _) in incumbents() {
@@ -328,15 +355,54 @@ fn the_end_of_the_connection_and_a_deadline_end_every_state_once() {
 #[test]
 fn the_host_cannot_say_things_out_of_order() {
     let (mut incumbent, _) = incumbents().swap_remove(1);
+    assert!(incumbent.offer(1).is_empty() && incumbent.probe().is_empty());
     assert!(incumbent.commit().is_empty() && incumbent.drained().is_empty());
     let (mut successor, _) = successors().swap_remove(2);
     assert!(successor.ready().is_empty() && successor.owned().is_empty() && successor.released().is_empty());
     assert!(successor.adopted(vec![]).is_empty());
+    let (mut waiting, _) = successors().swap_remove(3);
+    assert!(waiting.bound().is_empty());
+}
+
+#[test]
+fn a_successor_of_version_1_waits_from_its_welcome_on_and_is_not_asked_whether_it_does() {
+    let mut incumbent = Incumbent::default();
+    incumbent.message(Message::Hello { versions: vec![1], pid: 1, build: "b".into() });
+    assert_eq!(incumbent.welcome(1, "b", 1, vec![]).last(), Some(&IncumbentOutput::Waiting));
+    assert!(incumbent.is_waiting() && incumbent.limited().is_none());
+    assert!(incumbent.probe().is_empty() && incumbent.limited().is_none());
+    let mut successor = Successor::new(1, "b").0;
+    successor.message(Message::Welcome { version: 1, pid: 1, build: "b".into(), generation: 1 });
+    successor.message(Message::Inventory { ids: vec![], more: false });
+    assert!(successor.bound().is_empty());
+    assert!(matches!(
+        successor.message(Message::Offer { batch: 0, of: 1, labels: vec![] })[..],
+        [SuccessorOutput::Check(_)]
+    ));
+}
+
+#[test]
+fn a_successor_that_is_to_wait_has_to_say_so_in_time_and_again_when_it_is_asked() {
+    let (mut settling, _) = incumbents().swap_remove(1);
+    assert_eq!((settling.limited(), settling.is_waiting()), (Some(("Waiting", 0)), false));
+    assert_eq!(settling.deadline().last(), Some(&IncumbentOutput::Failed(Failure::TimedOut("Waiting"))));
+    let (mut probed, _) = incumbents().swap_remove(3);
+    assert_eq!((probed.limited(), probed.is_waiting()), (Some(("Waiting", 0)), true));
+    assert!(probed.probe().is_empty());
+    assert!(probed.message(Message::Waiting).is_empty());
+    assert!(probed.limited().is_none() && probed.is_waiting());
+    // The question and the offer may cross the answer.
+    let (mut probed, _) = incumbents().swap_remove(3);
+    assert_eq!(probed.offer(1), [IncumbentOutput::SendBatch(0)]);
+    assert!(probed.message(Message::Waiting).is_empty());
+    assert_eq!(probed.limited(), Some(("Ready", 0)));
+    assert!(probed.message(Message::Adopted { batch: 0, unwanted: vec![] }).is_empty());
+    assert_eq!(probed.message(Message::Ready), [IncumbentOutput::Ready]);
 }
 
 proptest! {
     #[test]
-    fn no_sequence_of_messages_panics_or_says_two_ends(picks in proptest::collection::vec(0_usize..18, 0..20)) {
+    fn no_sequence_of_messages_panics_or_says_two_ends(picks in proptest::collection::vec(0_usize..20, 0..20)) {
         let (mut incumbent, mut successor) = (Incumbent::default(), Successor::new(1, "b").0);
         let (mut ends, messages) = ([0, 0], all_messages());
         for pick in picks {
@@ -369,6 +435,8 @@ async fn greet(giver: &mut Giver, taker: &mut Taker, inventory: &[ListenerId]) {
     assert_eq!((build.as_str(), generation), ("old", 3));
     let TakerEvent::Inventory(ids) = taker.next().await else { panic!("no inventory") };
     assert_eq!(ids, inventory);
+    taker.bound();
+    assert_eq!(giver.next().await, GiverEvent::Waiting);
 }
 
 #[test]
@@ -535,7 +603,7 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("upgrade.sock");
     let identity = Identity { build: "old".into(), generation: 1 };
-    let mut desk = Desk::open(&path, &[], identity, vec![], Duration::from_secs(5)).unwrap();
+    let mut desk = Desk::open(&path, &[], identity, vec![], bounds()).unwrap();
     let mut silent: Vec<_> = (0..8).map(|_| connect(&path).unwrap()).collect();
     async_io::block_on(async {
         assert!(future::poll_once(desk.next()).await.is_none());
@@ -550,11 +618,68 @@ fn silent_and_superfluous_connections_leave_the_desk_usable() {
         assert!(future::poll_once(desk.next()).await.is_none());
         let (channel, peer) = connect(&path).unwrap();
         let mut taker = Taker::new(channel, peer, "new", Duration::from_secs(5)).unwrap();
+        let settling = async {
+            assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
+            assert!(matches!(taker.next().await, TakerEvent::Inventory(_)));
+        };
+        let desking = async {
+            desk.next().await;
+            unreachable!("nobody said that he waits")
+        };
+        future::or(settling, desking).await;
+        assert!(desk.take_waiter().is_none());
+        taker.bound();
         assert_eq!(desk.next().await, DeskEvent::Waiting(std::process::id()));
-        assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
         drop(taker);
         assert_eq!(desk.next().await, DeskEvent::Left(std::process::id(), Failure::Closed));
         assert!(desk.take_waiter().is_none());
+    });
+}
+
+#[test]
+fn a_place_is_freed_when_who_holds_it_does_not_say_that_it_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("upgrade.sock");
+    let identity = Identity { build: "old".into(), generation: 1 };
+    let mut desk = Desk::open(
+        &path,
+        &[],
+        identity,
+        vec![],
+        Bounds { step_timeout: Duration::from_millis(50), ..bounds() },
+    )
+    .unwrap();
+    let (pid, late) = (std::process::id(), Failure::TimedOut("Waiting"));
+    let taker = || {
+        let (channel, peer) = connect(&path).unwrap();
+        Taker::new(channel, peer, "new", Duration::from_secs(5)).unwrap()
+    };
+    async_io::block_on(async {
+        let _mute = taker();
+        assert_eq!(desk.next().await, DeskEvent::Left(pid, late.clone()));
+        // One that waits keeps its place until somebody else wants it.
+        let mut waiter = taker();
+        let settling = async {
+            while !matches!(waiter.next().await, TakerEvent::Inventory(_)) {}
+            waiter.bound();
+            future::pending().await
+        };
+        assert_eq!(future::or(desk.next(), settling).await, DeskEvent::Waiting(pid));
+        let (mut second, refusal) = (
+            taker(),
+            Failure::Refused(format!("pid {pid} is waiting already; end it or let it take over first")),
+        );
+        let desking = async {
+            desk.next().await;
+            unreachable!("the first was not asked yet")
+        };
+        let TakerEvent::Failed(why) = future::or(second.next(), desking).await else { panic!("not refused") };
+        assert_eq!(why, refusal);
+        // It hears the question, and says nothing.
+        assert_eq!(desk.next().await, DeskEvent::Left(pid, late));
+        let _third = taker();
+        assert!(future::poll_once(desk.next()).await.is_none());
+        assert_eq!(desk.waiter(), Some(pid));
     });
 }
 

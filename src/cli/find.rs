@@ -1,0 +1,105 @@
+//! Finding the running instance, and saying who is in service where a command fails.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+
+use super::{Exit, Failure, Whereabouts};
+use crate::base::{InstanceReport, InstanceState};
+use crate::config;
+use crate::handoff::{ConnectError, Inquiry, InquiryError, with_cause};
+
+/// How long somebody who may be about to serve is waited for, and the time between two looks.
+const SOON: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The upgrade socket of the running instance. It may block, on the file system.
+///
+/// # Errors
+/// When the configuration does not tell.
+pub(super) fn socket(whereabouts: &Whereabouts) -> Result<PathBuf, Failure> {
+    let config = match whereabouts {
+        Whereabouts::Socket(path) => return Ok(path.clone()),
+        Whereabouts::Config(config) => config,
+    };
+    match config::upgrade_socket(config)? {
+        Some(path) => Ok(path),
+        None => Err(no_socket(config)),
+    }
+}
+
+/// A configuration without an upgrade socket, and nothing else that says where it is.
+pub(super) fn no_socket(config: &Path) -> Failure {
+    Failure::new(
+        Exit::Config,
+        &format!(
+            "{}: system.upgrade_socket is not set, so the running instance cannot be found; set it there, or give \
+             --upgrade-socket PATH",
+            config.display()
+        ),
+    )
+}
+
+/// Asks the instance in service at the upgrade socket `path`.
+///
+/// # Errors
+/// When nobody is in service there, or cannot be reached. `cold` is the command that starts one, if it is to be told.
+pub(super) fn ask(path: &Path, watch: bool, streams: bool, cold: Option<&str>) -> Result<Inquiry, Failure> {
+    Inquiry::open(path, watch, streams).map_err(|error| {
+        let what_to_do = match (&error, cold) {
+            (InquiryError::Connect(ConnectError::Nobody(..)), Some(command)) => {
+                format!("; to start cold: {command}")
+            }
+            _ => String::new(),
+        };
+        Failure::new(Exit::Unavailable, &format!("{}{what_to_do}", with_cause(&error)))
+    })
+}
+
+/// Whether an instance is in service by its own account.
+pub(super) fn in_service(report: &InstanceReport) -> bool {
+    matches!(report.state, InstanceState::Serving | InstanceState::Handing)
+}
+
+/// Who is in service at the upgrade socket `path`, found out by asking.
+pub(super) async fn who_serves(path: &Path) -> Option<u32> {
+    let mut inquiry = Inquiry::open(path, false, false).ok()?;
+    match inquiry.first().await {
+        Ok(answer) => answer.instances.into_iter().find(in_service).map(|report| report.pid),
+        // It is there, and of a build that does not answer: whoever has the upgrade socket is in service.
+        Err(InquiryError::Refused(_) | InquiryError::Unexpected(_)) => Some(inquiry.peer().pid()),
+        Err(_) => None,
+    }
+}
+
+/// As [`who_serves`], given a moment: one whose successor died has to take the service back first.
+pub(super) async fn who_serves_soon(path: &Path) -> Option<u32> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let found = who_serves(path).await;
+        if found.is_some() || Instant::now() >= deadline {
+            return found;
+        }
+        Timer::after(PAUSE).await;
+    }
+}
+
+/// A sentence that says who is in service, for the end of a failure. `before` is who was.
+pub(super) async fn statement(path: &Path, before: u32) -> String {
+    match who_serves_soon(path).await {
+        Some(pid) if pid == before => format!("pid {pid} is still serving"),
+        Some(pid) => format!("pid {pid} is serving now, no longer pid {before}"),
+        None => format!("nobody answers at {}: pid {before} serves no longer, or is stuck", path.display()),
+    }
+}
+
+/// Text of another process, safe to print: what would move the cursor or change colours is written out.
+pub(super) fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| match character.is_control() {
+            true => character.escape_default().collect::<Vec<_>>(),
+            false => vec![character],
+        })
+        .collect()
+}

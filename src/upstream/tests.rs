@@ -1,0 +1,51 @@
+//! The idle connections of a worker, from both of their ends.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::{Group, PoolSettings, Server, Tried, Upstreams};
+use crate::base::Address;
+use crate::runtime::{Handle, block_on, with_deadline};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn an_idle_connection_that_its_server_closes_is_closed_although_readers_were_woken_without_cause() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server =
+        Server { name: "one".to_owned(), addresses: vec![Address::Tcp(address)], weight: NonZeroU32::MIN };
+    block_on(async |handle: Handle| {
+        let group = Group { servers: vec![server], pool: PoolSettings::default() };
+        let upstreams = Upstreams::new(handle.clone(), group, 0);
+        let timer = handle.timer();
+        let until = handle.deadline(LIMIT);
+        let connection =
+            upstreams.acquire(&mut Tried::default(), LIMIT, until, &timer).await.expect("cannot connect");
+        let (mut far, _) = listener.accept().unwrap();
+        // Until a read has found nothing it may be stale.
+        far.write_all(b"1").unwrap();
+        connection.stream.read(&mut [0; 8]).await.unwrap();
+        // The sweeper has to have run once, or nothing is kept.
+        futures_lite::future::yield_now().await;
+        upstreams.release(connection);
+        futures_lite::future::yield_now().await;
+        for _ in 0..3 {
+            handle.wake_readers();
+            futures_lite::future::yield_now().await;
+        }
+        far.set_nonblocking(true).unwrap();
+        assert!(far.read(&mut [0]).is_err(), "it was closed before the server closed it");
+        far.set_nonblocking(false).unwrap();
+        far.shutdown(std::net::Shutdown::Write).unwrap();
+        let closed = smol::unblock(move || end_of(far));
+        with_deadline(&timer, handle.deadline(LIMIT), closed).await.expect("it is kept").unwrap();
+    });
+}
+
+fn end_of(mut far: TcpStream) -> std::io::Result<()> {
+    far.set_read_timeout(Some(LIMIT / 2))?;
+    far.read_to_end(&mut Vec::new()).map(drop)
+}
