@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// An inode's number is given to another file soon after the first is gone; the time tells them apart. It is missing
 /// where the file system keeps none, and unlike the time of the last change it stays when an operator sets mode or
 /// owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     device: u64,
     inode: u64,

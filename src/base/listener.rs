@@ -33,7 +33,7 @@ impl fmt::Display for ListenerId {
 }
 
 /// What a listening descriptor is said to be when it is passed to another process, which checks it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Label {
     /// Which listener it is.
     pub id: ListenerId,

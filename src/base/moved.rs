@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ListenerId;
 
 /// What the new instance has to know of a connection that it is given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Moved {
     /// The listener that accepted it, which says what service it is to.
@@ -21,7 +21,7 @@ pub struct Moved {
 }
 
 /// What a connection that moves is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum MovedState {
     /// It waits for a request, and nothing of one has been read. One socket comes with it: the client's.
@@ -31,7 +31,7 @@ pub enum MovedState {
 }
 
 /// A tunnel that moves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MovedTunnel {
     /// The server, as the configuration named it, for logs.
@@ -45,7 +45,7 @@ pub struct MovedTunnel {
 }
 
 /// One direction of a tunnel: bytes on their way, and whether their source has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Held {
     /// The bytes; in messages as hexadecimal digits.

@@ -21,7 +21,7 @@ use crate::base::{ListenerId, Moved};
 /// In `Passed`, where both speak version 2, connections move: [`transfer`](Self::transfer) numbers them from 0, and each
 /// is outstanding until the successor says [`Output::Taken`] or [`Output::Declined`] of its number, once. Whatever is
 /// outstanding when the state or [`can_move`](Self::can_move) ends has not been taken, and stays.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incumbent {
     state: State,
     /// The protocol version, from `Hello` on.
@@ -36,7 +36,7 @@ pub struct Incumbent {
     stalled: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Greeting,
     Greeted,

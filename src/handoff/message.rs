@@ -27,7 +27,7 @@ pub const MAX_FRAME: usize = 128 * 1024;
 const MAGIC: &str = "river-handoff/1\n";
 
 /// What the two instances say to each other; the arrows give the direction (S successor, I incumbent).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Message {
     /// S → I: who waits, and which versions it speaks.

@@ -22,7 +22,7 @@ const MAX_INVENTORY: usize = 1 << 20;
 /// In `Owner`, from version 2 on, connections arrive, numbered in order. Each has to be answered, once, with
 /// [`taken`](Self::taken) or [`declined`](Self::declined); one that was taken is served only when the incumbent is
 /// sure to hear so, or two processes would serve it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Successor {
     state: State,
     /// The protocol version, from `Welcome` on; 0 before.
@@ -34,7 +34,7 @@ pub struct Successor {
     unanswered: BTreeSet<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Greeting,
     Listing,

@@ -63,7 +63,7 @@ pub enum TakerEvent {
     },
     /// It has ended in good order.
     Drained,
-    /// It took the service back: step down.
+    /// It took the service back, and its process has not ended since: step down.
     StepDown(String),
     /// Its process ended before this instance owned the service.
     Died,
@@ -181,8 +181,14 @@ impl Taker {
         let mut heard = false;
         loop {
             if let Some(event) = self.pending.pop_front() {
-                if matches!(event, TakerEvent::Commit) && self.is_taken_back(cx) {
+                let invites =
+                    matches!(event, TakerEvent::Offered(_) | TakerEvent::Prepare | TakerEvent::Commit);
+                if invites && self.is_taken_back(cx) {
                     continue;
+                }
+                if matches!(event, TakerEvent::StepDown(_)) && self.has_died(cx) {
+                    // It serves no longer, whatever it said before, and this instance does.
+                    return Poll::Ready(TakerEvent::Failed(Failure::Closed));
                 }
                 return Poll::Ready(event);
             }
@@ -223,7 +229,7 @@ impl Taker {
         }
     }
 
-    /// Whether the incumbent has thought better of its `Commit`: this process may have been stopped since that came,
+    /// Whether the incumbent has thought better of its `Offer` or `Commit`: this process may have been stopped since that came,
     /// and somebody else be in service by now. The failure is pending then.
     fn is_taken_back(&mut self, cx: &mut Context<'_>) -> bool {
         let outputs = match self.channel.poll_next(cx) {
@@ -246,7 +252,7 @@ impl Taker {
         if self.machine.is_over() {
             return Poll::Pending;
         }
-        let died = self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_readable(cx).is_ready());
+        let died = self.has_died(cx);
         let late = self.closed.as_mut().is_none_or(|timer| Pin::new(timer).poll(cx).is_ready());
         if died && !self.machine.is_owner() {
             let _ = self.machine.closed();
@@ -257,6 +263,10 @@ impl Taker {
             return Poll::Ready(TakerEvent::Failed(Failure::Closed));
         }
         Poll::Pending
+    }
+
+    fn has_died(&self, cx: &mut Context<'_>) -> bool {
+        self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_readable(cx).is_ready())
     }
 
     fn perform(&mut self, outputs: Vec<Output>) {

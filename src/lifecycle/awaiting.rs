@@ -6,12 +6,14 @@ use super::{Cause, Draining, Exit, Exited, Fallback, Instance, Serving, Transiti
 
 /// Waiting and adopting: nothing that a client could notice is done.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Awaiting<W: World> {
     pub(super) incumbent: W::Incumbent,
 }
 
 /// The workers accept beside the incumbent's, who shares the queues and has not committed yet.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Accepting<W: World> {
     pub(super) incumbent: W::Incumbent,
 }
@@ -90,6 +92,6 @@ impl<W: World> Instance<W, Accepting<W>> {
 
     fn leave(mut self, event: Event, why: &str, exit: Exit) -> Instance<W, Draining<W>> {
         self.core.go(event, why, Hands::default().incumbent(&mut self.state.incumbent));
-        self.becomes(|_| Draining { successor: None, exit })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit })
     }
 }

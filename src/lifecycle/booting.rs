@@ -6,6 +6,7 @@ use super::{Awaiting, Cause, Exit, Exited, Fallback, Instance, Phase, Serving, T
 
 /// The first state.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Booting;
 
 impl<W: World> Instance<W, Booting> {

@@ -7,9 +7,12 @@ use crate::listen::Ending;
 
 /// On the way out.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Draining<W: World> {
     /// The successor that serves now, to take back from if it dies within the guard period.
     pub(super) successor: Option<W::Successor>,
+    /// Successors that failed before, which may still touch the files: if the service is taken back, their ends count.
+    pub(super) formers: Vec<W::Successor>,
     pub(super) exit: Exit,
 }
 
@@ -27,7 +30,7 @@ impl<W: World> Instance<W, Draining<W>> {
         let guarding = self.is_guarding();
         self.core.go(Event::SuccessorDied, "the successor died", Hands::default());
         if guarding {
-            Ok(self.becomes(|_| Serving { predecessor: None, formers: Vec::new() }))
+            Ok(self.becomes(|state| Serving { predecessor: None, formers: state.formers }))
         } else {
             self.state.successor = None;
             Err(self)

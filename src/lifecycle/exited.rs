@@ -4,6 +4,7 @@ use super::{Exit, Instance};
 
 /// The last state.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Exited {
     pub(super) exit: Exit,
 }

@@ -8,6 +8,7 @@ use crate::base::ListenerId;
 
 /// The listeners are offered.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Handing<W: World> {
     pub(super) successor: W::Successor,
     pub(super) predecessor: Option<W::Incumbent>,
@@ -16,6 +17,7 @@ pub struct Handing<W: World> {
 
 /// The successor may take over at any moment; until it says that it did, this instance accepts.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Committed<W: World> {
     pub(super) successor: W::Successor,
     pub(super) predecessor: Option<W::Incumbent>,
@@ -38,10 +40,14 @@ impl<W: World> Instance<W, Handing<W>> {
     pub fn roll_back(mut self, why: &str) -> Instance<W, Serving<W>> {
         self.core.go(Event::SuccessorFailed, why, Hands::default());
         self.core.world.free_desk();
-        self.becomes(|state| Serving { predecessor: state.predecessor, formers: state.formers })
+        // It may be stopped, and still be told of connections.
+        self.becomes(|mut state| {
+            state.formers.push(state.successor);
+            Serving { predecessor: state.predecessor, formers: state.formers }
+        })
     }
 
-    /// Makes sure of pidfile and socket, now that an earlier successor that failed, the `nth` of them, will touch
+    /// Makes sure of pidfile, socket and queues, now that an earlier successor that failed, the `nth` of them, will touch
     /// nothing any more.
     pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
@@ -49,15 +55,17 @@ impl<W: World> Instance<W, Handing<W>> {
         self
     }
 
-    /// Forgets a predecessor that has ended or will say no more.
-    pub fn forget_predecessor(&mut self) {
+    /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.
+    pub fn predecessor_gone(mut self) -> Self {
+        self.core.go(Event::PredecessorGone, "the predecessor has gone", Hands::default());
         self.state.predecessor = None;
+        self
     }
 
     /// Calls the hand-over off and drains, because the predecessor took the service back.
     pub fn step_down(mut self, why: &str) -> Instance<W, Draining<W>> {
         self.core.go(Event::StepDown, why, Hands::default().successor(&mut self.state.successor));
-        self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::TryAgain })
     }
 
     /// Calls the hand-over off, drains and ends, by SIGTERM.
@@ -65,7 +73,7 @@ impl<W: World> Instance<W, Handing<W>> {
         let state = &mut self.state;
         let hands = Hands::default().successor(&mut state.successor).incumbent(state.predecessor.as_mut());
         self.core.go(Event::Terminate, "SIGTERM: the incumbent ends", hands);
-        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success })
     }
 
     /// Calls the hand-over off and ends at once, by SIGINT.
@@ -97,7 +105,11 @@ impl<W: World> Instance<W, Committed<W>> {
             .incumbent(state.predecessor.as_mut());
         let guard = self.core.world.guards();
         self.core.go(Event::SuccessorOwned { guard }, "the successor serves", hands);
-        self.becomes(|state| Draining { successor: Some(state.successor), exit: Exit::Success })
+        self.becomes(|state| Draining {
+            successor: Some(state.successor),
+            formers: state.formers,
+            exit: Exit::Success,
+        })
     }
 
     /// Serves on with pidfile and socket restored, because the successor failed; or drains, if it was asked to end.
@@ -107,7 +119,11 @@ impl<W: World> Instance<W, Committed<W>> {
         self.core.go(Event::SuccessorFailed, why, hands);
         self.core.world.free_desk();
         if ending {
-            return RolledBack::Draining(self.becomes(|_| Draining { successor: None, exit: Exit::Success }));
+            return RolledBack::Draining(self.becomes(|_| Draining {
+                successor: None,
+                formers: Vec::new(),
+                exit: Exit::Success,
+            }));
         }
         RolledBack::Serving(self.becomes(|mut state| {
             state.formers.push(state.successor);
@@ -115,10 +131,19 @@ impl<W: World> Instance<W, Committed<W>> {
         }))
     }
 
-    /// Forgets an earlier successor that failed, the `nth` of them. Pidfile and socket are about to change hands, so
-    /// nothing is restored; should the hand-over fail, everything is.
-    pub fn forget_former(&mut self, nth: usize) {
+    /// Looks at the queues, now that an earlier successor that failed, the `nth` of them, will touch nothing any more.
+    /// Pidfile and socket are about to change hands, so nothing is restored; should the hand-over fail, everything is.
+    pub fn former_gone(mut self, nth: usize) -> Self {
+        self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
         forget(&mut self.state.formers, nth);
+        self
+    }
+
+    /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.
+    pub fn predecessor_gone(mut self) -> Self {
+        self.core.go(Event::PredecessorGone, "the predecessor has gone", Hands::default());
+        self.state.predecessor = None;
+        self
     }
 
     /// The successor, which may serve already, did not say so soon after this instance was asked to end: leaves the
@@ -130,7 +155,7 @@ impl<W: World> Instance<W, Committed<W>> {
             "the successor, which was let to take over, does not say that it serves",
             hands,
         );
-        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success })
     }
 
     /// Whether it was asked to end.

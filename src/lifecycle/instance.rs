@@ -3,7 +3,7 @@
 //! A transition takes `self` and gives the next state, so an instance is never in two states and never in a state
 //! whose resources it lacks. One that can fail gives back the state to fall back to, with the cause.
 
-use super::twin::{Action, Event, step};
+use super::twin::{Action, Event};
 use super::{Cause, Phase, Tidings, World};
 use crate::base::ListenerId;
 
@@ -13,6 +13,7 @@ use crate::base::ListenerId;
 /// stops accepting before the successor owns the service; nobody takes pidfile and socket before the incumbent's
 /// commit; and an instance that has exited does nothing.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Instance<W, S> {
     pub(super) core: Core<W>,
     pub(super) state: S,
@@ -32,6 +33,7 @@ pub type Transition<W, Next, Back> = Result<Instance<W, Next>, Fallback<W, Back>
 
 /// What every state has.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Core<W> {
     pub(super) world: W,
     pub(super) phase: Phase,
@@ -73,7 +75,7 @@ impl<W: World> Core<W> {
     /// # Errors
     /// When an action that may fail did; the phase is then the old one, and the rest was not done.
     pub(super) fn advance(&mut self, event: Event, why: &str, mut hands: Hands<'_, W>) -> Result<(), Cause> {
-        let (to, actions) = match step(self.phase, event) {
+        let (to, actions) = match self.world.step(self.phase, event) {
             Ok(next) => next,
             Err(illegal) => {
                 // The types offer no such transition; if one slips through, doing nothing keeps the service.

@@ -194,13 +194,14 @@ impl<W: World> Machine<W> {
             (Self::Committed(instance), Happening::StepDown(why)) => {
                 Self::Committed(instance.step_down(&why))
             }
-            (Self::Serving(mut instance), Happening::PredecessorGone) => {
-                instance.forget_predecessor();
-                Self::Serving(instance)
+            (Self::Serving(instance), Happening::PredecessorGone) => {
+                Self::Serving(instance.predecessor_gone())
             }
-            (Self::Handing(mut instance), Happening::PredecessorGone) => {
-                instance.forget_predecessor();
-                Self::Handing(instance)
+            (Self::Handing(instance), Happening::PredecessorGone) => {
+                Self::Handing(instance.predecessor_gone())
+            }
+            (Self::Committed(instance), Happening::PredecessorGone) => {
+                Self::Committed(instance.predecessor_gone())
             }
             (unmoved, _) => unmoved,
         }
@@ -215,9 +216,8 @@ impl<W: World> Machine<W> {
             }
             (Self::Handing(instance), Happening::FormerGone(nth)) => Self::Handing(instance.former_gone(nth)),
             (Self::Serving(instance), Happening::FormerGone(nth)) => Self::Serving(instance.former_gone(nth)),
-            (Self::Committed(mut instance), Happening::FormerGone(nth)) => {
-                instance.forget_former(nth);
-                Self::Committed(instance)
+            (Self::Committed(instance), Happening::FormerGone(nth)) => {
+                Self::Committed(instance.former_gone(nth))
             }
             (Self::Committed(instance), Happening::Owned(unwanted)) => {
                 Self::Draining(instance.pass(&unwanted))
@@ -247,7 +247,7 @@ impl<W: World> Machine<W> {
                 Err(unmoved) => {
                     tracing::error!(
                         target: "river::lifecycle",
-                        "the successor died after the guard period; nobody accepts connections any more"
+                        "the successor died after the guard period, or when it had handed over; this instance takes nothing back"
                     );
                     Self::Draining(unmoved)
                 }

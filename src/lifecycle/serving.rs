@@ -6,6 +6,7 @@ use super::{Draining, Exit, Exited, Handing, Instance, World};
 
 /// In service: pidfile, upgrade socket and listeners are this instance's.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Serving<W: World> {
     /// Who handed over to this instance, until it has drained.
     pub(super) predecessor: Option<W::Incumbent>,
@@ -42,13 +43,13 @@ impl<W: World> Instance<W, Serving<W>> {
     /// Drains, because the predecessor took the service back.
     pub fn step_down(mut self, why: &str) -> Instance<W, Draining<W>> {
         self.core.go(Event::StepDown, why, Hands::default());
-        self.becomes(|_| Draining { successor: None, exit: Exit::TryAgain })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::TryAgain })
     }
 
     /// Drains, because another instance took the service over at the same moment, when the one before both died.
     pub fn give_way(mut self, exit: Exit) -> Instance<W, Draining<W>> {
         self.core.go(Event::StepDown, "another instance serves", Hands::default());
-        self.becomes(|_| Draining { successor: None, exit })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit })
     }
 
     /// Whether another instance has upgrade socket and pidfile.
@@ -56,12 +57,15 @@ impl<W: World> Instance<W, Serving<W>> {
         self.core.world.another_serves()
     }
 
-    /// Forgets a predecessor that has ended or will say no more.
-    pub fn forget_predecessor(&mut self) {
+    /// Forgets a predecessor that has ended or will say no more, and looks at what it may have left in the queues.
+    pub fn predecessor_gone(mut self) -> Self {
+        self.core.go(Event::PredecessorGone, "the predecessor has gone", Hands::default());
         self.state.predecessor = None;
+        self
     }
 
-    /// Makes sure of pidfile and socket, now that a successor that failed, the `nth` of them, will touch nothing any more.
+    /// Makes sure of pidfile, socket and queues, now that a successor that failed, the `nth` of them, will touch nothing
+    /// any more.
     pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
         forget(&mut self.state.formers, nth);
@@ -72,7 +76,7 @@ impl<W: World> Instance<W, Serving<W>> {
     pub fn terminate(mut self) -> Instance<W, Draining<W>> {
         let hands = Hands::default().incumbent(self.state.predecessor.as_mut());
         self.core.go(Event::Terminate, "SIGTERM", hands);
-        self.becomes(|_| Draining { successor: None, exit: Exit::Success })
+        self.becomes(|_| Draining { successor: None, formers: Vec::new(), exit: Exit::Success })
     }
 
     /// Ends at once, by SIGINT.

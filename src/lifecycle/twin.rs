@@ -25,6 +25,8 @@ pub enum Event {
     Lost,
     /// The incumbent's process ended, so nobody else serves.
     IncumbentDied,
+    /// The predecessor, which this instance took over from, has ended, or will say no more.
+    PredecessorGone,
     /// The incumbent took the service back after it had let this instance take over.
     StepDown,
     /// SIGQUIT.
@@ -153,8 +155,12 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
             (P::Exited, vec![RefuseIncumbent, RemoveFiles])
         }
         (P::Accepting, E::Commit) => (P::Serving, vec![TakeFiles, SayOwned]),
-        // It holds every listener, and nobody else serves.
-        (P::Accepting, E::IncumbentDied) => (P::Serving, vec![RestoreFiles]),
+        // It holds every listener, and nobody else serves. Who accepted beside it may have been woken for connections
+        // and not have accepted them, here as below.
+        (P::Accepting, E::IncumbentDied) => (P::Serving, vec![RestoreFiles, ResumeAccepting]),
+        // It may have taken the files back before it died.
+        (P::Serving | P::Offered, E::PredecessorGone) => (phase, vec![RestoreFiles, ResumeAccepting]),
+        (P::Committed { .. }, E::PredecessorGone) => (phase, vec![ResumeAccepting]),
         (P::Accepting, E::Lost | E::Terminate) => {
             (drain, vec![YieldFiles, RefuseIncumbent, StopAccepting, CloseListeners, Drain])
         }
@@ -167,7 +173,6 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         // The incumbent's side
         (P::Serving, E::Quit { waiter: true }) => (P::Offered, vec![SayOffer]),
         (P::Offered, E::SuccessorReady) => (committed, vec![SayCommit]),
-        // The failed successor's workers may have been woken for connections that they never accepted.
         (P::Offered, E::SuccessorFailed) => (P::Serving, vec![ResumeAccepting]),
         (P::Committed { ending: false }, E::SuccessorOwned { guard: true }) => {
             (guard, vec![StopAccepting, ForgetFiles, SayReleased, MoveOut])
@@ -185,7 +190,9 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal>
         (P::Committed { ending: true }, E::PatienceEnded) => {
             (drain, vec![CloseDesk, SayReleased, StopAccepting, CloseListeners, Drain])
         }
-        (P::Serving | P::Offered, E::SuccessorGone) => (phase, vec![RestoreFiles]),
+        (P::Serving | P::Offered, E::SuccessorGone) => (phase, vec![RestoreFiles, ResumeAccepting]),
+        // The files are about to change hands; should the hand-over fail, they are restored.
+        (P::Committed { .. }, E::SuccessorGone) => (phase, vec![ResumeAccepting]),
         (P::Draining { guard: true }, E::SuccessorDied) => {
             (P::Serving, vec![ResumeAccepting, Undrain, RestoreFiles])
         }

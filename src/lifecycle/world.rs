@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use super::{Cause, DrainTally, Tidings};
+use super::twin::{Action, Event, Illegal};
+use super::{Cause, DrainTally, Phase, Tidings, twin};
 use crate::base::ListenerId;
 use crate::listen::Ending;
 
@@ -16,6 +17,15 @@ pub trait World {
     type Successor: Debug;
     /// The conversation with an incumbent or predecessor.
     type Incumbent: Debug;
+
+    /// What follows from `event` in `phase`: the table. Only the model has others, with a mistake in each, to show that
+    /// it would find them.
+    ///
+    /// # Errors
+    /// [`Illegal`] for an event that cannot happen in the phase.
+    fn step(&self, phase: Phase, event: Event) -> Result<(Phase, Vec<Action>), Illegal> {
+        twin::step(phase, event)
+    }
 
     /// Holds all listeners, which are not accepted on yet.
     fn hold_listeners(&mut self, sockets: Self::Sockets);

@@ -2,6 +2,7 @@
 
 mod driver;
 mod fakes;
+mod model;
 mod moves;
 mod pair;
 mod table;

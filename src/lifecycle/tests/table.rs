@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::lifecycle::{Action, Event, Phase, step};
 use crate::listen::Ending;
 
-const EVENTS: [Event; 27] = [
+const EVENTS: [Event; 28] = [
     Event::ColdStart,
     Event::Upgrade,
     Event::BootFailed,
@@ -33,21 +33,22 @@ const EVENTS: [Event; 27] = [
     Event::DrainEnded(Ending::All),
     Event::PatienceEnded,
     Event::Displaced,
+    Event::PredecessorGone,
 ];
 
 /// One row for each phase, one letter for each event in the order above: where it leads, `=` for the phase itself,
 /// `.` for illegal.
 const TABLE: [(Phase, &str); 10] = [
-    (Phase::Booting, "SWX.....==XX..............."),
-    (Phase::Awaiting, "...A.XX.==XX..............."),
-    (Phase::Accepting, "....SDS.==DX..............."),
-    (Phase::Serving, ".......DO=DX....=.........."),
-    (Phase::Offered, ".......D==DXC..S=.........."),
-    (Phase::Committed { ending: false }, ".......E==EX.GDS..........."),
-    (Phase::Committed { ending: true }, ".......====X.DDD.........D."),
-    (Phase::Draining { guard: true }, "........==DX.....DS=D====.X"),
-    (Phase::Draining { guard: false }, "........===X.....===.X==X.X"),
-    (Phase::Exited, "..........................."),
+    (Phase::Booting, "SWX.....==XX................"),
+    (Phase::Awaiting, "...A.XX.==XX................"),
+    (Phase::Accepting, "....SDS.==DX................"),
+    (Phase::Serving, ".......DO=DX....=..........="),
+    (Phase::Offered, ".......D==DXC..S=..........="),
+    (Phase::Committed { ending: false }, ".......E==EX.GDS=..........="),
+    (Phase::Committed { ending: true }, ".......====X.DDD=........D.="),
+    (Phase::Draining { guard: true }, "........==DX.....DS=D====.X."),
+    (Phase::Draining { guard: false }, "........===X.....===.X==X.X."),
+    (Phase::Exited, "............................"),
 ];
 
 fn letter(phase: Phase) -> char {
@@ -80,6 +81,22 @@ fn every_event_in_every_phase_leads_where_the_table_says() {
             };
             assert_eq!(actual, expected, "{event:?} in {phase:?}");
         }
+    }
+}
+
+/// With `EPOLLEXCLUSIVE` a connection wakes one worker of those that accept, whichever process that is in. If it ends, or
+/// is stopped and then ends, somebody else has to look.
+#[test]
+fn whoever_accepted_beside_another_that_ends_looks_at_the_queues() {
+    let committed = [false, true].map(|ending| Phase::Committed { ending });
+    let beside = [Phase::Serving, Phase::Offered, committed[0], committed[1]];
+    let ends = [Event::PredecessorGone, Event::SuccessorGone];
+    let mut cases: Vec<_> = beside.iter().flat_map(|phase| ends.map(|end| (*phase, end))).collect();
+    cases.push((Phase::Accepting, Event::IncumbentDied));
+    cases.push((Phase::Offered, Event::SuccessorFailed));
+    for (phase, event) in cases {
+        let (next, actions) = step(phase, event).unwrap();
+        assert!(next.accepts() && actions.contains(&Action::ResumeAccepting), "{event:?} in {phase:?}");
     }
 }
 
@@ -142,8 +159,9 @@ fn connections_move_only_to_a_successor_that_serves_and_stop_when_it_does_not() 
             assert_eq!(moves, matches!(event, Event::SuccessorOwned { .. }), "{event:?} in {phase:?}");
             let draining = |phase| matches!(phase, Phase::Draining { .. });
             if draining(phase) && draining(next) {
-                let ends = [Event::SuccessorReleased, Event::SuccessorDied, Event::MovesEnded];
-                assert_eq!(actions.contains(&Action::Drain), ends.contains(&event), "{event:?} in {phase:?}");
+                let ends =
+                    matches!(event, Event::SuccessorReleased | Event::SuccessorDied | Event::MovesEnded);
+                assert_eq!(actions.contains(&Action::Drain), ends, "{event:?} in {phase:?}");
             }
         }
     }

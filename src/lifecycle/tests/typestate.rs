@@ -48,9 +48,8 @@ fn event(phase: Phase, happening: &Happening<()>, waiter: bool, guard: bool) -> 
         Happening::Signal(Signal::Interrupt) => Event::Interrupt,
         Happening::Signal(Signal::Quit) => Event::Quit { waiter },
         Happening::Relieved => Event::Quit { waiter },
-        Happening::Signal(Signal::Hangup | Signal::User1 | Signal::User2) | Happening::PredecessorGone => {
-            return None;
-        }
+        Happening::Signal(Signal::Hangup | Signal::User1 | Signal::User2) => return None,
+        Happening::PredecessorGone => Event::PredecessorGone,
         Happening::Adopted(()) => Event::Adopted,
         Happening::Commit => Event::Commit,
         Happening::Lost(_) => Event::Lost,
