@@ -3,7 +3,7 @@
 use river::lifecycle::*;
 
 fn illegal<W: World>(successor: W::Successor) -> Draining<W> {
-    Draining { successor: Some(successor), exit: Exit::Success }
+    Draining { successor: Some(successor), formers: Vec::new(), exit: Exit::Success }
 }
 
 fn main() {}

@@ -85,7 +85,7 @@ fn three_instances() {
 }
 
 #[test]
-#[ignore = "takes most of a minute: cargo test --lib lifecycle::tests::model -- --ignored --nocapture"]
+#[ignore = "takes a while: cargo test --lib lifecycle::tests::model -- --ignored --nocapture"]
 fn larger_bounds() {
     explore("two, twice", two(Budget { stops: 2, crashes: 1, faults: 1, clients: 2, ..NOTHING }));
     explore("three, a crash and a client", three(Budget { crashes: 1, clients: 1, ..NOTHING }));
