@@ -60,9 +60,6 @@ impl Signals {
     /// When the kernel gives no socket pair or no handler.
     pub fn install() -> io::Result<Self> {
         use async_signal::Signal as Raw;
-        let raw =
-            async_signal::Signals::new([Raw::Term, Raw::Int, Raw::Quit, Raw::Hup, Raw::Usr1, Raw::Usr2])?;
-        // Not before the handlers are there: what is pending would kill.
         let taken = [
             Number::SIGTERM,
             Number::SIGINT,
@@ -71,7 +68,13 @@ impl Signals {
             Number::SIGUSR1,
             Number::SIGUSR2,
         ];
-        taken.into_iter().collect::<SigSet>().thread_unblock()?;
+        let taken = taken.into_iter().collect::<SigSet>();
+        // A handler is there an instant before it knows what to do: a signal that came then would be lost.
+        taken.thread_block()?;
+        let raw =
+            async_signal::Signals::new([Raw::Term, Raw::Int, Raw::Quit, Raw::Hup, Raw::Usr1, Raw::Usr2])?;
+        // Not before the handlers are there: what is pending would kill.
+        taken.thread_unblock()?;
         Ok(Self { raw, kept: VecDeque::new() })
     }
 

@@ -205,7 +205,7 @@ impl River {
     /// Starts it as another user, who runs a copy of the program, since where it is built may be closed to others.
     pub fn start_as(self, uid: u32, gid: u32) -> Running {
         let program = self.dir.join("river-copy");
-        fs::copy(env!("CARGO_BIN_EXE_river"), &program).unwrap();
+        super::tools::put_program(&program, super::tools::river());
         let command = self.command();
         let mut other = Command::new(program);
         other.args(command.get_args()).current_dir(&self.working_directory).uid(uid).gid(gid);
