@@ -36,8 +36,9 @@ impl Generations {
     /// Starts a successor and makes the instance in service hand over to it; returns when SIGQUIT was sent and when the
     /// successor owned the service.
     pub(crate) fn hand_over(&mut self) -> Outcome<(Instant, Instant)> {
-        let successor = self.site.start_successor()?;
         let current = self.current.as_ref().ok_or("nobody is in service")?;
+        let started = self.site.start_successor();
+        let successor = started.map_err(|error| format!("{error}\n{}", current.last_words()))?;
         let (begin, end) = self.site.hand_over(current, &successor)?;
         self.draining.extend(self.current.replace(successor).map(|old| (old, end)));
         let ended: Vec<_> = self.draining.extract_if(.., |(old, _)| old.has_ended()).collect();

@@ -179,7 +179,7 @@ impl Instance {
     }
 
     /// What the process printed and nobody has read yet.
-    fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let lines: Vec<String> = self.lines.try_iter().collect();
         format!("instance {} printed:\n{}", self.child.id(), lines.join("\n"))
     }
