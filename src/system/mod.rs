@@ -19,7 +19,7 @@ mod verify;
 pub use account::{Account, AccountError, BecomeError};
 pub use activation::Activation;
 pub use connected::{Connected, NotConnected};
-pub use end::{ask_another_to_end, ask_to_end, tell};
+pub use end::{ask_another_to_end, ask_to_end, end_another, tell};
 #[cfg(debug_assertions)]
 pub use end::{kill_self, stop_self};
 pub use limits::raise_descriptor_limit;
