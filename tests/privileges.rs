@@ -263,3 +263,14 @@ fn who_is_the_user_already_is_warned_of_groups_that_are_not_the_user_s() {
     let line = river.wait_line_after(0, "supplementary groups that its user does not have").text;
     assert!(line.contains("groups=[0, 4242]"), "{line}");
 }
+
+#[test]
+fn a_draining_instance_that_is_root_reports_to_a_successor_that_is_not() {
+    let Some(user) = nobody() else { return };
+    let guarding = |config: Config| config.handoff("guard: \"60s\"");
+    let old = River::in_dir(dir_of(user)).config(guarding(Config::respond("here"))).serve();
+    let new = upgrade_to(&old, old.successor().config(guarding(config())));
+    let line = new.wait_for_line("an earlier instance drains", PATIENCE).text;
+    assert!(line.contains(&format!("pid={} ", old.pid())), "{line}");
+    assert!(old.alive() && !new.log().contains("is refused"));
+}
