@@ -14,6 +14,7 @@ mod pidfile;
 mod readiness;
 mod signals;
 mod socket;
+mod terminal;
 mod verify;
 
 pub use account::{Account, AccountError, BecomeError};
@@ -32,4 +33,5 @@ pub use pidfile::{PidFile, PidFileError};
 pub use readiness::{Readiness, Report, Reporter, VARIABLE as READINESS_VARIABLE};
 pub use signals::{Signal, Signals};
 pub use socket::{BindError, Bound, Listening, Origin};
+pub use terminal::columns;
 pub use verify::{Inherited, Mismatch};
