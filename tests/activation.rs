@@ -112,6 +112,19 @@ fn variables_that_were_meant_for_another_process_are_not_followed() {
 }
 
 #[test]
+fn more_sockets_than_are_taken_are_closed_with_a_warning() {
+    let (passed, address) = socket();
+    let river = River::with_config(web("(bind: \"127.0.0.1:0\")"));
+    let river = river.start_activated_as(vec![passed], "", "LISTEN_FDS=5000");
+    river.wait_serving();
+    river.wait_line_after(0, "LISTEN_FDS says 5000; at most 4096 sockets are taken");
+    // What the test's own starter left open is closed too.
+    assert!(TcpStream::connect(address).is_err());
+    assert_eq!(river.listener("web", 0).origin, "fresh");
+    assert_eq!(get(river.web(), "/").text(), "here");
+}
+
+#[test]
 fn a_number_of_sockets_that_are_not_there_takes_nothing_of_river_s_own() {
     let river =
         River::with_config(web("(bind: \"127.0.0.1:0\")")).after("export LISTEN_PID=$$ LISTEN_FDS=9").serve();

@@ -38,6 +38,9 @@ fn program(dir: &Dir, script: &str) -> PathBuf {
     path
 }
 
+/// What never waits to take over, and ends with whoever started it.
+const HANGS: &str = "exec tail --pid=$PPID -f /dev/null";
+
 fn still_serving(old: &Running) -> String {
     format!("pid {} is still serving", old.pid())
 }
@@ -192,7 +195,7 @@ fn an_instance_in_service_that_is_stuck_is_not_waited_for_beyond_the_time() {
 fn a_new_instance_that_never_waits_is_ended_when_the_time_is_over() {
     let old = River::with_config(Config::respond("plain")).serve();
     let family = Family::of(old.dir());
-    let fake = program(old.dir(), "exec sleep 600");
+    let fake = program(old.dir(), HANGS);
     let reload = family.command(&["reload", "--timeout=500ms"]).called(fake).start();
     let new = started(&reload);
     let why =
@@ -205,7 +208,7 @@ fn a_new_instance_that_never_waits_is_ended_when_the_time_is_over() {
 fn sigint_before_the_new_one_waits_ends_it() {
     let old = River::with_config(Config::respond("plain")).serve();
     let family = Family::of(old.dir());
-    let fake = program(old.dir(), "exec sleep 600");
+    let fake = program(old.dir(), HANGS);
     let reload = family.command(&["reload"]).called(fake).start();
     let new = started(&reload);
     reload.signal(Signal::INT);
@@ -364,4 +367,31 @@ fn on_a_terminal_how_the_old_one_drains_is_one_line() {
     let seen = fs::read_to_string(old.dir().join("typescript")).unwrap();
     let live = seen.find(&format!("{line}\u{1b}[K")).expect("what is left of the former text is erased");
     assert_eq!(seen[..live].rfind('\r'), seen[..live].rfind('\n').map(|at| at + 1), "{seen:?}");
+}
+
+#[test]
+fn on_a_narrow_terminal_the_line_is_cut() {
+    if !tools::require("script") {
+        return;
+    }
+    let (origin, gate) = holding();
+    let old = River::with_config(Config::proxy(&origin)).serve();
+    let _family = Family::of(old.dir());
+    let mut conn = held(old.web(), &origin);
+    let (river, config) = (env!("CARGO_BIN_EXE_river"), old.dir().config());
+    let mut command = std::process::Command::new("script");
+    command
+        .args(["-qefc", &format!("stty cols 32; {river} reload --config {}", config.display())])
+        .arg(old.dir().join("typescript"));
+    let script = Process::start("script", &mut command);
+    let seen = || fs::read_to_string(old.dir().join("typescript")).unwrap_or_default();
+    until("it shows how the old one drains", PATIENCE, || seen().contains("\u{1b}[K"));
+    gate.open();
+    conn.read_response("GET").expect_status(200);
+    assert!(script.wait_exit(PATIENCE).success());
+    let seen = seen();
+    for live in seen.split("\u{1b}[K").take(seen.matches("\u{1b}[K").count()) {
+        let live = live.rsplit('\r').next().unwrap();
+        assert_eq!(live.len(), 31, "{live:?} in {seen:?}");
+    }
 }

@@ -75,6 +75,23 @@ fn sigint_ends_the_wait_and_not_the_draining() {
 }
 
 #[test]
+fn one_that_is_started_meanwhile_is_told_of() {
+    let (river, mut conn, gate, _origin) = holding();
+    let family = Family::of(river.dir());
+    let stop = family.command(&["stop"]).start();
+    stop.wait_for_line("SIGTERM sent", PATIENCE);
+    river.wait_state("Draining");
+    until("nobody is in service", PATIENCE, || !river.dir().upgrade_socket().exists());
+    // As a supervisor does.
+    let next = River::in_dir(river.dir().clone()).named("the next").serve();
+    gate.open();
+    conn.read_response("GET").expect_status(200);
+    let goes_on = format!("river: the service goes on: pid {} is in service now", next.pid());
+    Said::of(&stop).expect_error(75, &[&goes_on]);
+    assert!(river.wait_exit(SOON).success() && next.alive());
+}
+
+#[test]
 fn nobody_in_service_is_a_failure() {
     let dir = Dir::new();
     fs::write(dir.config(), Config::respond("plain").text()).unwrap();

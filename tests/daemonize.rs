@@ -18,7 +18,8 @@ fn config() -> Config {
     Config::respond("here").system("daemonize: true")
 }
 
-/// A daemon, by the pidfile; ended when it is dropped.
+/// A daemon, by the pidfile. It is ended by the [`Family`] of its directory, which each test has before it starts one: a
+/// test may fail before it knows which process the daemon is.
 struct Daemon(u32);
 
 impl Daemon {
@@ -42,17 +43,15 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.0).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
+/// A start in a directory of its own, which is to end as a daemon, and whatever it starts.
+fn begin(river: River) -> (Running, Family) {
+    let family = Family::of(river.dir());
+    (river.start(), family)
 }
 
 #[test]
 fn the_daemon_serves_and_its_pidfile_is_there_when_the_start_returns() {
-    let river = River::with_config(config()).start();
+    let (river, _family) = begin(River::with_config(config()));
     // Its output is the daemon's too, so the end of the process is what counts.
     assert!(river.ends_within(PATIENCE));
     let daemon = Daemon::of(river.dir());
@@ -74,7 +73,7 @@ fn why_the_daemon_fails_is_said_once_with_its_exit_code() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let config = Config::new().service("web", &[&address], "respond: ()").system("daemonize: true");
-    let river = River::with_config(config).start();
+    let (river, _family) = begin(River::with_config(config));
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(69));
     let said = river.log().lines();
     let said: Vec<_> = said.iter().filter(|line| line.text.starts_with("river: cannot listen on")).collect();
@@ -84,13 +83,13 @@ fn why_the_daemon_fails_is_said_once_with_its_exit_code() {
 
 #[test]
 fn a_wrong_configuration_needs_no_daemon_to_be_told() {
-    let river = River::with_config(config().system("workers: 0")).start();
+    let (river, _family) = begin(River::with_config(config().system("workers: 0")));
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(78));
 }
 
 #[test]
 fn with_upgrade_it_returns_when_the_daemon_waits() {
-    let river = River::with_config(config()).start();
+    let (river, _family) = begin(River::with_config(config()));
     assert!(river.ends_within(PATIENCE));
     let old = Daemon::of(river.dir());
     let start = river.successor().start();
@@ -107,7 +106,7 @@ fn with_upgrade_it_returns_when_the_daemon_waits() {
 
 #[test]
 fn sighup_replaces_a_daemon_by_a_daemon() {
-    let river = River::with_config(config()).start();
+    let (river, _family) = begin(River::with_config(config()));
     assert!(river.ends_within(PATIENCE));
     let old = Daemon::of(river.dir());
     old.signal(Signal::HUP);
@@ -121,19 +120,19 @@ fn sighup_replaces_a_daemon_by_a_daemon() {
 
 #[test]
 fn with_nobody_to_take_over_from_the_start_fails() {
-    let river = River::with_config(config()).upgrade().start();
+    let (river, _family) = begin(River::with_config(config()).upgrade());
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(69));
     river.wait_line_after(0, "no instance is in service");
 }
 
 /// A start whose daemon hangs: it waits for an incumbent that accepts connections and says nothing. Returns the
 /// daemon's pid with it.
-fn hanging() -> (Arc<Dir>, support::peer::Desk, Running, Daemon) {
+fn hanging() -> (Family, Arc<Dir>, support::peer::Desk, Running, Daemon) {
     let dir = Dir::new();
     let desk = support::peer::Desk::open(&dir.upgrade_socket());
-    let river = River::in_dir(dir.clone()).config(config()).upgrade().start();
+    let (river, family) = begin(River::in_dir(dir.clone()).config(config()).upgrade());
     let daemon = Daemon(child_of(river.pid()));
-    (dir, desk, river, daemon)
+    (family, dir, desk, river, daemon)
 }
 
 fn child_of(parent: u32) -> u32 {
@@ -157,7 +156,7 @@ fn child_of(parent: u32) -> u32 {
 
 #[test]
 fn a_daemon_that_is_killed_is_noticed() {
-    let (_dir, _desk, river, daemon) = hanging();
+    let (_family, _dir, _desk, river, daemon) = hanging();
     daemon.signal(Signal::KILL);
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(70));
     river.wait_line_after(0, "was ended by signal 9");
@@ -166,7 +165,7 @@ fn a_daemon_that_is_killed_is_noticed() {
 #[test]
 fn sigterm_to_the_start_ends_the_daemon_too() {
     for signal in [Signal::TERM, Signal::INT] {
-        let (dir, _desk, river, daemon) = hanging();
+        let (_family, dir, _desk, river, daemon) = hanging();
         river.signal(signal);
         assert_eq!(river.wait_exit(PATIENCE).code(), Some(75));
         until("the daemon ends", PATIENCE, || !exists(daemon.0));
@@ -179,7 +178,7 @@ fn a_daemon_that_hangs_is_ended_after_ready_timeout() {
     let dir = Dir::new();
     let _desk = support::peer::Desk::open(&dir.upgrade_socket());
     let config = Config::respond("here").system("daemonize: true").handoff("ready_timeout: \"300ms\"");
-    let river = River::in_dir(dir).config(config).upgrade().start();
+    let (river, _family) = begin(River::in_dir(dir).config(config).upgrade());
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(75));
     river.wait_line_after(0, "did not serve within 300ms");
 }
@@ -198,6 +197,7 @@ fn a_terminal_is_let_go_of() {
         return;
     }
     let dir = Dir::new();
+    let _family = Family::of(&dir);
     fs::write(dir.config(), String::from(config())).unwrap();
     let line = format!("{} --config {}", env!("CARGO_BIN_EXE_river"), dir.config().display());
     let mut command = Command::new("script");

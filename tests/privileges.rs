@@ -214,4 +214,63 @@ fn another_group_is_the_only_one() {
     let river = River::in_dir(dir_of(user)).config(config).serve();
     let gids: Vec<_> = identities(river.pid()).into_iter().filter(|(key, _)| key == "Gid").collect();
     assert!(gids.iter().all(|(_, value)| value == "4242 4242 4242 4242"), "{gids:?}");
+    let groups: Vec<_> = identities(river.pid()).into_iter().filter(|(key, _)| key == "Groups").collect();
+    assert!(!groups.is_empty() && groups.iter().all(|(_, value)| value == "4242"), "{groups:?}");
+}
+
+/// An instance that setpriv(1) starts with these options; `None` where there is none.
+#[track_caller]
+fn with_setpriv(user: Nobody, options: &str) -> Option<Running> {
+    if !tools::require("setpriv") {
+        return None;
+    }
+    let dir = dir_of(user);
+    let program = dir.join("river-copy");
+    tools::put_program(&program, tools::river());
+    let line = format!("exec setpriv {options} \"$0\" \"$@\"");
+    Some(River::in_dir(dir).config(config()).program(program).after(&line).start())
+}
+
+#[test]
+fn root_that_can_be_had_back_after_it_was_given_up_is_refused() {
+    let Some(user) = nobody() else { return };
+    // The kernel then leaves the capabilities as they are where the user changes.
+    let Some(river) = with_setpriv(user, "--securebits +no_setuid_fixup") else { return };
+    assert_eq!(river.wait_exit(PATIENCE).code(), Some(70));
+    river.wait_line_after(0, "cannot give root up: the process could still");
+    assert!(!river.states().contains(&"Serving".into()));
+}
+
+#[test]
+fn who_is_the_user_already_and_can_become_root_is_refused() {
+    let Some(user) = nobody() else { return };
+    let as_user = format!("--reuid {} --regid {} --clear-groups", user.uid, user.gid);
+    for (capability, what) in [("setuid", "become root"), ("setgid", "set its supplementary groups")] {
+        let options = format!("{as_user} --inh-caps +{capability} --ambient-caps +{capability}");
+        let Some(river) = with_setpriv(user, &options) else { return };
+        assert_eq!(river.wait_exit(PATIENCE).code(), Some(78), "{capability}");
+        river.wait_line_after(0, &format!("already, but may {what}"));
+        assert!(!river.states().contains(&"Serving".into()));
+    }
+}
+
+#[test]
+fn who_is_the_user_already_is_warned_of_groups_that_are_not_the_user_s() {
+    let Some(user) = nobody() else { return };
+    let options = format!("--reuid {} --regid {} --groups {},0,4242", user.uid, user.gid, user.gid);
+    let Some(river) = with_setpriv(user, &options) else { return };
+    river.wait_serving();
+    let line = river.wait_line_after(0, "supplementary groups that its user does not have").text;
+    assert!(line.contains("groups=[0, 4242]"), "{line}");
+}
+
+#[test]
+fn a_draining_instance_that_is_root_reports_to_a_successor_that_is_not() {
+    let Some(user) = nobody() else { return };
+    let guarding = |config: Config| config.handoff("guard: \"60s\"");
+    let old = River::in_dir(dir_of(user)).config(guarding(Config::respond("here"))).serve();
+    let new = upgrade_to(&old, old.successor().config(guarding(config())));
+    let line = new.wait_for_line("an earlier instance drains", PATIENCE).text;
+    assert!(line.contains(&format!("pid={} ", old.pid())), "{line}");
+    assert!(old.alive() && !new.log().contains("is refused"));
 }

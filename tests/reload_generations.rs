@@ -227,6 +227,22 @@ fn an_instance_that_is_to_end_and_does_not_is_sent_a_signal() {
 }
 
 #[test]
+fn an_instance_that_is_stopped_is_killed_when_it_is_to_end() {
+    let river = River::with_config(Config::respond("here").handoff("max_draining: 1")).serve();
+    let asker = Asker::watch(&river.dir().upgrade_socket());
+    let oldest = play(&river, "3");
+    asker.wait("one drains", |all| draining(all).len() == 1);
+    oldest.pause();
+    let youngest = play(&river, "4");
+    river.wait_for_line("was sent SIGINT", PATIENCE);
+    assert_eq!(oldest.wait_exit(PATIENCE).signal(), Some(9));
+    let line = river.wait_for_line("was sent SIGKILL", PATIENCE).text;
+    assert!(line.contains("ERROR") && line.contains(&format!("pid={}", oldest.pid())), "{line}");
+    let known = asker.wait("it has ended", |all| draining(all).len() == 1 && all.len() == 3);
+    assert_eq!(states(&known)[1..], [(youngest.pid(), "Draining"), (oldest.pid(), "Exited")]);
+}
+
+#[test]
 fn the_one_that_can_take_the_service_back_is_ended_last() {
     let river = River::with_config(Config::respond("here").handoff("max_draining: 1")).serve();
     let asker = Asker::watch(&river.dir().upgrade_socket());

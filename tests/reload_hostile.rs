@@ -55,12 +55,11 @@ fn say(text: &str) {
 }
 
 /// Starts this program as another user's process in `dir`, which is opened to that user. `None` where this process
-/// may not do that.
+/// may not do that, which the test says.
 #[track_caller]
 fn stranger(dir: &Dir, listens: bool) -> Option<Process> {
     if !geteuid().is_root() {
-        let test = std::thread::current().name().unwrap_or_default().to_owned();
-        eprintln!("skipped: {test} needs to be root, to start a process of another user");
+        tools::lacks("to be root, to start a process of another user");
         return None;
     }
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();

@@ -175,7 +175,8 @@ fn a_successor_that_never_waits_is_ended_in_time() {
     let config = Config::respond("plain").system("handoff: (ready_timeout: \"400ms\")");
     let old = River::in_dir(dir.clone()).config(config).program(&program).serve();
     let family = Family::of(&dir);
-    put_program(&program, "#!/bin/sh\nexec sleep 600\n");
+    // It ends with whoever started it.
+    put_program(&program, "#!/bin/sh\nexec tail --pid=$PPID -f /dev/null\n");
     old.signal(Signal::HUP);
     let started = old.wait_for_line("is started to replace this instance", PATIENCE).text;
     let child = Member::of(log::field(&started, "successor").unwrap().parse().unwrap());

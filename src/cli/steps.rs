@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Instant;
 
+use crate::system::columns;
+
 /// The steps of a command, on the standard output.
 #[derive(Debug)]
 pub(super) struct Steps {
@@ -32,7 +34,7 @@ impl Steps {
         }
         match self.terminal {
             // To the line's beginning, and what is left of the former text is erased (ECMA-48 §8.3.41).
-            true => write(&format!("\r{}\u{1b}[K", self.stamped(what))),
+            true => write(&format!("\r{}\u{1b}[K", cut(&self.stamped(what), columns(io::stdout())))),
             false => write(&format!("{}\n", self.stamped(what))),
         }
         self.live = what.to_owned();
@@ -63,8 +65,28 @@ impl Drop for Steps {
     }
 }
 
+/// What of a line can be overwritten later: a longer one goes on in the terminal's next line, which stays. The last
+/// column is left free, as some terminals go to the next line as soon as it is used. The text is ASCII.
+fn cut(line: &str, columns: Option<usize>) -> &str {
+    let most = columns.map_or(usize::MAX, |columns| columns.saturating_sub(1));
+    line.get(..most).unwrap_or(line)
+}
+
 fn write(text: &str) {
     // Who does not listen misses it; the work goes on.
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_leaves_the_last_column_free() {
+        assert_eq!(cut("0123456789", Some(11)), "0123456789");
+        assert_eq!(cut("0123456789", Some(10)), "012345678");
+        assert_eq!(cut("0123456789", Some(1)), "");
+        assert_eq!(cut("0123456789", None), "0123456789");
+    }
 }

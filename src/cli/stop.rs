@@ -14,7 +14,7 @@ use crate::system::Signals;
 ///
 /// # Errors
 /// When there is none, it cannot be told, or does not end within `timeout`; or when another instance is in service
-/// afterwards, to which it was handing over.
+/// afterwards, which took over from it or was started meanwhile: then the service has not stopped.
 pub async fn stop(whereabouts: Whereabouts, timeout: Duration, signals: &mut Signals) -> Result<(), Failure> {
     let mut steps = Steps::new();
     let mut patience = Patience::new(signals, timeout);
@@ -46,7 +46,7 @@ pub async fn stop(whereabouts: Whereabouts, timeout: Duration, signals: &mut Sig
             match Inquiry::open(&path, false, false) {
                 Ok(other) => Err(Failure::new(
                     Exit::TryAgain,
-                    &format!("pid {pid} had handed over: pid {} is in service now", other.peer().pid()),
+                    &format!("the service goes on: pid {} is in service now", other.peer().pid()),
                 )),
                 Err(_) => Ok(()),
             }

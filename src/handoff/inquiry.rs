@@ -25,7 +25,8 @@ pub struct Inquiry {
 /// What the instance in service said.
 #[derive(Debug)]
 pub struct Answer {
-    /// The instance in service first, then those that drain, then those that have ended lately.
+    /// The instance in service first, then the one that waits to take over, if one does, then those that drain, then those
+    /// that have ended lately.
     pub instances: Vec<InstanceReport>,
     /// The answering instance's standard output and standard error, where they were asked for and are open.
     pub streams: Option<(OwnedFd, OwnedFd)>,

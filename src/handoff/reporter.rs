@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
-use super::{Channel, Message, connect, with_cause};
+use super::{Channel, Message, connect_to, with_cause};
 use crate::base::InstanceReport;
+use crate::system::master_of;
 
 /// How often the report is looked at, and said again where it has changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -28,6 +29,7 @@ const LASTED: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Reporter {
     path: PathBuf,
+    user: Option<u32>,
     link: Option<Link>,
     retry: Option<Timer>,
     pause: Duration,
@@ -43,8 +45,12 @@ struct Link {
 
 impl Reporter {
     /// A reporter to whoever is in service at the upgrade socket `path`. It does nothing before it is polled.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, link: None, retry: None, pause: FIRST_PAUSE }
+    ///
+    /// Whoever that is may also be of the user `user`, as the one of the configuration is. Where there is none, an
+    /// instance of root reports to the user who has the upgrade socket and its directory: a successor with another
+    /// configuration may have become that one.
+    pub fn new(path: PathBuf, user: Option<u32>) -> Self {
+        Self { path, user, link: None, retry: None, pause: FIRST_PAUSE }
     }
 
     /// Ready with the reason when the instance in service wants this one to end. Says meanwhile what `report` gives: at
@@ -97,7 +103,8 @@ impl Reporter {
     }
 
     fn connect(&self, report: InstanceReport) -> Option<Link> {
-        let said = connect(&self.path).map_err(|error| with_cause(&error)).and_then(|(mut channel, peer)| {
+        let user = self.user.or_else(|| master_of(&self.path));
+        let said = connect_to(&self.path, user).map_err(|error| with_cause(&error)).and_then(|(mut channel, peer)| {
             channel
                 .push(&Message::Draining(report.clone()), Vec::new())
                 .map_err(|error| with_cause(&error))?;

@@ -57,9 +57,13 @@ impl Adoption {
         for spec in addresses {
             self.bound.push(bind(spec)?);
         }
-        if let Some(account) = self.settings.account.as_ref().filter(|account| !account.is_current()) {
+        if let Some(account) = &self.settings.account {
+            let already = account.is_current();
             become_user(account)?;
-            check_files(&self.settings)?;
+            // Who was that user before has checked them.
+            if !already {
+                check_files(&self.settings)?;
+            }
         }
         for spec in paths {
             self.bound.push(bind(spec)?);
@@ -146,7 +150,9 @@ pub(super) fn check_files(settings: &Settings) -> Result<(), Cause> {
 fn become_user(account: &Account) -> Result<(), Cause> {
     account.become_it().map_err(|error| {
         let exit = match error {
-            BecomeError::NotRoot { .. } | BecomeError::Refused(..) => Exit::Config,
+            BecomeError::NotRoot { .. } | BecomeError::Refused(..) | BecomeError::RootInReach { .. } => {
+                Exit::Config
+            }
             BecomeError::NotDropped(_) => Exit::Software,
         };
         Cause::new(exit, with_cause(&error))

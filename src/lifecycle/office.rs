@@ -9,9 +9,9 @@ use super::reports::count;
 use super::tally::Counting;
 use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
 use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
-use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
+use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect_to, fault_step, with_cause};
 use crate::listen::{Ending, Leave};
-use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
+use crate::system::{Account, Bound, Listening, Origin, OwnedPath, PathError, PidFile, master_of};
 
 /// Everything that transitions act on.
 #[derive(Debug)]
@@ -323,7 +323,11 @@ impl<D: DataPath> World for Office<D> {
 
     fn another_serves(&self) -> bool {
         let path = self.settings.upgrade_socket.as_ref().filter(|_| self.desk.is_none());
-        path.is_some_and(|path| connect(path).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid())))
+        // A successor's successor may have become another user than this one.
+        let user = |path| self.settings.account.as_ref().map(Account::uid).or_else(|| master_of(path));
+        path.is_some_and(|path| {
+            connect_to(path, user(path)).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid()))
+        })
     }
 
     fn forget_files(&mut self) {

@@ -9,11 +9,13 @@ use super::office::Office;
 use super::{DataPath, DrainTally, Phase, Settings, World};
 use crate::base::{InstanceReport, InstanceState};
 use crate::handoff::Reporter;
+use crate::system::Account;
 
 /// Keeps the instance in service informed while this one drains, whatever it drains for.
 #[derive(Debug)]
 pub(super) struct Reports {
     path: Option<PathBuf>,
+    user: Option<u32>,
     clock: Clock,
     reporter: Option<Reporter>,
 }
@@ -35,7 +37,8 @@ impl Reports {
             tunnel_drain_timeout: settings.tunnel_drain_timeout,
             guard: settings.handoff.guard,
         };
-        Self { path: settings.upgrade_socket.clone(), clock, reporter: None }
+        let user = settings.account.as_ref().map(Account::uid);
+        Self { path: settings.upgrade_socket.clone(), user, clock, reporter: None }
     }
 
     /// Begins with draining, and ends with it unless that is the end of the instance.
@@ -43,7 +46,7 @@ impl Reports {
         match phase {
             Phase::Draining { .. } if self.clock.begun.is_none() => {
                 self.clock.begun = Some(Instant::now());
-                self.reporter = self.path.clone().map(Reporter::new);
+                self.reporter = self.path.clone().map(|path| Reporter::new(path, self.user));
             }
             Phase::Draining { .. } | Phase::Exited => {}
             _ => (self.clock.begun, self.reporter) = (None, None),

@@ -6,8 +6,8 @@ use std::io;
 
 use nix::errno::Errno;
 use nix::unistd::{
-    Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid,
-    setuid,
+    Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, getresuid, setgid, setgroups, setresgid,
+    setresuid, setuid,
 };
 
 /// A user with its groups, as the system's user database gave them.
@@ -48,6 +48,13 @@ pub enum BecomeError {
     Refused(&'static str, io::Error),
     /// It did not take, or root is still to be had.
     NotDropped(String),
+    /// The process is the account's already, but root is to be had back.
+    RootInReach {
+        /// Whom it runs as.
+        account: String,
+        /// What it may do.
+        what: &'static str,
+    },
 }
 
 impl Account {
@@ -99,13 +106,14 @@ impl Account {
     }
 
     /// Makes the whole process, all its threads, run as the account for good, and makes sure that root cannot be had
-    /// back. A process that is the account's already stays as it is, with the supplementary groups that it has.
+    /// back. A process that is the account's already stays as it is, with the supplementary groups that it has, of
+    /// which a warning names those that the account does not have.
     ///
     /// # Errors
     /// [`BecomeError`]; the process must then end, for it may be neither the one nor the other.
     pub fn become_it(&self) -> Result<(), BecomeError> {
         if self.is_current() {
-            return Ok(());
+            return self.stay();
         }
         let (uid, gid) = (Uid::effective(), Gid::effective());
         if !uid.is_root() {
@@ -129,6 +137,45 @@ impl Account {
         Ok(())
     }
 
+    /// Makes sure that a process that is the account's already cannot become root: whoever started it may have left it
+    /// the capabilities for that.
+    fn stay(&self) -> Result<(), BecomeError> {
+        if let Some(what) = self.way_back() {
+            return Err(BecomeError::RootInReach { account: self.name.clone(), what });
+        }
+        let groups = getgroups().map_err(|error| BecomeError::Refused("read the groups", error.into()))?;
+        let more: Vec<_> = groups
+            .into_iter()
+            .filter(|group| *group != self.gid && !self.groups.contains(group))
+            .map(Gid::as_raw)
+            .collect();
+        if !more.is_empty() {
+            tracing::warn!(
+                target: "river::system", user = self.name, groups = ?more,
+                "the process has supplementary groups that its user does not have, and keeps them; \
+                 whoever started it left them to it"
+            );
+        }
+        Ok(())
+    }
+
+    /// How root is to be had back, if it is; found out by doing it, so the process must end then. Nothing is looked for
+    /// where the account is root's.
+    fn way_back(&self) -> Option<&'static str> {
+        let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
+        if self.uid == user {
+            return None;
+        }
+        // Those that it has: to be allowed to set them is to be allowed to set root's.
+        if getgroups().is_ok_and(|groups| setgroups(&groups).is_ok()) {
+            return Some("set its supplementary groups");
+        }
+        if self.gid != group && setgid(group).is_ok() {
+            return Some("enter root's group");
+        }
+        setuid(user).is_ok().then_some("become root")
+    }
+
     fn verify(&self) -> Result<(), BecomeError> {
         let not = |why: &str| Err(BecomeError::NotDropped(why.to_owned()));
         if !self.is_current() {
@@ -143,10 +190,10 @@ impl Account {
         if sorted(groups) != sorted(self.groups.clone()) {
             return not("the process has other supplementary groups than those that were set");
         }
-        if !self.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
-            return not("the process could become root again");
+        match self.way_back() {
+            Some(what) => not(&format!("the process could still {what}")),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -193,6 +240,11 @@ impl fmt::Display for BecomeError {
             ),
             Self::Refused(step, _) => write!(f, "cannot give root up: cannot {step}"),
             Self::NotDropped(why) => write!(f, "cannot give root up: {why}"),
+            Self::RootInReach { account, what } => write!(
+                f,
+                "this process is the user {account:?} already, but may {what}; \
+                 start it as root, or without the capabilities CAP_SETUID and CAP_SETGID"
+            ),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Sockets that the service manager opened and passed on (socket activation, sd_listen_fds(3)).
 
 use std::env;
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use listenfd::ListenFd;
@@ -48,7 +49,11 @@ impl Activation {
         };
         let mut passed = Passed::default();
         if count > MAX_SOCKETS {
-            passed.problems.push(format!("LISTEN_FDS says {count}; at most {MAX_SOCKETS} sockets are taken from the manager, so none is"));
+            let closed = close_from_third(count);
+            passed.problems.push(format!(
+                "LISTEN_FDS says {count}; at most {MAX_SOCKETS} sockets are taken from the manager, so none is, and the \
+                 {closed} that were passed are closed"
+            ));
             return Self(Mutex::new(passed));
         }
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -121,6 +126,17 @@ impl Activation {
     fn passed(&self) -> MutexGuard<'_, Passed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Closes those of `count` descriptors from the third on that are open, so that nobody inherits them; how many they
+/// were.
+fn close_from_third(count: usize) -> usize {
+    // The number may be anything, so what is open decides and not what is said.
+    let names = fs::read_dir("/proc/self/fd").into_iter().flatten().map_while(Result::ok);
+    let open: Vec<RawFd> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let passed = |fd: &RawFd| usize::try_from(*fd).is_ok_and(|fd| (3..count.saturating_add(3)).contains(&fd));
+    // The one by which the directory was read is among them, and is closed already.
+    open.into_iter().filter(passed).filter(|fd| nix::unistd::close(*fd).is_ok()).count()
 }
 
 impl Passed {

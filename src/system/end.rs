@@ -24,6 +24,14 @@ pub fn ask_another_to_end(process: impl AsFd) -> io::Result<()> {
     Ok(pidfd_send_signal(process, Raw::INT)?)
 }
 
+/// Ends the process behind a pidfd without asking it: one that is stopped or stuck hears no other signal.
+///
+/// # Errors
+/// What `pidfd_send_signal(2)` reports: the process has ended, or is another user's.
+pub fn end_another(process: impl AsFd) -> io::Result<()> {
+    Ok(pidfd_send_signal(process, Raw::KILL)?)
+}
+
 /// Passes a signal on to a child that has not been waited for. One that has ended minds nothing.
 pub fn tell(child: &Child, signal: Signal) {
     let raw = match signal {

@@ -104,6 +104,14 @@ pub fn owner_for_root(path: &Path) -> Option<u32> {
     geteuid().is_root().then_some(owner)
 }
 
+/// Whom root speaks to at the Unix socket `path` when nobody said so: the user who has both the file and its directory,
+/// and so decides alone what stands there. None for other users than root.
+pub fn master_of(path: &Path) -> Option<u32> {
+    let owner = owner_for_root(path)?;
+    let directory = fs::metadata(path.parent()?).ok()?.uid();
+    (directory == owner).then_some(owner)
+}
+
 /// The effective user of the process `pid`, as the kernel says (proc_pid_status(5)).
 fn effective_user(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

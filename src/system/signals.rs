@@ -18,7 +18,7 @@ pub enum Signal {
     Interrupt,
     /// SIGQUIT: hand over to the waiting instance.
     Quit,
-    /// SIGHUP: nothing yet; it must not kill.
+    /// SIGHUP: start a successor of one's own, and hand over to it when it waits.
     Hangup,
     /// SIGUSR1: nothing yet; log rotation sends it to other servers.
     User1,

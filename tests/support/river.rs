@@ -188,13 +188,18 @@ impl River {
     }
 
     /// Starts it as a service manager does that opened one or two sockets for it (`LISTEN_FDS`), with the names given.
-    pub fn start_activated(mut self, sockets: Vec<OwnedFd>, names: &str) -> Running {
+    pub fn start_activated(self, sockets: Vec<OwnedFd>, names: &str) -> Running {
+        self.start_activated_as(sockets, names, "")
+    }
+
+    /// As [`River::start_activated`], with more variables that beat those (`LISTEN_FDS=9`).
+    pub fn start_activated_as(mut self, sockets: Vec<OwnedFd>, names: &str, more: &str) -> Running {
         let count = sockets.len();
         assert!((1..=2).contains(&count), "two can be passed at most");
         let second = if count == 2 { "4>&1" } else { "" };
         self.prelude = Some(format!(
             "exec 3<&0 {second} 0</dev/null 1>/dev/null\n\
-             export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES='{names}'"
+             export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES='{names}' {more}"
         ));
         let mut sockets = sockets.into_iter().map(Stdio::from);
         let streams = [sockets.next(), sockets.next(), Some(Stdio::piped())];

@@ -13,7 +13,7 @@ use async_io::{Async, Timer};
 
 use crate::base::{InstanceReport, InstanceState};
 use crate::handoff::{Channel, Message};
-use crate::system::{Peer, ask_another_to_end};
+use crate::system::{Peer, ask_another_to_end, end_another};
 
 /// How many more than may drain are known, while the oldest of them end.
 const ENDING: usize = 8;
@@ -22,7 +22,8 @@ const ENDING: usize = 8;
 const MAX_LATE: usize = 16;
 const LATE: Duration = Duration::from_secs(60);
 
-/// How long an instance may take to end when it was told to, before it gets a signal. It takes milliseconds.
+/// How long an instance may take to end when it was told to, before it gets a signal, and then before it is killed. It
+/// takes milliseconds.
 const TIME_TO_END: Duration = Duration::from_secs(5);
 
 /// How many messages of one instance are taken before others have their turn.
@@ -58,7 +59,10 @@ enum Ending {
     No,
     /// It was told, or could not be told, and has until then.
     Told(Timer),
-    Signalled,
+    /// It was sent SIGINT, and has until then.
+    Signalled(Timer),
+    /// It was sent SIGKILL, which nothing withstands.
+    Killed,
 }
 
 impl Register {
@@ -217,14 +221,34 @@ impl Entry {
         }
     }
 
-    /// Signals it where it was told to end and has not in time.
+    /// Signals it where it was told to end and has not in time; kills it where that does not help either, such as
+    /// where it is stopped, so that it does not keep its place in the register for good.
     fn insist(&mut self, cx: &mut Context<'_>) {
+        let pid = self.pid;
+        if let Ending::Signalled(timer) = &mut self.ending
+            && Pin::new(timer).poll(cx).is_ready()
+        {
+            self.ending = Ending::Killed;
+            let connections = self.report.connections;
+            match end_another(&self.pidfd) {
+                Ok(()) => tracing::error!(
+                    target: "river::handoff", pid, connections,
+                    "an instance did not end within {TIME_TO_END:?} of SIGINT, such as one that is stopped; it was sent SIGKILL"
+                ),
+                Err(error) => tracing::error!(
+                    target: "river::handoff", pid, connections, %error,
+                    "an instance did not end after SIGINT, and cannot be sent SIGKILL"
+                ),
+            }
+        }
         let Ending::Told(timer) = &mut self.ending else { return };
         if Pin::new(timer).poll(cx).is_pending() {
             return;
         }
-        self.ending = Ending::Signalled;
-        let pid = self.pid;
+        let mut killed = Timer::after(TIME_TO_END);
+        // Polled, so that it wakes.
+        let _ = Pin::new(&mut killed).poll(cx);
+        self.ending = Ending::Signalled(killed);
         match ask_another_to_end(&self.pidfd) {
             Ok(()) => tracing::warn!(
                 target: "river::handoff", pid,
