@@ -229,10 +229,14 @@ impl Giver {
         self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
     }
 
-    /// Tells the successor that nothing is left of this instance.
-    pub fn drained(&mut self) {
+    /// Tells the successor that nothing is left of this instance, and returns how many connections it turned out to have
+    /// taken. Those that it has not taken cannot be taken any more.
+    pub fn drained(&mut self) -> usize {
+        // Afterwards nothing that it has said counts, and what it has taken would go on here too.
+        self.hang_up(Reading::Nothing);
         let outputs = self.machine.drained();
         self.perform(outputs);
+        self.pending.iter().filter(|event| **event == GiverEvent::Taken).count()
     }
 
     /// What the successor did next.

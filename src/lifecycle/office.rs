@@ -383,7 +383,9 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn say_drained(&mut self, successor: &mut Giver) {
-        successor.drained();
+        for _ in 0..successor.drained() {
+            self.counting.count_moved();
+        }
     }
 
     fn say_ready(&mut self, incumbent: &mut Taker) {

@@ -121,6 +121,25 @@ fn what_was_taken_is_gone_and_the_rest_stays_when_the_giver_is_dropped() {
 }
 
 #[test]
+fn what_was_taken_is_gone_and_the_rest_stays_when_the_incumbent_ends_with_some_outstanding() {
+    let (mut giver, mut taker) = owner(Duration::from_secs(5));
+    let outcomes = pass_on(&mut giver, 0..4, 1);
+    async_io::block_on(async {
+        for _ in 0..4 {
+            arrived(&mut taker).await;
+        }
+    });
+    assert!(taker.taken(2) && taker.taken(0));
+    assert_eq!(giver.drained(), 2);
+    assert!(!taker.taken(1), "two would serve it");
+    drop(giver);
+    let mut outcomes = all(&outcomes);
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [(0, true), (1, false), (2, true), (3, false)]);
+    assert!(matches!(async_io::block_on(taker.next()), TakerEvent::Drained));
+}
+
+#[test]
 fn a_successor_that_closes_gives_back_what_it_had_not_taken() {
     let (mut giver, mut taker) = owner(Duration::from_secs(5));
     let outcomes = pass_on(&mut giver, 0..2, 1);
