@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_io::Async;
 
@@ -17,6 +17,10 @@ use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
 
 /// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
 const BATCH_BYTES: usize = 48 * 1024;
+
+/// How long the successor may leave a connection that is passed on without an answer, where a step's time is no shorter.
+/// The connection's client waits meanwhile. Giving up is safe, for a late answer cannot be given.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many messages without meaning are read from a successor that serves. After that only its process's end counts.
 const MAX_IGNORED: u32 = 16;
@@ -45,12 +49,16 @@ pub struct Giver {
     declined: String,
 }
 
-/// What becomes of a connection that was passed on: called when the successor has it, dropped if it stays.
-struct Parcel(Box<dyn FnOnce() + Send>);
+/// A connection that was passed on.
+struct Parcel {
+    since: Instant,
+    /// Called when the successor has it, dropped if it stays.
+    gone: Box<dyn FnOnce() + Send>,
+}
 
 impl fmt::Debug for Parcel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Parcel")
+        f.debug_struct("Parcel").field("since", &self.since).finish_non_exhaustive()
     }
 }
 
@@ -205,7 +213,7 @@ impl Giver {
         for output in self.machine.transfer(moved) {
             let Output::Send(Message::Transfer { number, moved }) = output else { continue };
             // First, so that a failure finds it.
-            self.parcels.insert(number, Parcel(Box::new(gone)));
+            self.parcels.insert(number, Parcel { since: Instant::now(), gone: Box::new(gone) });
             if let Err(error) = self.channel.push(&Message::Transfer { number, moved }, fds) {
                 let why = with_cause(&error);
                 let outputs = self.machine.message(Message::Declined { number, why });
@@ -328,8 +336,8 @@ impl Giver {
                     self.pending.push_back(GiverEvent::Released);
                 }
                 Output::Taken(number) => {
-                    if let Some(Parcel(gone)) = self.parcels.remove(&number) {
-                        gone();
+                    if let Some(parcel) = self.parcels.remove(&number) {
+                        (parcel.gone)();
                     }
                     self.pending.push_back(GiverEvent::Taken);
                 }
@@ -405,11 +413,15 @@ impl Giver {
         }
     }
 
-    /// The time starts anew when the awaited step changes; all batches of an offer share one.
+    /// The time starts anew when the awaited step changes; all batches of an offer share one, and each connection that is
+    /// passed on has its own.
     fn arm(&mut self) {
         let step_timeout = self.step_timeout;
-        self.deadline.arm(self.machine.limited(), |step| {
-            if step.0 == "Hello" { GREETING_TIMEOUT } else { step_timeout }
+        let oldest = self.parcels.values().next().map(|parcel| parcel.since.elapsed());
+        self.deadline.arm(self.machine.limited(), |step| match step.0 {
+            "Hello" => GREETING_TIMEOUT,
+            "Taken" => step_timeout.min(TRANSFER_TIMEOUT).saturating_sub(oldest.unwrap_or_default()),
+            _ => step_timeout,
         });
     }
 }

@@ -296,8 +296,8 @@ impl Incumbent {
         vec![Output::Send(Message::Drained)]
     }
 
-    /// The step that a deadline applies to, with a number; the time starts anew when either changes. `None` when waiting
-    /// is free.
+    /// The step that a deadline applies to, with a number; the deadline is another when either changes. `None` when
+    /// waiting is free.
     pub fn limited(&self) -> Option<(&'static str, u64)> {
         match self.state {
             State::Greeting | State::Greeted => Some(("Hello", 0)),

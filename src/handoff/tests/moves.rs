@@ -3,6 +3,8 @@
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use async_io::Timer;
+use std::time::Instant;
 
 /// What became of the connections that were passed on, by their numbers of requests; `false` is one that stays.
 type Outcomes = Receiver<(u64, bool)>;
@@ -175,6 +177,38 @@ fn a_successor_that_does_not_answer_in_time_gets_no_more_and_cannot_answer_late(
         giver.drained();
         assert!(matches!(taker.next().await, TakerEvent::Drained));
     });
+}
+
+#[test]
+fn each_connection_has_its_own_time_however_long_those_before_it_took() {
+    let time = Duration::from_millis(1500);
+    let (mut giver, mut taker) = owner(time);
+    let begin = Instant::now();
+    let outcomes = pass_on(&mut giver, 0..3, 1);
+    async_io::block_on(async {
+        for _ in 0..3 {
+            arrived(&mut taker).await;
+        }
+        let late = async {
+            Timer::after(time / 2).await;
+            assert!(taker.taken(0));
+            future::pending().await
+        };
+        assert_eq!(future::or(giver.next(), late).await, GiverEvent::Taken);
+        assert_eq!(giver.next().await, GiverEvent::MovesEnded);
+    });
+    assert!(begin.elapsed() < time * 4 / 3, "{:?}", begin.elapsed());
+    assert_eq!(all(&outcomes), [(0, true), (1, false), (2, false)]);
+}
+
+#[test]
+fn a_connection_does_not_wait_as_long_as_a_step_may_take() {
+    let (mut giver, _taker) = owner(Duration::from_secs(60));
+    let begin = Instant::now();
+    let outcomes = pass_on(&mut giver, 0..1, 1);
+    assert_eq!(async_io::block_on(giver.next()), GiverEvent::MovesEnded);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert_eq!(all(&outcomes), [(0, false)]);
 }
 
 #[test]
