@@ -110,9 +110,11 @@ impl Channel {
     }
 
     /// Hears nothing more, and returns what the peer has said so far. What it says later cannot be sent, and it knows:
-    /// its [`send_now`](Self::send_now) fails.
+    /// its [`send_now`](Self::send_now) fails. What waits here to be sent asks for answers that nobody would hear: it is
+    /// not sent, and its descriptors are let go of.
     pub fn hang_up(&mut self) -> Vec<Message> {
         let mut said = Vec::new();
+        self.queue.clear();
         if let Err(error) = system::stop_receiving(&self.socket) {
             tracing::debug!(target: "river::handoff", %error, "the other instance has gone already");
         }
@@ -369,6 +371,22 @@ pub(super) mod tests {
         // The other direction is open.
         a.push(&Message::Drained, vec![]).unwrap();
         assert_eq!(block_on(b.next_before(soon())).unwrap().message, Message::Drained);
+    }
+
+    #[test]
+    fn after_hanging_up_nothing_that_waits_is_sent_and_its_descriptors_are_let_go_of() {
+        let (mut a, mut b) = channels();
+        let long = Message::Refuse { why: "x".repeat(100_000) };
+        while a.is_flushed() {
+            a.push(&long, vec![]).unwrap();
+        }
+        let fd = Arc::new(OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap()));
+        a.push(&Message::Commit, vec![fd.clone()]).unwrap();
+        a.hang_up();
+        assert_eq!(Arc::strong_count(&fd), 1);
+        a.push(&Message::Drained, vec![]).unwrap();
+        let said = std::iter::from_fn(|| b.receive().ok().map(|incoming| incoming.message));
+        assert!(said.into_iter().all(|message| message == long));
     }
 
     #[test]
