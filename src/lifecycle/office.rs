@@ -9,9 +9,11 @@ use super::reports::count;
 use super::tally::Counting;
 use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
 use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
-use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect, fault_step, with_cause};
+use crate::handoff::{
+    Bounds, Desk, DeskEvent, Giver, Identity, Taker, fault_step, is_in_service, with_cause,
+};
 use crate::listen::{Ending, Leave};
-use crate::system::{Bound, Listening, Origin, OwnedPath, PathError, PidFile};
+use crate::system::{Account, Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// Everything that transitions act on.
 #[derive(Debug)]
@@ -323,7 +325,8 @@ impl<D: DataPath> World for Office<D> {
 
     fn another_serves(&self) -> bool {
         let path = self.settings.upgrade_socket.as_ref().filter(|_| self.desk.is_none());
-        path.is_some_and(|path| connect(path).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid())))
+        let user = self.settings.account.as_ref().map(Account::uid);
+        path.is_some_and(|path| is_in_service(path, user, &self.heirs))
     }
 
     fn forget_files(&mut self) {
