@@ -22,8 +22,12 @@ const BATCH_BYTES: usize = 48 * 1024;
 /// The connection's client waits meanwhile. Giving up is safe, for a late answer cannot be given.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many messages without meaning are read from a successor that serves. After that only its process's end counts.
+/// How many messages without meaning are read from a successor that serves, or with which the hand-over is over. After
+/// that only its process's end counts.
 const MAX_IGNORED: u32 = 16;
+
+/// How many messages are read before something else gets its turn.
+pub(super) const BURST: u32 = 64;
 
 /// The conversation with one successor, from its first byte to its last.
 ///
@@ -254,7 +258,7 @@ impl Giver {
 
     /// What the successor did next; the task is woken when there may be something. Pending for ever once it is gone.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<GiverEvent> {
-        let mut heard = false;
+        let mut heard = 0_u32;
         loop {
             if let Some(event) = self.pending.pop_front() {
                 return Poll::Ready(event);
@@ -263,13 +267,21 @@ impl Giver {
                 return self.poll_end(cx);
             }
             // A peer that never stops talking does not put it off; what was said while this process was stopped counts.
-            if heard && self.deadline.is_over(cx) {
+            if heard > 0 && self.deadline.is_over(cx) {
                 let outputs = self.machine.deadline();
                 self.perform(outputs);
                 continue;
             }
-            heard = true;
+            if heard == BURST {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            heard += 1;
             let outputs = match self.channel.poll_next(cx) {
+                Poll::Ready(Ok(_) | Err(ChannelError::Unreadable(_))) if self.machine.is_over() => {
+                    self.ignore();
+                    continue;
+                }
                 Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
@@ -356,10 +368,7 @@ impl Giver {
                 Output::Ignored(what) => {
                     let pid = self.pid;
                     tracing::warn!(target: "river::handoff", pid, what, "the successor serves; what it said is ignored");
-                    self.ignored = self.ignored.saturating_add(1);
-                    if self.ignored == MAX_IGNORED {
-                        self.hang_up(Reading::Death);
-                    }
+                    self.ignore();
                 }
                 Output::Failed(failure) => {
                     self.batches.clear();
@@ -368,6 +377,14 @@ impl Giver {
             }
         }
         self.arm();
+    }
+
+    /// Counts what has no meaning.
+    fn ignore(&mut self) {
+        self.ignored = self.ignored.saturating_add(1);
+        if self.ignored == MAX_IGNORED {
+            self.hang_up(Reading::Death);
+        }
     }
 
     /// Reads no more but what the successor has said by now: nothing that it says later may count, for what is

@@ -316,6 +316,11 @@ impl Incumbent {
         self.state == State::Waiting
     }
 
+    /// Whether nothing that the successor says counts any more.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
     /// Whether the successor serves now.
     pub fn is_passed(&self) -> bool {
         self.state == State::Passed
