@@ -15,6 +15,9 @@ use crate::handoff::{
 use crate::listen::{Ending, Leave};
 use crate::system::{Account, Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
+/// How many processes are known that the service was offered to: more than may be there still at a time.
+const MAX_HEIRS: usize = 64;
+
 /// Everything that transitions act on.
 #[derive(Debug)]
 pub(super) struct Office<D> {
@@ -28,7 +31,7 @@ pub(super) struct Office<D> {
     given_up: Vec<(ListenerId, Address)>,
     pid_file: Option<PidFile>,
     desk: Option<Desk>,
-    /// The processes that were let to take the files, to take them back from.
+    /// The processes that were let to take the files, to take them back from, until they touch nothing any more.
     heirs: Vec<u32>,
     begun: Instant,
     counting: Counting,
@@ -377,8 +380,24 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn commit(&mut self, successor: &mut Giver) {
+        // Few of them are not forgotten when they have ended; the oldest is one of those.
+        if self.heirs.len() >= MAX_HEIRS {
+            self.heirs.remove(0);
+        }
         self.heirs.push(successor.pid());
         successor.commit();
+    }
+
+    fn refuse_successor(&mut self, mut successor: Giver, why: &str) {
+        successor.refuse(why);
+        self.free_desk();
+    }
+
+    fn forget_heir(&mut self, successor: &Giver) {
+        // Should it have left a socket at the path, nobody accepts there.
+        if let Some(at) = self.heirs.iter().position(|heir| *heir == successor.pid()) {
+            self.heirs.remove(at);
+        }
     }
 
     fn dismiss_successor(&mut self, successor: &mut Giver, why: &str) {
