@@ -12,7 +12,7 @@ use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
 use crate::handoff::{
     Bounds, Desk, DeskEvent, Giver, Identity, Taker, fault_step, is_in_service, with_cause,
 };
-use crate::listen::{Ending, Leave};
+use crate::listen::{Ending, Leave, WINDOW};
 use crate::system::{Account, Bound, Listening, Origin, OwnedPath, PathError, PidFile};
 
 /// How many processes are known that the service was offered to: more than may be there still at a time.
@@ -92,11 +92,19 @@ impl<D: DataPath> Office<D> {
 
     /// Passes connections that leave on to the successor.
     pub(super) fn pass_on(&mut self, successor: &mut Giver, cx: &mut Context<'_>) {
-        // As many as may be under way at a time, at most.
-        while let Poll::Ready(departure) = self.data_path.poll_departure(cx) {
+        for _ in 0..WINDOW {
+            let Poll::Ready(departure) = self.data_path.poll_departure(cx) else { return };
+            if !successor.can_move() {
+                // It stays, and none is to follow it out.
+                drop(departure);
+                self.data_path.leave(Leave::Close);
+                continue;
+            }
             let (moved, fds) = (departure.moved().clone(), departure.fds().to_vec());
             successor.transfer(moved, fds, move || departure.gone());
         }
+        // There may be more, for what comes back at once makes room for the next; but signals come first.
+        cx.waker().wake_by_ref();
     }
 
     /// The successor has a connection that was passed on.
