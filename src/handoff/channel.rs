@@ -36,7 +36,7 @@ pub struct Channel {
 pub struct Incoming {
     /// The message.
     pub message: Message,
-    /// Its descriptors, close-on-exec.
+    /// Its descriptors, close-on-exec; none with a `Transfer` some of whose were cut off.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -232,6 +232,10 @@ impl Channel {
         }
         let frame = self.buffer.get(..received.bytes).unwrap_or_default();
         let message = Message::decode(frame).map_err(ChannelError::Unreadable)?;
+        // A connection whose sockets are missing can be declined, with nothing else the matter.
+        if let Some(error) = received.cut_off.filter(|_| !matches!(message, Message::Transfer { .. })) {
+            return Err(ChannelError::Io(error));
+        }
         self.faults.received(&message);
         Ok(Incoming { message, fds: received.fds })
     }
