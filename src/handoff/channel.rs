@@ -36,7 +36,7 @@ pub struct Channel {
 pub struct Incoming {
     /// The message.
     pub message: Message,
-    /// Its descriptors, close-on-exec.
+    /// Its descriptors, close-on-exec; none with a `Transfer` some of whose were cut off.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -110,9 +110,11 @@ impl Channel {
     }
 
     /// Hears nothing more, and returns what the peer has said so far. What it says later cannot be sent, and it knows:
-    /// its [`send_now`](Self::send_now) fails.
+    /// its [`send_now`](Self::send_now) fails. What waits here to be sent asks for answers that nobody would hear: it is
+    /// not sent, and its descriptors are let go of.
     pub fn hang_up(&mut self) -> Vec<Message> {
         let mut said = Vec::new();
+        self.queue.clear();
         if let Err(error) = system::stop_receiving(&self.socket) {
             tracing::debug!(target: "river::handoff", %error, "the other instance has gone already");
         }
@@ -230,6 +232,10 @@ impl Channel {
         }
         let frame = self.buffer.get(..received.bytes).unwrap_or_default();
         let message = Message::decode(frame).map_err(ChannelError::Unreadable)?;
+        // A connection whose sockets are missing can be declined, with nothing else the matter.
+        if let Some(error) = received.cut_off.filter(|_| !matches!(message, Message::Transfer { .. })) {
+            return Err(ChannelError::Io(error));
+        }
         self.faults.received(&message);
         Ok(Incoming { message, fds: received.fds })
     }
@@ -369,6 +375,22 @@ pub(super) mod tests {
         // The other direction is open.
         a.push(&Message::Drained, vec![]).unwrap();
         assert_eq!(block_on(b.next_before(soon())).unwrap().message, Message::Drained);
+    }
+
+    #[test]
+    fn after_hanging_up_nothing_that_waits_is_sent_and_its_descriptors_are_let_go_of() {
+        let (mut a, mut b) = channels();
+        let long = Message::Refuse { why: "x".repeat(100_000) };
+        while a.is_flushed() {
+            a.push(&long, vec![]).unwrap();
+        }
+        let fd = Arc::new(OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap()));
+        a.push(&Message::Commit, vec![fd.clone()]).unwrap();
+        a.hang_up();
+        assert_eq!(Arc::strong_count(&fd), 1);
+        a.push(&Message::Drained, vec![]).unwrap();
+        let said = std::iter::from_fn(|| b.receive().ok().map(|incoming| incoming.message));
+        assert!(said.into_iter().all(|message| message == long));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_io::Async;
 
@@ -18,8 +18,16 @@ use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
 /// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
 const BATCH_BYTES: usize = 48 * 1024;
 
-/// How many messages without meaning are read from a successor that serves. After that only its process's end counts.
+/// How long the successor may leave a connection that is passed on without an answer, where a step's time is no shorter.
+/// The connection's client waits meanwhile. Giving up is safe, for a late answer cannot be given.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many messages without meaning are read from a successor that serves, or with which the hand-over is over. After
+/// that only its process's end counts.
 const MAX_IGNORED: u32 = 16;
+
+/// How many messages are read before something else gets its turn.
+pub(super) const BURST: u32 = 64;
 
 /// The conversation with one successor, from its first byte to its last.
 ///
@@ -45,12 +53,16 @@ pub struct Giver {
     declined: String,
 }
 
-/// What becomes of a connection that was passed on: called when the successor has it, dropped if it stays.
-struct Parcel(Box<dyn FnOnce() + Send>);
+/// A connection that was passed on.
+struct Parcel {
+    since: Instant,
+    /// Called when the successor has it, dropped if it stays.
+    gone: Box<dyn FnOnce() + Send>,
+}
 
 impl fmt::Debug for Parcel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Parcel")
+        f.debug_struct("Parcel").field("since", &self.since).finish_non_exhaustive()
     }
 }
 
@@ -205,7 +217,7 @@ impl Giver {
         for output in self.machine.transfer(moved) {
             let Output::Send(Message::Transfer { number, moved }) = output else { continue };
             // First, so that a failure finds it.
-            self.parcels.insert(number, Parcel(Box::new(gone)));
+            self.parcels.insert(number, Parcel { since: Instant::now(), gone: Box::new(gone) });
             if let Err(error) = self.channel.push(&Message::Transfer { number, moved }, fds) {
                 let why = with_cause(&error);
                 let outputs = self.machine.message(Message::Declined { number, why });
@@ -229,10 +241,14 @@ impl Giver {
         self.pending.retain(|event| !matches!(event, GiverEvent::Failed(_)));
     }
 
-    /// Tells the successor that nothing is left of this instance.
-    pub fn drained(&mut self) {
+    /// Tells the successor that nothing is left of this instance, and returns how many connections it turned out to have
+    /// taken. Those that it has not taken cannot be taken any more.
+    pub fn drained(&mut self) -> usize {
+        // Afterwards nothing that it has said counts, and what it has taken would go on here too.
+        self.hang_up(Reading::Nothing);
         let outputs = self.machine.drained();
         self.perform(outputs);
+        self.pending.iter().filter(|event| **event == GiverEvent::Taken).count()
     }
 
     /// What the successor did next.
@@ -242,7 +258,7 @@ impl Giver {
 
     /// What the successor did next; the task is woken when there may be something. Pending for ever once it is gone.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<GiverEvent> {
-        let mut heard = false;
+        let mut heard = 0_u32;
         loop {
             if let Some(event) = self.pending.pop_front() {
                 return Poll::Ready(event);
@@ -251,13 +267,21 @@ impl Giver {
                 return self.poll_end(cx);
             }
             // A peer that never stops talking does not put it off; what was said while this process was stopped counts.
-            if heard && self.deadline.is_over(cx) {
+            if heard > 0 && self.deadline.is_over(cx) {
                 let outputs = self.machine.deadline();
                 self.perform(outputs);
                 continue;
             }
-            heard = true;
+            if heard == BURST {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            heard += 1;
             let outputs = match self.channel.poll_next(cx) {
+                Poll::Ready(Ok(_) | Err(ChannelError::Unreadable(_))) if self.machine.is_over() => {
+                    self.ignore();
+                    continue;
+                }
                 Poll::Ready(Ok(incoming)) => self.machine.message(incoming.message),
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
                     self.machine.unreadable(with_cause(&error))
@@ -324,8 +348,8 @@ impl Giver {
                     self.pending.push_back(GiverEvent::Released);
                 }
                 Output::Taken(number) => {
-                    if let Some(Parcel(gone)) = self.parcels.remove(&number) {
-                        gone();
+                    if let Some(parcel) = self.parcels.remove(&number) {
+                        (parcel.gone)();
                     }
                     self.pending.push_back(GiverEvent::Taken);
                 }
@@ -344,10 +368,7 @@ impl Giver {
                 Output::Ignored(what) => {
                     let pid = self.pid;
                     tracing::warn!(target: "river::handoff", pid, what, "the successor serves; what it said is ignored");
-                    self.ignored = self.ignored.saturating_add(1);
-                    if self.ignored == MAX_IGNORED {
-                        self.hang_up(Reading::Death);
-                    }
+                    self.ignore();
                 }
                 Output::Failed(failure) => {
                     self.batches.clear();
@@ -356,6 +377,14 @@ impl Giver {
             }
         }
         self.arm();
+    }
+
+    /// Counts what has no meaning.
+    fn ignore(&mut self) {
+        self.ignored = self.ignored.saturating_add(1);
+        if self.ignored == MAX_IGNORED {
+            self.hang_up(Reading::Death);
+        }
     }
 
     /// Reads no more but what the successor has said by now: nothing that it says later may count, for what is
@@ -401,11 +430,15 @@ impl Giver {
         }
     }
 
-    /// The time starts anew when the awaited step changes; all batches of an offer share one.
+    /// The time starts anew when the awaited step changes; all batches of an offer share one, and each connection that is
+    /// passed on has its own.
     fn arm(&mut self) {
         let step_timeout = self.step_timeout;
-        self.deadline.arm(self.machine.limited(), |step| {
-            if step.0 == "Hello" { GREETING_TIMEOUT } else { step_timeout }
+        let oldest = self.parcels.values().next().map(|parcel| parcel.since.elapsed());
+        self.deadline.arm(self.machine.limited(), |step| match step.0 {
+            "Hello" => GREETING_TIMEOUT,
+            "Taken" => step_timeout.min(TRANSFER_TIMEOUT).saturating_sub(oldest.unwrap_or_default()),
+            _ => step_timeout,
         });
     }
 }

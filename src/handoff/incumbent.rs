@@ -296,8 +296,8 @@ impl Incumbent {
         vec![Output::Send(Message::Drained)]
     }
 
-    /// The step that a deadline applies to, with a number; the time starts anew when either changes. `None` when waiting
-    /// is free.
+    /// The step that a deadline applies to, with a number; the deadline is another when either changes. `None` when
+    /// waiting is free.
     pub fn limited(&self) -> Option<(&'static str, u64)> {
         match self.state {
             State::Greeting | State::Greeted => Some(("Hello", 0)),
@@ -314,6 +314,11 @@ impl Incumbent {
     /// Whether the successor waits, so that it can be offered the listeners.
     pub fn is_waiting(&self) -> bool {
         self.state == State::Waiting
+    }
+
+    /// Whether nothing that the successor says counts any more.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
     }
 
     /// Whether the successor serves now.

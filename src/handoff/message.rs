@@ -1,8 +1,9 @@
 //! The messages of a hand-over and their form on the wire.
 //!
-//! One message is one datagram of at most [`MAX_FRAME`] bytes: `river-handoff/VERSION`, a line feed, and the message
-//! as RON. `Hello` and `Refuse` keep the form of version 1 for ever, so that instances without a common version can
-//! still say so.
+//! One message is one datagram of at most [`MAX_FRAME`] bytes: `river-handoff/1`, a line feed, and the message as RON.
+//! The number is that of this form, which all versions of the protocol share; which version is spoken is agreed on in
+//! `Hello` and `Welcome`. `Hello` and `Refuse` keep the form of version 1 for ever, so that instances without a common
+//! version can still say so.
 
 use std::fmt;
 

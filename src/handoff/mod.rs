@@ -32,7 +32,7 @@ pub use message::{MAX_FRAME, MOVING_VERSION, Message, MessageError, PROTOCOL_VER
 pub use reporter::Reporter;
 pub use successor::{Output as SuccessorOutput, Successor};
 pub use taker::{Taker, TakerEvent};
-pub use upgrade_socket::{ConnectError, UpgradeSocket, connect, connect_to};
+pub use upgrade_socket::{ConnectError, UpgradeSocket, connect, connect_to, is_in_service};
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_io::{Async, Timer};
 
 use super::deadline::Deadline;
-use super::giver::with_cause;
+use super::giver::{BURST, with_cause};
 use super::successor::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
 use crate::base::{Label, ListenerId, Moved, MovedState};
@@ -178,7 +178,7 @@ impl Taker {
 
     /// What the incumbent did next; the task is woken when there may be something. Pending for ever at the end.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<TakerEvent> {
-        let mut heard = false;
+        let mut heard = 0_u32;
         loop {
             if let Some(event) = self.pending.pop_front() {
                 let invites =
@@ -196,12 +196,16 @@ impl Taker {
                 return self.poll_end(cx);
             }
             // A peer that never stops talking does not put it off; what was said while this process was stopped counts.
-            if heard && self.deadline.is_over(cx) {
+            if heard > 0 && self.deadline.is_over(cx) {
                 let outputs = self.machine.deadline();
                 self.perform(outputs);
                 continue;
             }
-            heard = true;
+            if heard == BURST {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            heard += 1;
             let outputs = match self.channel.poll_next(cx) {
                 Poll::Ready(Ok(incoming)) => {
                     self.fds = incoming.fds;

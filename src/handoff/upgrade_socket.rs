@@ -116,6 +116,22 @@ pub fn connect_to(path: &Path, user: Option<u32>) -> Result<(Channel, Peer), Con
     Ok((channel, peer))
 }
 
+/// Whether an instance other than `known` accepts at `path`; `user` is as in [`connect_to`].
+///
+/// One that is there and cannot be spoken to, as its queue is full or its user another, is one. Where this process cannot
+/// ask at all, for want of descriptors or of a right to the path, nothing is known of another, and there is none: two
+/// that serve are better than nobody.
+pub fn is_in_service(path: &Path, user: Option<u32>, known: &[u32]) -> bool {
+    match connect_to(path, user) {
+        Ok((_, peer)) => !known.contains(&peer.pid()),
+        Err(ConnectError::Peer(_, PeerError::User { pid, .. })) => !known.contains(&pid),
+        // The queue is full.
+        Err(ConnectError::Io(_, error)) => error.kind() == io::ErrorKind::WouldBlock,
+        // It has ended, or this process has no descriptors.
+        Err(ConnectError::Peer(_, PeerError::Unknown(_)) | ConnectError::Nobody(..)) => false,
+    }
+}
+
 fn new_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
@@ -177,6 +193,27 @@ mod tests {
         drop(UpgradeSocket::take(&path, &[]).unwrap());
         assert!(matches!(connect(&path), Err(ConnectError::Nobody(..))));
         UpgradeSocket::take(&path, &[]).unwrap();
+    }
+
+    #[test]
+    fn an_instance_whose_queue_is_full_is_there_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("upgrade.sock");
+        assert!(!is_in_service(&path, None, &[]));
+        let socket = UpgradeSocket::take(&path, &[]).unwrap();
+        assert!(is_in_service(&path, None, &[]));
+        assert!(!is_in_service(&path, None, &[std::process::id()]));
+        let mut waiting = Vec::new();
+        let full = loop {
+            match connect(&path) {
+                Ok(there) => waiting.push(there),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, ConnectError::Io(..)), "{full:?}");
+        assert!(is_in_service(&path, None, &[]));
+        drop(socket);
+        assert!(!is_in_service(&path, None, &[]));
     }
 
     #[test]

@@ -29,6 +29,9 @@ impl<W: World> Instance<W, Draining<W>> {
     pub fn take_back(mut self) -> Result<Instance<W, Serving<W>>, Self> {
         let guarding = self.is_guarding();
         self.core.go(Event::SuccessorDied, "the successor died", Hands::default());
+        if let Some(successor) = &self.state.successor {
+            self.core.world.forget_heir(successor);
+        }
         if guarding {
             Ok(self.becomes(|state| Serving { predecessor: None, formers: state.formers }))
         } else {

@@ -51,7 +51,7 @@ impl<W: World> Instance<W, Handing<W>> {
     /// nothing any more.
     pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
-        forget(&mut self.state.formers, nth);
+        forget(&mut self.core.world, &mut self.state.formers, nth);
         self
     }
 
@@ -135,7 +135,10 @@ impl<W: World> Instance<W, Committed<W>> {
     /// Pidfile and socket are about to change hands, so nothing is restored; should the hand-over fail, everything is.
     pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
-        forget(&mut self.state.formers, nth);
+        // It may have left the files as its own, and stays an heir until they are restored or the successor has them.
+        if nth < self.state.formers.len() {
+            self.state.formers.remove(nth);
+        }
         self
     }
 

@@ -9,9 +9,14 @@ use super::reports::count;
 use super::tally::Counting;
 use super::{Cause, DataPath, DrainTally, Exit, Settings, Tidings, World};
 use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
-use crate::handoff::{Bounds, Desk, DeskEvent, Giver, Identity, Taker, connect_to, fault_step, with_cause};
-use crate::listen::{Ending, Leave};
+use crate::handoff::{
+    Bounds, Desk, DeskEvent, Giver, Identity, Taker, fault_step, is_in_service, with_cause,
+};
+use crate::listen::{Ending, Leave, WINDOW};
 use crate::system::{Account, Bound, Listening, Origin, OwnedPath, PathError, PidFile, master_of};
+
+/// How many processes are known that the service was offered to: more than may be there still at a time.
+const MAX_HEIRS: usize = 64;
 
 /// Everything that transitions act on.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ pub(super) struct Office<D> {
     given_up: Vec<(ListenerId, Address)>,
     pid_file: Option<PidFile>,
     desk: Option<Desk>,
-    /// The processes that were let to take the files, to take them back from.
+    /// The processes that were let to take the files, to take them back from, until they touch nothing any more.
     heirs: Vec<u32>,
     begun: Instant,
     counting: Counting,
@@ -87,11 +92,19 @@ impl<D: DataPath> Office<D> {
 
     /// Passes connections that leave on to the successor.
     pub(super) fn pass_on(&mut self, successor: &mut Giver, cx: &mut Context<'_>) {
-        // As many as may be under way at a time, at most.
-        while let Poll::Ready(departure) = self.data_path.poll_departure(cx) {
+        for _ in 0..WINDOW {
+            let Poll::Ready(departure) = self.data_path.poll_departure(cx) else { return };
+            if !successor.can_move() {
+                // It stays, and none is to follow it out.
+                drop(departure);
+                self.data_path.leave(Leave::Close);
+                continue;
+            }
             let (moved, fds) = (departure.moved().clone(), departure.fds().to_vec());
             successor.transfer(moved, fds, move || departure.gone());
         }
+        // There may be more, for what comes back at once makes room for the next; but signals come first.
+        cx.waker().wake_by_ref();
     }
 
     /// The successor has a connection that was passed on.
@@ -325,9 +338,7 @@ impl<D: DataPath> World for Office<D> {
         let path = self.settings.upgrade_socket.as_ref().filter(|_| self.desk.is_none());
         // A successor's successor may have become another user than this one.
         let user = |path| self.settings.account.as_ref().map(Account::uid).or_else(|| master_of(path));
-        path.is_some_and(|path| {
-            connect_to(path, user(path)).is_ok_and(|(_, peer)| !self.heirs.contains(&peer.pid()))
-        })
+        path.is_some_and(|path| is_in_service(path, user(path), &self.heirs))
     }
 
     fn forget_files(&mut self) {
@@ -378,8 +389,24 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn commit(&mut self, successor: &mut Giver) {
+        // Few of them are not forgotten when they have ended; the oldest is one of those.
+        if self.heirs.len() >= MAX_HEIRS {
+            self.heirs.remove(0);
+        }
         self.heirs.push(successor.pid());
         successor.commit();
+    }
+
+    fn refuse_successor(&mut self, mut successor: Giver, why: &str) {
+        successor.refuse(why);
+        self.free_desk();
+    }
+
+    fn forget_heir(&mut self, successor: &Giver) {
+        // Should it have left a socket at the path, nobody accepts there.
+        if let Some(at) = self.heirs.iter().position(|heir| *heir == successor.pid()) {
+            self.heirs.remove(at);
+        }
     }
 
     fn dismiss_successor(&mut self, successor: &mut Giver, why: &str) {
@@ -387,7 +414,9 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn say_drained(&mut self, successor: &mut Giver) {
-        successor.drained();
+        for _ in 0..successor.drained() {
+            self.counting.count_moved();
+        }
     }
 
     fn say_ready(&mut self, incumbent: &mut Taker) {

@@ -4,6 +4,9 @@ use super::instance::Hands;
 use super::twin::Event;
 use super::{Draining, Exit, Exited, Handing, Instance, World};
 
+/// How many successors that failed may be there still when another is handed over to.
+const MAX_FORMERS: usize = 8;
+
 /// In service: pidfile, upgrade socket and listeners are this instance's.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
@@ -18,7 +21,7 @@ impl<W: World> Instance<W, Serving<W>> {
     /// SIGQUIT: offers the listeners to the waiting successor, and serves on meanwhile.
     ///
     /// # Errors
-    /// When nobody waits; the instance serves on.
+    /// When nobody waits, or 8 successors that failed are there still; the instance serves on.
     pub fn hand_over(self) -> Result<Instance<W, Handing<W>>, Self> {
         self.hand_over_for("SIGQUIT")
     }
@@ -26,12 +29,19 @@ impl<W: World> Instance<W, Serving<W>> {
     /// As [`hand_over`](Self::hand_over), for the reason `why`, such as SIGHUP when its successor waits.
     ///
     /// # Errors
-    /// When nobody waits; the instance serves on.
+    /// As above.
     pub fn hand_over_for(mut self, why: &str) -> Result<Instance<W, Handing<W>>, Self> {
         let Some(mut successor) = self.core.world.take_waiter() else {
             self.core.go(Event::Quit { waiter: false }, why, Hands::default());
             return Err(self);
         };
+        if self.state.formers.len() >= MAX_FORMERS {
+            let why = format!("{MAX_FORMERS} successors that failed have not ended yet; end them first");
+            tracing::error!(target: "river::lifecycle", why, "the hand-over is refused; this instance serves on");
+            self.core.world.refuse_successor(successor, &why);
+            self.core.go(Event::Quit { waiter: false }, why.as_str(), Hands::default());
+            return Err(self);
+        }
         self.core.go(Event::Quit { waiter: true }, why, Hands::default().successor(&mut successor));
         Ok(self.becomes(|state| Handing {
             successor,
@@ -68,7 +78,7 @@ impl<W: World> Instance<W, Serving<W>> {
     /// any more.
     pub fn former_gone(mut self, nth: usize) -> Self {
         self.core.go(Event::SuccessorGone, "the failed successor has gone", Hands::default());
-        forget(&mut self.state.formers, nth);
+        forget(&mut self.core.world, &mut self.state.formers, nth);
         self
     }
 
@@ -88,8 +98,8 @@ impl<W: World> Instance<W, Serving<W>> {
 }
 
 /// Lets go of the `nth` of the successors that failed.
-pub(super) fn forget<T>(formers: &mut Vec<T>, nth: usize) {
+pub(super) fn forget<W: World>(world: &mut W, formers: &mut Vec<W::Successor>, nth: usize) {
     if nth < formers.len() {
-        formers.remove(nth);
+        world.forget_heir(&formers.remove(nth));
     }
 }

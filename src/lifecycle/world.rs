@@ -88,6 +88,10 @@ pub trait World {
     fn offer(&mut self, successor: &mut Self::Successor);
     /// Lets the successor take over.
     fn commit(&mut self, successor: &mut Self::Successor);
+    /// Says no to a successor that nothing was offered to, and lets another wait.
+    fn refuse_successor(&mut self, successor: Self::Successor, why: &str);
+    /// The successor, which may have been let to take the files, touches nothing any more.
+    fn forget_heir(&mut self, successor: &Self::Successor);
     /// Calls the hand-over off, because this instance ends.
     fn dismiss_successor(&mut self, successor: &mut Self::Successor, why: &str);
     /// Tells the successor that nothing is left of this instance.

@@ -13,13 +13,15 @@ use rustix::net::{
 /// How many descriptors the kernel takes in one message (`SCM_MAX_FD`).
 pub const MAX_DESCRIPTORS: usize = 253;
 
-/// A datagram that came whole.
+/// A datagram whose payload came whole.
 #[derive(Debug)]
 pub struct Received {
     /// The number of bytes at the start of the caller's buffer; 0 means that the peer has closed.
     pub bytes: usize,
-    /// The descriptors that came with it, close-on-exec.
+    /// The descriptors that came with it, close-on-exec; none where the kernel cut some off.
     pub fds: Vec<OwnedFd>,
+    /// Why descriptors are missing: the kernel cut some off, such as when this process has as many as it may have.
+    pub cut_off: Option<io::Error>,
 }
 
 /// Why a datagram was not passed whole.
@@ -61,8 +63,8 @@ pub fn stop_receiving(socket: impl AsFd) -> io::Result<()> {
 /// Receives one datagram into `buffer`, with the descriptors that came with it, without waiting.
 ///
 /// # Errors
-/// What recvmsg(2) reports, or `InvalidData` when the payload or the control data did not fit. Descriptors that came
-/// with a truncated datagram are closed.
+/// What recvmsg(2) reports, or `InvalidData` when the payload did not fit. Descriptors that came with a truncated
+/// datagram are closed.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     receive_into(socket, buffer, &mut space)
@@ -78,13 +80,15 @@ fn receive_into(socket: impl AsFd, buffer: &mut [u8], space: &mut [MaybeUninit<u
             fds.extend(rights);
         }
     }
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, Fault::ControlTruncated));
-    }
+    let invalid = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
     if message.flags.contains(ReturnFlags::TRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, Fault::PayloadTruncated));
+        return Err(invalid(Fault::PayloadTruncated));
     }
-    Ok(Received { bytes: message.bytes, fds })
+    let cut_off = message.flags.contains(ReturnFlags::CTRUNC).then(|| invalid(Fault::ControlTruncated));
+    if cut_off.is_some() {
+        fds.clear();
+    }
+    Ok(Received { bytes: message.bytes, fds, cut_off })
 }
 
 impl fmt::Display for Fault {
@@ -141,13 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn truncated_control_data_is_an_error() {
+    fn with_truncated_control_data_no_descriptor_comes_and_it_is_said() {
         let (a, b) = pair();
         let one = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         send(&a, b"x", &[one.as_fd(); 20]).unwrap();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let error = receive_into(&b, &mut [0; 4], &mut space).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let got = receive_into(&b, &mut [0; 4], &mut space).unwrap();
+        assert_eq!((got.bytes, got.fds.len()), (1, 0));
+        assert_eq!(got.cut_off.unwrap().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

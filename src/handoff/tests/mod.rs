@@ -587,6 +587,50 @@ fn a_failed_successor_is_gone_only_when_it_has_closed() {
 }
 
 #[test]
+fn a_failed_successor_that_goes_on_talking_holds_nobody_up() {
+    let (a, b) = pair();
+    let peer = Peer::of(&b).unwrap();
+    let mut giver = Giver::new(Channel::new(a).unwrap(), peer, Duration::from_secs(5)).unwrap();
+    let mut talker = Channel::new(b).unwrap();
+    giver.refuse("no");
+    let talk = |talker: &mut Channel| {
+        let said = std::iter::from_fn(|| talker.send_now(&Message::Ready).unwrap().then_some(())).count();
+        assert!(said < 10_000, "there is no end to it");
+        said
+    };
+    assert!(talk(&mut talker) > 100);
+    async_io::block_on(async {
+        for _ in 0..3 {
+            assert!(future::poll_once(giver.next()).await.is_none());
+        }
+    });
+    // It is not read out, for nothing that it says counts.
+    let said = talk(&mut talker);
+    assert!(said <= 64, "{said} messages were read");
+}
+
+#[test]
+fn an_incumbent_that_never_stops_talking_leaves_turns_to_others() {
+    let (a, b) = pair();
+    let peer = Peer::of(&b).unwrap();
+    let mut incumbent = Channel::new(a).unwrap();
+    let mut taker = Taker::new(Channel::new(b).unwrap(), peer, "new", Duration::from_secs(5)).unwrap();
+    let welcome = Message::Welcome { version: 2, pid: 1, build: "old".into(), generation: 1 };
+    assert!(incumbent.send_now(&welcome).unwrap());
+    let more = Message::Inventory { ids: vec![], more: true };
+    let talk = |incumbent: &mut Channel| {
+        std::iter::from_fn(|| incumbent.send_now(&more).unwrap().then_some(())).count()
+    };
+    assert!(talk(&mut incumbent) > 100);
+    async_io::block_on(async {
+        assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
+        assert!(future::poll_once(taker.next()).await.is_none());
+    });
+    let said = talk(&mut incumbent);
+    assert!((1..=66).contains(&said), "{said} messages were read");
+}
+
+#[test]
 fn a_successor_that_failed_by_closing_is_gone_too() {
     let (mut giver, mut taker) = conversation();
     async_io::block_on(async {

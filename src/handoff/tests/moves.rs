@@ -3,6 +3,8 @@
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use async_io::Timer;
+use std::time::Instant;
 
 /// What became of the connections that were passed on, by their numbers of requests; `false` is one that stays.
 type Outcomes = Receiver<(u64, bool)>;
@@ -121,6 +123,25 @@ fn what_was_taken_is_gone_and_the_rest_stays_when_the_giver_is_dropped() {
 }
 
 #[test]
+fn what_was_taken_is_gone_and_the_rest_stays_when_the_incumbent_ends_with_some_outstanding() {
+    let (mut giver, mut taker) = owner(Duration::from_secs(5));
+    let outcomes = pass_on(&mut giver, 0..4, 1);
+    async_io::block_on(async {
+        for _ in 0..4 {
+            arrived(&mut taker).await;
+        }
+    });
+    assert!(taker.taken(2) && taker.taken(0));
+    assert_eq!(giver.drained(), 2);
+    assert!(!taker.taken(1), "two would serve it");
+    drop(giver);
+    let mut outcomes = all(&outcomes);
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [(0, true), (1, false), (2, true), (3, false)]);
+    assert!(matches!(async_io::block_on(taker.next()), TakerEvent::Drained));
+}
+
+#[test]
 fn a_successor_that_closes_gives_back_what_it_had_not_taken() {
     let (mut giver, mut taker) = owner(Duration::from_secs(5));
     let outcomes = pass_on(&mut giver, 0..2, 1);
@@ -156,6 +177,38 @@ fn a_successor_that_does_not_answer_in_time_gets_no_more_and_cannot_answer_late(
         giver.drained();
         assert!(matches!(taker.next().await, TakerEvent::Drained));
     });
+}
+
+#[test]
+fn each_connection_has_its_own_time_however_long_those_before_it_took() {
+    let time = Duration::from_millis(1500);
+    let (mut giver, mut taker) = owner(time);
+    let begin = Instant::now();
+    let outcomes = pass_on(&mut giver, 0..3, 1);
+    async_io::block_on(async {
+        for _ in 0..3 {
+            arrived(&mut taker).await;
+        }
+        let late = async {
+            Timer::after(time / 2).await;
+            assert!(taker.taken(0));
+            future::pending().await
+        };
+        assert_eq!(future::or(giver.next(), late).await, GiverEvent::Taken);
+        assert_eq!(giver.next().await, GiverEvent::MovesEnded);
+    });
+    assert!(begin.elapsed() < time * 4 / 3, "{:?}", begin.elapsed());
+    assert_eq!(all(&outcomes), [(0, true), (1, false), (2, false)]);
+}
+
+#[test]
+fn a_connection_does_not_wait_as_long_as_a_step_may_take() {
+    let (mut giver, _taker) = owner(Duration::from_secs(60));
+    let begin = Instant::now();
+    let outcomes = pass_on(&mut giver, 0..1, 1);
+    assert_eq!(async_io::block_on(giver.next()), GiverEvent::MovesEnded);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert_eq!(all(&outcomes), [(0, false)]);
 }
 
 #[test]

@@ -359,6 +359,44 @@ fn each_of_several_successors_that_failed_is_watched_until_it_has_gone() {
 }
 
 #[test]
+fn nobody_is_handed_over_to_while_too_many_that_failed_are_there() {
+    in_directory(|directory, executor| async move {
+        let (old, first) = offered(&executor, &directory, Duration::from_secs(5)).await;
+        let path = directory.join("upgrade.sock");
+        let mut failed = vec![first];
+        loop {
+            let last = failed.last_mut().unwrap();
+            last.push(&Message::Commit, vec![]).unwrap();
+            assert!(matches!(hear(last).await, Message::Refuse { .. }));
+            let mut next = wait_in_line(&path).await;
+            old.signal(Signal::Quit);
+            match hear(&mut next).await {
+                Message::Offer { .. } => failed.push(next),
+                Message::Refuse { why } => {
+                    assert!(why.contains("8 successors that failed"), "{why}");
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(failed.len() < 20, "there is no end to it");
+        }
+        assert_eq!(failed.len(), 8);
+        assert!(old.path.state().accepting);
+        failed.pop();
+        // The end of the one may be heard later than the signal for the next.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let mut next = wait_in_line(&path).await;
+            old.signal(Signal::Quit);
+            if matches!(hear(&mut next).await, Message::Offer { .. }) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "nobody is handed over to any more");
+        }
+    });
+}
+
+#[test]
 fn a_terminate_while_handing_refuses_before_the_commit_and_completes_after_it() {
     in_directory(|directory, executor| async move {
         let (old, mut successor) = offered(&executor, &directory, Duration::from_secs(5)).await;

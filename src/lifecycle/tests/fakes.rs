@@ -332,6 +332,12 @@ impl World for FakeWorld {
         successor.say(Message::Commit);
     }
 
+    fn refuse_successor(&mut self, successor: FakePeer, why: &str) {
+        successor.say(Message::Refuse { why: why.to_owned() });
+    }
+
+    fn forget_heir(&mut self, _: &FakePeer) {}
+
     fn dismiss_successor(&mut self, successor: &mut FakePeer, why: &str) {
         successor.say(Message::Ending { why: why.to_owned() });
     }

@@ -3,15 +3,20 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
+use futures_lite::future;
 use smol::LocalExecutor;
 
 use super::driver::{Running, in_directory, listener, settings, start};
+use super::fakes::FakePath;
 use crate::base::{Moved, MovedState};
+use crate::handoff::{Giver, UpgradeSocket, connect};
 use crate::lifecycle::Settings;
-use crate::listen::{Ending, Leave, Settled};
+use crate::lifecycle::office::Office;
+use crate::listen::{Ending, Leave, Settled, WINDOW};
 use crate::system::Signal;
 
 fn connection(nth: u64) -> (Moved, Vec<Arc<OwnedFd>>) {
@@ -68,6 +73,30 @@ fn connections_that_depart_arrive_and_count_until_they_are_taken() {
         assert_eq!(old.path.state().connections, 1);
         old.path.set_connections(0);
         old.end().await.unwrap();
+    });
+}
+
+#[test]
+fn what_cannot_be_passed_on_stays_and_others_have_their_turn_meanwhile() {
+    in_directory(|directory, _| async move {
+        let socket = UpgradeSocket::take(&directory.join("upgrade.sock"), &[]).unwrap();
+        let _near = connect(&directory.join("upgrade.sock")).unwrap();
+        let (far, peer) = future::poll_fn(|cx| socket.poll_accept(cx)).await.unwrap().unwrap();
+        let mut giver = Giver::new(far, peer, Duration::from_secs(5)).unwrap();
+        let path = FakePath::default();
+        let settings = settings(&directory, false, vec![]);
+        let mut office = Office::new(Arc::new(settings), path.clone());
+        for nth in 0..100 {
+            let (moved, fds) = connection(nth);
+            path.depart(moved, fds);
+        }
+        let mut turn = || {
+            office.pass_on(&mut giver, &mut Context::from_waker(Waker::noop()));
+            path.state().settled.len()
+        };
+        assert_eq!((turn(), turn()), (WINDOW, 100));
+        assert_eq!(path.state().told, Leave::Close);
+        assert!(path.state().settled.iter().all(|how| *how == Settled::Stay));
     });
 }
 

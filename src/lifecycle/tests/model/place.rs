@@ -313,6 +313,15 @@ impl World for Place {
         successor.commit(&mut self.outside);
     }
 
+    fn refuse_successor(&mut self, mut successor: Giver, _: &str) {
+        successor.refuse(&mut self.outside);
+        self.free_desk();
+    }
+
+    fn forget_heir(&mut self, successor: &Giver) {
+        self.heirs[successor.peer()] = false;
+    }
+
     fn dismiss_successor(&mut self, successor: &mut Giver, _: &str) {
         successor.dismiss(&mut self.outside);
     }
