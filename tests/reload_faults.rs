@@ -51,7 +51,7 @@ const ALWAYS: [&str; 24] = [
 ];
 
 /// How many others a run plays unless `RIVER_FAULT_SCHEDULES` says otherwise.
-const SAMPLE: usize = 14;
+const SAMPLE: usize = 24;
 
 /// How many more it plays with a seed of its own, unless `RIVER_FAULT_SEED` gives one.
 const RANDOM: usize = 4;

@@ -19,28 +19,6 @@ use support::faults::{SPOILT, choose, play_all};
 use support::peer::owner;
 use support::*;
 
-/// The schedules that are played whatever the seed.
-const ALWAYS: [&str; 14] = [
-    "says:before-send:Ask:kill",
-    "hears:after-receive:Ask:kill",
-    "says:send:Ask:short",
-    "says:after-send:Instances:stop",
-    "says:send:Instances:garbage",
-    "hears:after-receive:Instances:stop",
-    "says:before-send:End:kill",
-    "says:after-send:End:stop",
-    "hears:after-receive:End:stop",
-    "says:send:End:repeat",
-    "says:before-send:Refuse:kill",
-    "says:send:Refuse:garbage",
-    "says:after-send:Ending:kill",
-    "says:send:Ending:short",
-];
-
-/// How many others a run plays, and how many with a seed of its own.
-const SAMPLE: usize = 6;
-const RANDOM: usize = 2;
-
 /// `handoff.ready_timeout` of the instances.
 const STEP: Duration = Duration::from_secs(2);
 
@@ -109,23 +87,7 @@ fn a_fault_in_what_is_said_beside_a_hand_over_harms_nobody_else() {
         eprintln!("skipped: builds without debug assertions have no faults to order");
         return;
     }
-    play_all(&choose(every(), &ALWAYS, SAMPLE, RANDOM), play);
-}
-
-#[test]
-#[ignore = "a minute; cargo test --test reload_faults_beside -- --ignored --nocapture"]
-fn every_fault_in_what_is_said_beside_a_hand_over_harms_nobody_else() {
-    let seed = fastrand::u64(..);
-    play_all(&every().into_iter().map(|one| (one, seed)).collect::<Vec<_>>(), play);
-}
-
-#[test]
-fn the_schedules_that_are_always_played_exist() {
-    let all: HashSet<String> = every().iter().map(Schedule::to_string).collect();
-    assert_eq!(all.len(), every().len());
-    for name in ALWAYS {
-        assert!(all.contains(name), "{name}");
-    }
+    play_all(&choose(every(), &[], usize::MAX, 0), play);
 }
 
 fn play(schedule: &Schedule, seed: u64) -> String {
