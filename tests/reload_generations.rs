@@ -522,7 +522,7 @@ fn row_18_a_hundred_upgrades_leave_nothing_behind() {
     let belongs = |held: &Held| {
         held.clients == TUNNELS + KEPT + BUSY && (TUNNELS..=held.clients).contains(&held.origin)
     };
-    let mut early = None;
+    let (mut early, mut told) = (None, 0);
     let mut left = Vec::new();
     for nth in 1..=100 {
         let next = upgrade(&current);
@@ -531,7 +531,11 @@ fn row_18_a_hundred_upgrades_leave_nothing_behind() {
             echo(conn, &format!("upgrade {nth}, tunnel {number}"));
         }
         for conn in &mut kept {
-            assert_eq!(conn.get("/kept").expect_status(200).header("connection"), None, "upgrade {nth}");
+            // One that had not moved when the next upgrade began is told to close. None is cut.
+            if conn.get("/kept").expect_status(200).closed {
+                told += 1;
+                *conn = Conn::open(current.web());
+            }
         }
         if nth == 10 {
             early = Some(settled(&current, origin.address(), belongs));
@@ -546,6 +550,7 @@ fn row_18_a_hundred_upgrades_leave_nothing_behind() {
     let (late, late_kib) = settled(&current, origin.address(), |held| {
         belongs(held) && held.others == early.others && held.sockets <= early.sockets
     });
+    println!("{told} of {} answers told the client to close", 100 * KEPT);
     println!("after 10 upgrades {early_kib} KiB and {early:?}, after 100 {late_kib} KiB and {late:?}");
     assert!(
         late_kib <= early_kib + early_kib / 8 + 512,
