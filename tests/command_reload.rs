@@ -259,8 +259,8 @@ fn that_the_old_one_drains_longer_than_the_time_is_no_failure() {
     let old = River::with_config(Config::proxy(&origin)).serve();
     let family = Family::of(old.dir());
     let conn = held(old.web(), &origin);
-    let over = format!("2s are over: pid {} goes on to drain by itself", old.pid());
-    family.run(&["reload", "--timeout", "2s"]).expect(0, &["is in service", "drains: 1 connection", &over]);
+    let over = format!("10s are over: pid {} goes on to drain by itself", old.pid());
+    family.run(&["reload", "--timeout", "10s"]).expect(0, &["is in service", "drains: 1 connection", &over]);
     let new = family.serving();
 
     // Neither is that nobody wants to see the end of it.

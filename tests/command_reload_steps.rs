@@ -72,12 +72,12 @@ impl Reload {
 
 #[test]
 fn a_new_instance_that_does_not_serve_in_time_is_killed() {
-    let mut reload = Reload::begin(&["--timeout", "2s"]);
+    let mut reload = Reload::begin(&["--timeout", "10s"]);
     let (peer, new) = reload.wait_quit();
     // It says nothing, so it cannot be that it ends the service.
     peer.expect_closed();
     assert!(new.ends_within(PATIENCE));
-    let why = format!("2s are over before the new instance served; pid {} was ended", new.pid());
+    let why = format!("10s are over before the new instance served; pid {} was ended", new.pid());
     reload.expect_failed(75, &why);
 }
 
@@ -111,7 +111,7 @@ fn a_refusal_after_sigquit_is_told_of() {
 
 #[test]
 fn an_instance_of_an_earlier_build_is_replaced_all_the_same() {
-    let mut reload = Reload::begin(&["--timeout=3s"]);
+    let mut reload = Reload::begin(&["--timeout=10s"]);
     let (peer, new) = reload.wait_quit();
     let id = reload.listener.local_addr().unwrap().to_string();
     peer::offer(&peer, &id, &reload.listener, 0, 1);
@@ -120,7 +120,7 @@ fn an_instance_of_an_earlier_build_is_replaced_all_the_same() {
     peer.send("Commit");
     peer.expect("Owned");
     // This process neither reports nor ends.
-    let over = format!("3s are over: pid {} goes on to drain by itself", std::process::id());
+    let over = format!("10s are over: pid {} goes on to drain by itself", std::process::id());
     let said = Said::of(&reload.command);
     let log = format!("pid={} ", new.pid());
     assert!(

@@ -9,24 +9,21 @@
 mod support;
 
 use std::collections::HashSet;
-use std::env;
 use std::fs;
 use std::net::SocketAddr;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::config::respond;
-use support::faults::{MESSAGES, Outcome, Schedule, Side, every};
+use support::faults::{MESSAGES, Outcome, Schedule, Side, choose, every, play_all};
 use support::log::Line;
 use support::peer::owner;
 use support::wait::Count;
 use support::*;
 
 /// The schedules that are played whatever the seed: the steps at which the service changes hands.
-const ALWAYS: [&str; 22] = [
+const ALWAYS: [&str; 24] = [
     "incumbent:before-send:Offer:kill",
     "incumbent:after-send:Offer:kill",
     "incumbent:send:Offer:no-fds",
@@ -49,16 +46,21 @@ const ALWAYS: [&str; 22] = [
     "successor:before-send:Taken:kill",
     "relay:incumbent:after-send:Offer:kill",
     "successor:before-send:Released:kill",
+    "incumbent:after-send:Transfer:stop-past-guard",
+    "successor:after-send:Owned:stop-past-guard",
 ];
 
 /// How many others a run plays unless `RIVER_FAULT_SCHEDULES` says otherwise.
 const SAMPLE: usize = 24;
 
-/// How many schedules are played at a time; they wait most of the time.
-const AT_A_TIME: usize = 6;
+/// How many more it plays with a seed of its own, unless `RIVER_FAULT_SEED` gives one.
+const RANDOM: usize = 4;
 
 /// `handoff.ready_timeout` of the instances.
 const STEP: Duration = Duration::from_secs(2);
+
+/// `handoff.guard` where it is to end: less than a side is stopped for.
+const SHORT_GUARD: Duration = Duration::from_secs(1);
 
 /// `handoff::GREETING_TIMEOUT`.
 const GREETING: Duration = Duration::from_secs(5);
@@ -72,29 +74,14 @@ fn a_fault_at_any_step_loses_nothing_and_leaves_one_that_serves() {
         eprintln!("skipped: builds without debug assertions have no faults to order");
         return;
     }
-    let seed =
-        env::var("RIVER_FAULT_SEED").ok().map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
-    let wanted = env::var("RIVER_FAULT_SCHEDULES").unwrap_or_else(|_| SAMPLE.to_string());
-    let mut chosen = every();
-    if let Ok(count) = wanted.parse() {
-        let is_fixed = |one: &Schedule| ALWAYS.contains(&one.to_string().as_str());
-        let (mut fixed, mut others): (Vec<_>, Vec<_>) = chosen.into_iter().partition(is_fixed);
-        fastrand::Rng::with_seed(seed).shuffle(&mut others);
-        fixed.extend(others.into_iter().take(count));
-        chosen = fixed;
-    } else if let Some(one) = chosen.iter().find(|one| one.to_string() == wanted) {
-        chosen = vec![one.clone()];
-    } else if wanted != "all" {
-        chosen.retain(|one| one.to_string().contains(&wanted));
-        assert!(!chosen.is_empty(), "no schedule is called {wanted}");
-    }
-    play_all(chosen, seed);
+    play_all(&choose(every(), &ALWAYS, SAMPLE, RANDOM), play);
 }
 
 #[test]
 #[ignore = "some minutes; cargo test --test reload_faults -- --ignored --nocapture"]
 fn every_fault_at_every_step_loses_nothing_and_leaves_one_that_serves() {
-    play_all(every(), fastrand::u64(..));
+    let seed = fastrand::u64(..);
+    play_all(&every().into_iter().map(|one| (one, seed)).collect::<Vec<_>>(), play);
 }
 
 #[test]
@@ -125,37 +112,6 @@ fn the_hook_is_in_builds_with_debug_assertions_only() {
     assert_eq!(present, cfg!(debug_assertions));
 }
 
-/// Plays the schedules, some at a time, and panics with the names of those that failed.
-fn play_all(schedules: Vec<Schedule>, seed: u64) {
-    let begin = Instant::now();
-    println!("{} schedules, RIVER_FAULT_SEED={seed}", schedules.len());
-    let next = AtomicUsize::new(0);
-    let failed = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME.min(schedules.len()) {
-            scope.spawn(|| {
-                while let Some(schedule) = schedules.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let begin = Instant::now();
-                    let name = format!("RIVER_FAULT_SEED={seed} RIVER_FAULT_SCHEDULES={schedule}");
-                    println!("{name}");
-                    let played = panic::catch_unwind(AssertUnwindSafe(|| play(schedule, seed)));
-                    let took = begin.elapsed();
-                    match played {
-                        Ok(told) => println!("{name}: {told}, {:.1} s", took.as_secs_f64()),
-                        Err(_) => {
-                            println!("{name}: FAILED after {:.1} s", took.as_secs_f64());
-                            failed.lock().unwrap().push(name);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap();
-    println!("{} schedules in {:.1} s", schedules.len(), begin.elapsed().as_secs_f64());
-    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), schedules.len(), failed.join("\n"));
-}
-
 fn play(schedule: &Schedule, seed: u64) -> String {
     // Each schedule has noise and load of its own, which its name and the seed give.
     let nth = every().iter().position(|one| one == schedule).unwrap() as u64;
@@ -163,7 +119,7 @@ fn play(schedule: &Schedule, seed: u64) -> String {
     scene.run_into_the_fault();
     match schedule.fault {
         "kill" => scene.kill(),
-        "stop" => scene.stop_and_go_on(),
+        _ if schedule.is_stop() => scene.stop_and_go_on(),
         _ if schedule.leaves_a_connection_to_both() => scene.excuse_what_both_have(),
         _ => {}
     }
@@ -206,7 +162,8 @@ impl Scene {
         });
         let origin = origin.start();
         // Long enough to see who takes back, but where the incumbent is to end by itself.
-        let guard = if schedule.what == "Drained" { "1s" } else { "6s" };
+        let short = format!("{}s", SHORT_GUARD.as_secs());
+        let guard = if schedule.what == "Drained" || schedule.is_past_guard() { &short } else { "6s" };
         let times = format!("handoff: (ready_timeout: \"{}ms\", guard: \"{guard}\")", STEP.as_millis());
         let config = Config::proxy(&origin).system(&times);
         let more = config.clone().service("more", &["127.0.0.1:0"], &respond("more"));
@@ -390,7 +347,17 @@ impl Scene {
             });
             self.loads.last().unwrap().wait_for(10, SLACK);
         }
+        if self.schedule.is_past_guard() {
+            // Of its own accord, or as soon as it goes on.
+            if self.schedule.side == Side::Successor {
+                self.incumbent().wait_for_line("the guard period is over", SLACK);
+            }
+            assert!(begin.elapsed() > SHORT_GUARD, "the guard is not over");
+        }
         self.victim().resume();
+        if self.schedule.is_past_guard() {
+            self.incumbent().wait_for_line("the guard period is over", SLACK);
+        }
     }
 
     /// Waits until one instance serves, with pidfile and upgrade socket, and no other is on its way to.

@@ -251,10 +251,10 @@ fn row_06_silent_connections_are_closed_in_time() {
     let besieged = Besieged::start();
     // One more than may introduce themselves at a time.
     let mut silent: Vec<Peer> = (0..8).map(|_| besieged.peer()).collect();
-    let begin = std::time::Instant::now();
     besieged.peer().expect_closed();
+    // It did not have to wait until the time of the others was over.
+    assert!(!besieged.river.log().contains("said nothing in time"), "the ninth was not closed at once");
     besieged.river.wait_for_line("too many connections at the upgrade socket", PATIENCE);
-    assert!(begin.elapsed() < SOON * 4, "the ninth was not closed at once");
     for peer in silent.drain(..) {
         assert!(peer.expect("Refuse").text.contains("said nothing in time"));
         peer.expect_closed();

@@ -16,6 +16,9 @@ fn monotonic() -> u64 {
     u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1_000
 }
 
+/// How long an instance may give no sign of life, in milliseconds.
+const WATCHDOG_MS: u64 = 1000;
+
 #[track_caller]
 fn expect_ready(notice: &Notice, river: &Running) {
     assert!(notice.has("READY", "1") && notice.has("MAINPID", &river.pid().to_string()), "{notice:?}");
@@ -163,16 +166,37 @@ fn the_watchdog_is_fed_by_whoever_serves() {
     let manager = Manager::new();
     let watched = |river: River| {
         // The manager's own count of processes ends with the first instance.
-        manager.manage(river).env("WATCHDOG_USEC", "200000").env("WATCHDOG_PID", "1")
+        manager.manage(river).env("WATCHDOG_USEC", &format!("{WATCHDOG_MS}000")).env("WATCHDOG_PID", "1")
     };
-    let old = watched(River::with_config(Config::respond("here"))).serve();
+    let old = watched(River::with_config(Config::respond("here").handoff("guard: \"1s\""))).serve();
     expect_ready(&manager.next_news(), &old);
     let new = watched(old.successor()).start();
     new.wait_state("AwaitingHandoff");
+    manager.rest();
+    // From before the hand-over until the first sign of life after the old one's end.
+    let (mut last, mut longest, mut news) = (Instant::now(), Duration::ZERO, Vec::new());
     old.signal(Signal::QUIT);
-    new.wait_serving();
-    assert!(manager.next_news().has("RELOADING", "1"));
-    expect_ready(&manager.next_news(), &new);
+    let begin = Instant::now();
+    let mut ended = None;
+    while ended.is_none_or(|ended| last <= ended) {
+        assert!(begin.elapsed() < PATIENCE, "the old instance does not end, or nobody gives signs of life");
+        let notice = manager.next();
+        if !notice.has("WATCHDOG", "1") {
+            news.push(notice);
+            continue;
+        }
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if !old.alive() {
+            ended.get_or_insert(last);
+        }
+    }
+    println!("the longest time between two signs of life: {longest:?}");
+    // Half of it is what each instance keeps to; all of it is when the manager would end the service.
+    assert!(longest < Duration::from_millis(WATCHDOG_MS), "no sign of life for {longest:?}");
+    assert_eq!(news.len(), 2, "{news:?}");
+    assert!(news[0].has("RELOADING", "1"), "{news:?}");
+    expect_ready(&news[1], &new);
     assert!(old.wait_exit(PATIENCE).success());
     manager.rest();
     let begin = Instant::now();
@@ -180,7 +204,7 @@ fn the_watchdog_is_fed_by_whoever_serves() {
         assert!(manager.next().has("WATCHDOG", "1"));
     }
     assert!(
-        begin.elapsed() >= Duration::from_millis(300),
+        begin.elapsed() >= Duration::from_millis(WATCHDOG_MS * 3 / 2),
         "far more often than asked for: {:?}",
         begin.elapsed()
     );

@@ -14,7 +14,7 @@ use super::giver::{BURST, with_cause};
 use super::successor::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
 use crate::base::{Label, ListenerId, Moved, MovedState};
-use crate::system::Peer;
+use crate::system::{Peer, has_ended};
 
 /// A process's descriptors are closed a moment before its end is told; longer than this it is alive.
 const LAST_GASP: Duration = Duration::from_secs(1);
@@ -171,6 +171,12 @@ impl Taker {
         &mut self.channel
     }
 
+    /// Takes what is readable once `pidfd` is for the incumbent's end.
+    #[cfg(test)]
+    pub(super) fn watch_for_tests(&mut self, pidfd: OwnedFd) {
+        self.pidfd = Some(Async::new_nonblocking(pidfd).unwrap());
+    }
+
     /// What the incumbent did next.
     pub async fn next(&mut self) -> TakerEvent {
         futures_lite::future::poll_fn(|cx| self.poll_next(cx)).await
@@ -269,8 +275,10 @@ impl Taker {
         Poll::Pending
     }
 
+    /// Whether its process has ended by now; the task is woken when it does later.
     fn has_died(&self, cx: &mut Context<'_>) -> bool {
-        self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_readable(cx).is_ready())
+        // The reactor has not looked yet where nobody has asked before.
+        self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_readable(cx).is_ready() || has_ended(pidfd))
     }
 
     fn perform(&mut self, outputs: Vec<Output>) {

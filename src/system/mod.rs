@@ -28,7 +28,7 @@ pub use notify::Manager;
 pub use offspring::{End, News, Offspring};
 pub use owned_path::{OwnedPath, PathError, StagedPath};
 pub use passing::{MAX_DESCRIPTORS, Received, receive, send, stop_receiving};
-pub use peer::{Peer, PeerError, master_of, owner_for_root};
+pub use peer::{Peer, PeerError, has_ended, master_of, owner_for_root};
 pub use pidfile::{PidFile, PidFileError};
 pub use readiness::{Readiness, Report, Reporter, VARIABLE as READINESS_VARIABLE};
 pub use signals::{Signal, Signals};

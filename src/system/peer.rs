@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
@@ -95,6 +96,12 @@ impl Peer {
     pub fn into_parts(self) -> (u32, OwnedFd) {
         (self.pid, self.pidfd)
     }
+}
+
+/// Whether the process of a pidfd has ended, as far as the kernel says so at this moment.
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(ready) if ready > 0)
 }
 
 /// Whom root speaks to at the Unix socket `path` besides root: the user to whom the file belongs, as an instance that

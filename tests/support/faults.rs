@@ -1,7 +1,19 @@
 //! The faults that the suite of `tests/reload_faults.rs` knows: what goes wrong, on which side, at which step, and who
-//! has to serve in the end.
+//! has to serve in the end; and how that suite and `tests/reload_faults_beside.rs` play many of them.
 
-use std::fmt;
+use std::env;
+use std::fmt::{self, Display};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+/// How many schedules are played at a time; they wait most of the time.
+const AT_A_TIME: usize = 6;
+
+/// The seed of a run that is given none, so that each run plays the same.
+const SEED: u64 = 3;
 
 /// A side of a hand-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +52,12 @@ pub struct Schedule {
     pub moment: &'static str,
     /// The message, or the step's name.
     pub what: &'static str,
-    /// `kill`, `stop`, or what becomes of the message.
+    /// `kill`, `stop`, `stop-past-guard`, or what becomes of the message.
     pub fault: &'static str,
 }
 
-/// The messages of a hand-over in their order, with who sends them. `Probe` is said when a third wants to wait. After
+/// The messages of a hand-over in their order, with who sends them. (`Refuse`, `Ending`, and what instances and commands
+/// say beside a hand-over, have schedules in `tests/reload_faults_beside.rs`.) `Probe` is said when a third wants to wait. After
 /// `Owned` come those that move connections, of which one that no listener of the successor's has is declined; the
 /// incumbent's report to the successor's desk; its last word, when it has nothing left; and that of a successor that hands
 /// over to a third while the first drains.
@@ -77,11 +90,15 @@ pub const STEPS: [(&str, Side, &str); 3] = [
 /// What may become of a message that is sent.
 pub const SPOILT: [&str; 8] = ["garbage", "short", "empty", "huge", "repeat", "hold", "early", "stray-fds"];
 
-/// Every schedule, in the order of the protocol: of a hand-over, and of one that follows upon another.
+/// Every schedule, in the order of the protocol: of a hand-over, and of one that follows upon another; and two in which a
+/// side is stopped until the time of the guard is over.
 pub fn every() -> Vec<Schedule> {
     let mut all = of_a_hand_over(false);
     let ends = ["Drained", "Released"];
     all.extend(of_a_hand_over(true).into_iter().filter(|one| !ends.contains(&one.message())));
+    let past_guard =
+        |side, what| Schedule { relay: false, side, moment: "after-send", what, fault: "stop-past-guard" };
+    all.extend([past_guard(Side::Incumbent, "Transfer"), past_guard(Side::Successor, "Owned")]);
     all
 }
 
@@ -119,8 +136,19 @@ impl Schedule {
     /// What the instance that has the fault is told in its environment.
     pub fn order(&self, seed: u64) -> String {
         // One that serves is stopped first, so that it can be seen what it served when it is killed.
-        let fault = if self.fault == "kill" && self.victim_accepts() { "stop" } else { self.fault };
+        let is_stop = self.is_stop() || (self.fault == "kill" && self.victim_accepts());
+        let fault = if is_stop { "stop" } else { self.fault };
         format!("{}:{}:{fault}:{seed}", self.moment, self.what)
+    }
+
+    /// Whether the victim is stopped, and goes on later.
+    pub fn is_stop(&self) -> bool {
+        self.fault.starts_with("stop")
+    }
+
+    /// Whether the victim goes on only when the guard is over.
+    pub fn is_past_guard(&self) -> bool {
+        self.fault == "stop-past-guard"
     }
 
     /// The message at which it happens, or before which.
@@ -201,4 +229,66 @@ impl fmt::Display for Schedule {
         let relay = if self.relay { "relay:" } else { "" };
         write!(f, "{relay}{side}:{}:{}:{}", self.moment, self.what, self.fault)
     }
+}
+
+/// The schedules to play of `all`, each with its seed, as `RIVER_FAULT_SEED` and `RIVER_FAULT_SCHEDULES` want it: the
+/// `always`, and a sample of `count` others, or of as many as the variable says; those whose names have its text; or `all`.
+/// Where no seed is given it is the same in every run, and as many as `random` are played with another one.
+pub fn choose<S: Display + Clone>(
+    all: Vec<S>,
+    always: &[&str],
+    count: usize,
+    random: usize,
+) -> Vec<(S, u64)> {
+    let given = env::var("RIVER_FAULT_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = given.unwrap_or(SEED);
+    let wanted = env::var("RIVER_FAULT_SCHEDULES").unwrap_or_else(|_| count.to_string());
+    let with = |schedules: Vec<S>, seed: u64| schedules.into_iter().map(move |one| (one, seed));
+    let Ok(count) = wanted.parse::<usize>() else {
+        let exact = all.iter().find(|one| one.to_string() == wanted).cloned();
+        let matching = all.into_iter().filter(|one| wanted == "all" || one.to_string().contains(&wanted));
+        return with(exact.map_or_else(|| matching.collect(), |one| vec![one]), seed).collect();
+    };
+    let (fixed, mut others): (Vec<S>, Vec<S>) =
+        all.into_iter().partition(|one| always.contains(&one.to_string().as_str()));
+    fastrand::Rng::with_seed(seed).shuffle(&mut others);
+    let mut rest = others.split_off(count.min(others.len()));
+    let mut chosen: Vec<(S, u64)> = with(fixed, seed).chain(with(others, seed)).collect();
+    if given.is_none() {
+        fastrand::shuffle(&mut rest);
+        rest.truncate(random);
+        chosen.extend(with(rest, fastrand::u64(..)));
+    }
+    chosen
+}
+
+/// Plays the schedules, some at a time, and panics with the names of those that failed.
+pub fn play_all<S: Display + Sync>(schedules: &[(S, u64)], play: impl Fn(&S, u64) -> String + Sync) {
+    assert!(!schedules.is_empty(), "no schedule is called so");
+    let begin = Instant::now();
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME.min(schedules.len()) {
+            scope.spawn(|| {
+                while let Some((schedule, seed)) = schedules.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let begin = Instant::now();
+                    let name = format!("RIVER_FAULT_SEED={seed} RIVER_FAULT_SCHEDULES={schedule}");
+                    println!("{name}");
+                    let played = panic::catch_unwind(AssertUnwindSafe(|| play(schedule, *seed)));
+                    let took = begin.elapsed();
+                    match played {
+                        Ok(told) => println!("{name}: {told}, {:.1} s", took.as_secs_f64()),
+                        Err(_) => {
+                            println!("{name}: FAILED after {:.1} s", took.as_secs_f64());
+                            failed.lock().unwrap().push(name);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    println!("{} schedules in {:.1} s", schedules.len(), begin.elapsed().as_secs_f64());
+    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), schedules.len(), failed.join("\n"));
 }
