@@ -283,3 +283,42 @@ fn where_it_cannot_be_done_it_is_said_why() {
     old.signal(Signal::QUIT);
     waiting.wait_serving();
 }
+
+#[test]
+fn a_successor_that_may_have_connections_is_not_killed_when_it_is_given_up() {
+    let config = Config::respond("plain").handoff("ready_timeout: \"400ms\"");
+    let old = River::with_config(config).env("RIVER_FAULT", "before-send:Owned:stop").serve();
+    old.signal(Signal::HUP);
+    let started = old.wait_for_line("is started to replace this instance", PATIENCE).text;
+    let child = Member::of(log::field(&started, "successor").unwrap().parse().unwrap());
+    let line = old.wait_for_line("the reload by SIGHUP failed", PATIENCE).text;
+    assert!(line.contains("it is left to end by itself"), "{line}");
+    assert!(child.alive());
+    child.signal(Signal::CONT);
+    assert!(child.ends_within(PATIENCE));
+    until("the child was reaped", PATIENCE, || !has_children(old.pid()));
+    assert_eq!(Family::states(&old, child.pid()).last().map(String::as_str), Some("Exited"));
+    assert_eq!(Family::states(&old, old.pid()).last().map(String::as_str), Some("Serving"));
+    assert_eq!(get(old.web(), "/").text(), "plain");
+}
+
+#[test]
+fn a_successor_that_comes_too_late_is_told_to_end() {
+    let dir = Dir::new();
+    let program = dir.join("river");
+    put_program(&program, river());
+    let old = River::in_dir(dir.clone()).config(Config::respond("plain")).program(&program).serve();
+    put_program(&program, "#!/bin/sh\nexec sleep 600\n");
+    old.signal(Signal::HUP);
+    let started = old.wait_for_line("is started to replace this instance", PATIENCE).text;
+    let late = Member::of(log::field(&started, "successor").unwrap().parse().unwrap());
+    // Somebody else has the place at the desk before it comes.
+    let new = River::in_dir(dir).upgrade().start();
+    new.wait_state("AwaitingHandoff");
+    until("the waiter is known", PATIENCE, || old.log().contains("waits to take over"));
+    old.signal(Signal::QUIT);
+    new.wait_serving();
+    old.wait_for_line(&format!("pid {}, which was started by SIGHUP, is not needed", late.pid()), PATIENCE);
+    assert!(late.ends_within(PATIENCE));
+    assert!(new.alive());
+}

@@ -21,7 +21,7 @@ use crate::system::{News, Offspring};
 /// How many of those that were started here may still run although nothing is to come of them.
 const MAX_FORMERS: usize = 8;
 
-/// How long one whose hand-over failed may go on before it is ended.
+/// How long one whose hand-over failed may take to say why.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
 
 /// How this instance was started, to start its successor by.
@@ -76,6 +76,8 @@ struct Attempt {
     stage: Stage,
     /// Until it waits, and, where its hand-over failed, until it says why.
     deadline: Timer,
+    /// It was let to take over, so it may have connections, even where it has not said so yet.
+    may_serve: bool,
     /// How often it was asked for again meanwhile.
     repeated: u32,
 }
@@ -162,14 +164,15 @@ impl Reloads {
                     target: "river::lifecycle", successor, "SIGHUP: pid {successor} is started to replace this instance"
                 );
                 let deadline = Timer::after(self.timeout);
-                self.attempt = Some(Attempt { child, stage: Stage::Starting, deadline, repeated: 0 });
+                self.attempt =
+                    Some(Attempt { child, stage: Stage::Starting, deadline, may_serve: false, repeated: 0 });
             }
             Err(why) => fail(&self.herald, Phase::Serving, &why, 0),
         }
     }
 
-    /// Looks after those that were started.
-    pub(super) fn poll(&mut self, phase: Phase, cx: &mut Context<'_>) {
+    /// Looks after those that were started. `successor` is who has the service where this instance drains.
+    pub(super) fn poll(&mut self, phase: Phase, successor: Option<u32>, cx: &mut Context<'_>) {
         self.formers.retain_mut(|former| !former.poll_end(cx));
         let Some(attempt) = &mut self.attempt else { return };
         let mut why = None;
@@ -185,17 +188,25 @@ impl Reloads {
                 }
             }
         }
+        attempt.may_serve |= attempt.stage == Stage::Handing && matches!(phase, Phase::Committed { .. });
         if attempt.stage == Stage::Handing && phase == Phase::Serving {
             attempt.stage = Stage::Lost;
             attempt.deadline.set_after(LAST_ORDERS);
         }
-        // It has the service; or this instance drains for another reason, and the desk tells it so.
+        // It has the service; or this instance drains for another reason, and nothing can come of it.
         let passed = matches!(phase, Phase::Draining { .. } | Phase::Exited);
         let limited = attempt.stage != Stage::Handing && why.is_none() && !passed;
         if limited && Pin::new(&mut attempt.deadline).poll(cx).is_ready() {
-            attempt.child.kill();
             let pid = attempt.child.pid();
+            if !attempt.may_serve {
+                attempt.child.kill();
+            }
             why = Some(match attempt.stage {
+                // To kill it would cut the requests that it has. It steps down when it hears that it was given up;
+                // SIGTERM would have it clear away what the two have in common.
+                Stage::Lost if attempt.may_serve => {
+                    format!("pid {pid} was let to take over and given up; it is left to end by itself")
+                }
                 Stage::Lost => {
                     format!("pid {pid}, to which the hand-over failed, did not end and was killed")
                 }
@@ -211,9 +222,20 @@ impl Reloads {
             fail(&self.herald, phase, &brief(why), attempt.repeated);
         }
         if (why.is_some() || passed)
-            && let Some(Attempt { child, .. }) = self.attempt.take()
+            && let Some(Attempt { child, may_serve, .. }) = self.attempt.take()
             && !ended
         {
+            // Somebody else was handed the service, or nobody. It may not have come to the desk that would tell it so,
+            // and would wait at the next one. One that was let to take over hears of its end by itself.
+            let unneeded = !may_serve && matches!(phase, Phase::Draining { .. });
+            if unneeded && successor != Some(child.pid()) {
+                let pid = child.pid();
+                tracing::warn!(
+                    target: "river::lifecycle", successor = pid,
+                    "pid {pid}, which was started by SIGHUP, is not needed any more and told to end"
+                );
+                child.ask_to_end();
+            }
             let mut former = Former(child);
             if !former.poll_end(cx) {
                 self.formers.push(former);

@@ -64,7 +64,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 self.reloads.ask(machine.phase(), machine.world().waiter(), successor(machine));
             }
             let phase = machine.phase();
-            self.reloads.poll(phase, cx);
+            self.reloads.poll(phase, successor(machine), cx);
             let happening = self.poll(machine, cx);
             // Behind the desk's turn, which may have found out just now who waits.
             if happening.is_pending() && self.reloads.is_ready(phase, machine.world().waiter()) {

@@ -12,6 +12,7 @@ use smol::lock::Semaphore;
 
 use crate::base::{ListenerId, Moved, MovedState};
 use crate::proxy::{Parting, Resting};
+use crate::runtime;
 
 /// The most connections that are on their way out at a time.
 pub const WINDOW: usize = 64;
@@ -120,8 +121,10 @@ impl Exit {
     /// Sends a connection out, and waits until it is settled; what comes back is to be served again. Dropping the future
     /// leaves the connection to whoever has it, and closes it should it come back.
     pub(super) async fn depart(&self, listener: &ListenerId, parting: Parting) -> Option<Resting> {
-        let Parting { connection: Resting { client, peer, requests, pipelines, tunnel, offered }, permit } =
-            parting;
+        let Parting {
+            connection: Resting { client, peer, requests, pipelines, tunnel, offered, shared },
+            permit,
+        } = parting;
         let (server, tunnel) = tunnel.map(|tunnel| *tunnel).unzip();
         let moved = Moved {
             listener: listener.clone(),
@@ -135,11 +138,11 @@ impl Exit {
         self.leave(Departure::new(moved, fds, move |how| {
             // If it is gone, the end of the channel says so. If nobody waits for it any more, it is closed.
             if how == Settled::Stay {
-                drop(answer.try_send(sockets));
+                drop(answer.try_send(Back(sockets)));
             }
             drop(permit);
         }));
-        let sockets: Result<Vec<_>, _> = settled.recv().await.ok()?.into_iter().map(own).collect();
+        let sockets: Result<Vec<_>, _> = settled.recv().await.ok()?.take().into_iter().map(own).collect();
         let mut sockets = sockets
             .inspect_err(|error| {
                 tracing::error!(target: "river::listen", %error, "a connection that came back is lost");
@@ -148,7 +151,7 @@ impl Exit {
             .into_iter();
         let client = sockets.next()?;
         let tunnel = sockets.next().zip(tunnel).map(Box::new);
-        Some(Resting { client, peer, requests, pipelines, tunnel, offered })
+        Some(Resting { client, peer, requests, pipelines, tunnel, offered, shared })
     }
 
     /// Hands a departure over. Where none is wanted, it goes back.
@@ -165,6 +168,22 @@ impl Exit {
         {
             departure.stay();
         }
+    }
+}
+
+/// The sockets of a connection that comes back. Where nobody waits for them any more it has ended, and its peers are to
+/// hear of it although the other instance may hold copies.
+struct Back(Vec<Arc<OwnedFd>>);
+
+impl Back {
+    fn take(mut self) -> Vec<Arc<OwnedFd>> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        self.0.iter().for_each(runtime::end);
     }
 }
 

@@ -1,7 +1,6 @@
 //! A client's connection, from its first byte to its last.
 
 use std::io;
-use std::net::Shutdown;
 use std::time::Duration;
 
 use super::downstream::{Awaited, Downstream, HeadRead};
@@ -50,12 +49,20 @@ enum End {
 
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
 pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn Keeper) -> Option<Parting> {
-    let Resting { client, peer, requests, pipelines, tunnel, offered } = connection;
+    let Resting { client, peer, requests, pipelines, tunnel, offered, shared } = connection;
     let handle = &context.handle;
-    let watched = handle.stream(client).and_then(|stream| {
+    // However it ends, and if it is cancelled, both peers are to hear of it.
+    let watch = |socket| {
+        let mut stream = handle.stream(socket)?;
+        if shared {
+            stream.end_when_dropped();
+        }
+        Ok::<_, io::Error>(stream)
+    };
+    let watched = watch(client).and_then(|stream| {
         let tunnel = tunnel.map(|tunnel| {
             let (server, moved) = *tunnel;
-            Ok::<_, io::Error>(Box::new(Tunnel::resume(handle.stream(server)?, moved, handle)))
+            Ok::<_, io::Error>(Box::new(Tunnel::resume(watch(server)?, moved, handle)))
         });
         Ok((stream, tunnel.transpose()?))
     });
@@ -81,15 +88,8 @@ pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn K
         None => exchanges(context, &mut downstream).await,
     };
     match end {
-        End::Close => {
-            if downstream.offered.is_some() {
-                // The other instance may hold a copy yet, which would keep the end from the client.
-                let _ = downstream.stream.shutdown(Shutdown::Write);
-            }
-            None
-        }
         // Not in order, if the socket has been told so.
-        End::Abort => None,
+        End::Close | End::Abort => None,
         End::Linger { silence, most } => {
             downstream.linger(handle, silence, most).await;
             None

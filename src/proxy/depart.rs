@@ -52,6 +52,8 @@ pub struct Resting {
     pub tunnel: Option<Box<(OwnedFd, MovedTunnel)>>,
     /// How often this worker's connections had been told to stay when it was offered to another instance.
     pub offered: Option<u64>,
+    /// Another instance may hold copies of its sockets, which would keep it open after it is closed here.
+    pub shared: bool,
 }
 
 /// A connection that departs.
@@ -76,7 +78,7 @@ pub(super) struct Offer(Option<Pin<Box<AcquireArc>>>);
 impl Resting {
     /// A connection that was just accepted.
     pub fn fresh(client: OwnedFd, peer: Option<SocketAddr>) -> Self {
-        Self { client, peer, requests: 0, pipelines: false, tunnel: None, offered: None }
+        Self { client, peer, requests: 0, pipelines: false, tunnel: None, offered: None, shared: false }
     }
 
     /// A connection that another instance passes on, with the server's socket if it is a tunnel.
@@ -89,7 +91,7 @@ impl Resting {
         // Whether the client pipelines is not passed on. To think so costs a moment when the connection is closed, to
         // think otherwise might cost the client its last response.
         let pipelines = requests > 0;
-        Self { client, peer, requests, pipelines, tunnel: tunnel.map(Box::new), offered: None }
+        Self { client, peer, requests, pipelines, tunnel: tunnel.map(Box::new), offered: None, shared: true }
     }
 }
 

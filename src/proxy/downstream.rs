@@ -98,6 +98,7 @@ impl Downstream {
             pipelines: self.pipelines,
             tunnel,
             offered: context.leaving.now(),
+            shared: true,
         };
         Ok(Parting { connection, permit })
     }

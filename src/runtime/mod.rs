@@ -35,6 +35,6 @@ pub use accept::{AcceptErrorKind, Accepted, Acceptor, accept_error_kind};
 pub use async_executor::Task;
 pub use buffers::{Buffer, Buffers, LARGE_BUFFER, SMALL_BUFFER};
 pub use handle::Handle;
-pub use stream::Stream;
+pub use stream::{Stream, end};
 pub use timers::{Expired, Timer, with_deadline};
 pub use worker::{Panicked, Thread, block_on, spawn};

@@ -7,9 +7,10 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags};
 
@@ -39,15 +40,17 @@ const SLICES: usize = 1024;
 /// whose mark reads stop short. On Unix sockets a read also stops short at every message that carries
 /// descriptors, so there only `EAGAIN` counts.
 pub struct Stream {
+    /// Before the rest, because it is dropped in this order.
+    ending: Option<Ending>,
     link: Link,
-    fd: OwnedFd,
+    fd: Rc<OwnedFd>,
 }
 
 impl Stream {
     /// Registers a non-blocking stream socket; with `ready`, an attempt in both directions is worth its call.
     pub(super) fn register(reactor: &Rc<Reactor>, fd: OwnedFd, kind: Kind, ready: bool) -> io::Result<Self> {
         let source = reactor.register_stream(&fd, ready)?;
-        Ok(Self { link: Link { source, reactor: Rc::clone(reactor), kind }, fd })
+        Ok(Self { ending: None, link: Link { source, reactor: Rc::clone(reactor), kind }, fd: Rc::new(fd) })
     }
 
     /// Registers a non-blocking stream socket of unknown kind, for which the kernel is asked.
@@ -229,8 +232,15 @@ impl Stream {
     ///
     /// What `setsockopt(2)` reports.
     pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
-        let linger = reset.then_some(std::time::Duration::ZERO);
+        let linger = reset.then_some(Duration::ZERO);
         Ok(rustix::net::sockopt::set_socket_linger(&self.fd, linger)?)
+    }
+
+    /// From now on, dropping the stream ends the connection, even where another process holds copies of the socket, which
+    /// would keep it open otherwise: as [`end`] does, or by a reset where [`reset_on_close`](Self::reset_on_close) asks
+    /// for one. [`into_fd`](Self::into_fd) ends nothing.
+    pub fn end_when_dropped(&mut self) {
+        self.ending = Some(Ending { fd: Some(Rc::clone(&self.fd)), reactor: Rc::clone(&self.link.reactor) });
     }
 
     /// Gives the socket up, open and no longer known to this worker's epoll, so that it can be passed to
@@ -240,9 +250,13 @@ impl Stream {
     ///
     /// What `epoll_ctl(2)` reports; nothing is known to make it fail. The socket is closed then.
     pub fn into_fd(self) -> io::Result<OwnedFd> {
-        let Self { link, fd } = self;
+        let Self { ending, link, fd } = self;
+        if let Some(mut ending) = ending {
+            ending.fd = None;
+        }
         link.reactor.unwatch(&fd)?;
-        Ok(fd)
+        // Nobody else has one: the ending's was given up.
+        Rc::try_unwrap(fd).or_else(|shared| shared.try_clone())
     }
 
     /// Resolves once a non-blocking connect has come to its end, well or not.
@@ -351,6 +365,31 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Ends a connection in both directions for all processes that hold its socket. What was written before is still sent.
+pub fn end(socket: impl AsFd) {
+    // It fails where the peer has reset the connection: there is nothing left to end.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}
+
+/// Ends the connection when it is dropped with a socket.
+struct Ending {
+    fd: Option<Rc<OwnedFd>>,
+    reactor: Rc<Reactor>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Some(fd) = &self.fd else { return };
+        // The other copies would keep it in there. Closing takes it out where this fails.
+        let _ = self.reactor.unwatch(fd);
+        let resets = rustix::net::sockopt::socket_linger(fd) == Ok(Some(Duration::ZERO));
+        // Connecting to nobody resets a TCP connection, and is an error on Unix sockets.
+        if !resets || rustix::net::connect_unspec(fd).is_err() {
+            end(fd);
+        }
+    }
+}
+
 /// What the worker has to know of a socket's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -364,7 +403,8 @@ pub(super) enum Kind {
 ///
 /// Apart from the descriptor so that [`Stream::into_fd`] can take that out. Dropping a stream forgets its
 /// source and closes the descriptor, which takes it out of epoll without a system call of its own: nothing
-/// else can hold the socket, because only `into_fd` gives it away. Should a child process hold it between
+/// else can hold the socket, because only `into_fd` gives it away, or it is told to
+/// [`end_when_dropped`](Stream::end_when_dropped). Should a child process hold it between
 /// fork and exec, what epoll reports meanwhile carries a token that is no longer known.
 struct Link {
     source: Rc<Source>,

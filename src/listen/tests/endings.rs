@@ -90,3 +90,45 @@ fn tunnels_and_others_are_counted_and_closed_apart() {
         assert_eq!((fleet.connections(), fleet.tunnels()), (0, 0));
     }
 }
+
+#[test]
+fn a_client_hears_the_end_from_who_took_its_connection() {
+    for cut in [true, false] {
+        let door = Door::new();
+        let (mut old, mut new) = (door.fleet(answers("old"), true), door.fleet(answers("new"), false));
+        let mut client = door.connect();
+        client.get("/");
+        old.leave(Leave::Move);
+        // The other instance is stopped before it reads the answer, and holds its copy.
+        let out = departure(&mut old);
+        new.admit(out.moved().clone(), copies(&out)).unwrap().serve();
+        if cut {
+            assert_eq!(client.get("/"), Answer::keeps("new"));
+            assert_eq!(new.close_connections(Ending::All), 1);
+        } else {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            assert_eq!(client.answer(), Answer::closes("new"));
+        }
+        assert!(client.has_ended());
+        idle(&mut new);
+        out.gone();
+    }
+}
+
+#[test]
+fn an_end_is_heard_although_the_other_instance_holds_what_came_back() {
+    let door = Door::new();
+    let mut old = door.fleet(answers("old"), true);
+    let mut clients = [door.connect(), door.connect()];
+    clients.iter_mut().for_each(|client| assert_eq!(client.get("/"), Answer::keeps("old")));
+    old.leave(Leave::Move);
+    let [first, second] = [departure(&mut old), departure(&mut old)];
+    let held = [copies(&first), copies(&second)];
+    // One is back when all are closed, the other comes back to find nobody.
+    first.stay();
+    old.close_connections(Ending::All);
+    idle(&mut old);
+    second.stay();
+    clients.iter_mut().for_each(|client| assert!(client.has_ended()));
+    drop(held);
+}

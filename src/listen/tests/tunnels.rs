@@ -219,6 +219,35 @@ fn a_reset_on_the_way_ends_the_tunnel_wherever_it_goes_on() {
 }
 
 #[test]
+fn both_ends_hear_the_end_of_a_tunnel_although_the_other_instance_holds_its_sockets() {
+    for (taken, lost) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut rig = Rig::new();
+        let (mut client, mut server) = rig.tunnel();
+        rig.old.leave(Leave::Move);
+        let out = departure(&mut rig.old);
+        let held = copies(&out);
+        let (out, has) = if taken {
+            rig.new.admit(out.moved().clone(), copies(&out)).unwrap().serve();
+            (Some(out), &mut rig.new)
+        } else {
+            out.stay();
+            (None, &mut rig.old)
+        };
+        speak(&mut client, &mut server, "it goes on");
+        if lost {
+            client.reset(&server.stream);
+        } else {
+            has.close_connections(crate::listen::Ending::Tunnels);
+            assert!(client.has_ended());
+        }
+        assert!(server.has_ended());
+        idle(has);
+        drop(held);
+        out.into_iter().for_each(Departure::gone);
+    }
+}
+
+#[test]
 fn a_tunnel_that_holds_too_much_goes_on_until_it_holds_less() {
     const BYTES: usize = 24 << 20;
     let mut rig = Rig::new();

@@ -249,3 +249,44 @@ fn connects_that_fail_say_why() {
         assert_eq!(full.kind(), ErrorKind::WouldBlock);
     });
 }
+
+#[test]
+fn a_stream_that_others_hold_copies_of_ends_when_it_is_dropped_and_not_when_it_is_given_up() {
+    run(async |handle| {
+        for (ends, resets) in [(false, false), (true, false), (true, true)] {
+            let (near, mut far) = tcp_pair("127.0.0.1:0");
+            near.set_nonblocking(true).unwrap();
+            let copy = near.try_clone().unwrap();
+            let mut stream = handle.stream(near.into()).unwrap();
+            stream.end_when_dropped();
+            stream.reset_on_close(resets).unwrap();
+            stream.write_all(b"before").await.unwrap();
+            far.read_exact(&mut [0; 6]).unwrap();
+            if ends {
+                drop(stream);
+                assert_eq!(
+                    far.read(&mut [0]).map_err(|error| error.kind()),
+                    match resets {
+                        true => Err(std::io::ErrorKind::ConnectionReset),
+                        false => Ok(0),
+                    }
+                );
+            } else {
+                let socket = TcpStream::from(stream.into_fd().unwrap());
+                drop(copy);
+                (&socket).write_all(b"after").unwrap();
+                far.read_exact(&mut [0; 5]).unwrap();
+            }
+        }
+        // A Unix connection knows no reset.
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let copy = near.try_clone().unwrap();
+        let mut stream = handle.stream(near.into()).unwrap();
+        stream.end_when_dropped();
+        let _ = stream.reset_on_close(true);
+        drop(stream);
+        assert_eq!(far.read(&mut [0]).unwrap(), 0);
+        drop(copy);
+    });
+}
