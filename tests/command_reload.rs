@@ -179,6 +179,54 @@ fn the_new_instance_is_refused_where_another_waits() {
 }
 
 #[test]
+fn an_instance_that_took_over_meanwhile_is_the_one_that_hands_over() {
+    let old = River::with_config(Config::respond("plain")).serve();
+    let family = Family::of(old.dir());
+    let late = program(
+        old.dir(),
+        &format!(
+            "while [ ! -e '{}' ]; do sleep 0.01; done\nexec '{}' \"$@\"",
+            old.dir().join("go").display(),
+            env!("CARGO_BIN_EXE_river")
+        ),
+    );
+    let reload = family.command(&["reload"]).called(late).start();
+    let new = started(&reload);
+    let between = upgrade(&old);
+    fs::write(old.dir().join("go"), "").unwrap();
+    Said::of(&reload).expect(
+        0,
+        &[
+            &format!("pid {} waits to take over\n", new.pid()),
+            &format!("pid {} took over from pid {} meanwhile\n", between.pid(), old.pid()),
+            &format!("SIGQUIT sent to pid {}\n", between.pid()),
+            &format!("pid {} is in service\n", new.pid()),
+            &format!("pid {} has no connection left", between.pid()),
+        ],
+    );
+    assert_eq!(family.serving().pid(), new.pid());
+}
+
+#[test]
+fn of_two_reloads_at_once_each_succeeds_or_is_refused() {
+    let old = River::with_config(Config::respond("plain")).serve();
+    let family = Family::of(old.dir());
+    for _ in 0..5 {
+        let before = family.serving().pid();
+        let both = [0, 1].map(|_| family.command(&["reload"]).start());
+        // Their own time would be over much later.
+        let said = both.map(|one| Said::of(&one));
+        assert!(said.iter().any(|one| one.code == Some(0)), "{said:#?}");
+        for one in &said {
+            let refused = matches!(one.code, Some(69 | 75)) && one.err.contains("the reload failed: ");
+            assert!(one.code == Some(0) || refused, "{one:#?}");
+        }
+        assert_ne!(family.serving().pid(), before);
+    }
+    assert_eq!(get(old.web(), "/").text(), "plain");
+}
+
+#[test]
 fn an_instance_in_service_that_is_stuck_is_not_waited_for_beyond_the_time() {
     let old = River::with_config(Config::respond("plain")).serve();
     let family = Family::of(old.dir());

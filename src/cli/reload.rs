@@ -96,9 +96,12 @@ struct Attempt<'s> {
 impl Attempt<'_> {
     /// Until the new instance serves.
     async fn hand_over(&mut self) -> Result<(), Failure> {
-        let (old, new) = (self.old.peer().pid(), self.new.pid());
+        let new = self.new.pid();
         match self.patience.with(self.new.news()).await {
-            Ok(News::Waiting) => self.steps.step(&format!("pid {new} waits to take over")),
+            Ok(News::Waiting) => {
+                self.steps.step(&format!("pid {new} waits to take over"));
+                self.turn_to_incumbent();
+            }
             // Nobody else served any more.
             Ok(News::Serving) => return self.served(),
             Ok(News::Failed(end) | News::Ended(end)) => return Err(self.lost(&end).await),
@@ -109,6 +112,7 @@ impl Attempt<'_> {
             }
         }
         // Where it has ended meanwhile, the new one says so.
+        let old = self.old.peer().pid();
         let told = self.old.peer().tell_to_hand_over();
         self.steps.step(&match told {
             Ok(()) => format!("SIGQUIT sent to pid {old}"),
@@ -133,6 +137,21 @@ impl Attempt<'_> {
                 News::Serving => return self.served(),
                 News::Failed(end) | News::Ended(end) => return Err(self.lost(&end).await),
             }
+        }
+    }
+
+    /// Another instance may have taken over since the question, so that the new one waits for that. It is the one at the
+    /// upgrade socket: it can hand over to nobody else, and who ends otherwise is told of by the new one.
+    fn turn_to_incumbent(&mut self) {
+        let asked = self.old.peer().pid();
+        if self.new.incumbent() == Some(asked) {
+            return;
+        }
+        if let Ok(inquiry) = Inquiry::open(&self.path, false, false)
+            && inquiry.peer().pid() != asked
+        {
+            self.steps.step(&format!("pid {} took over from pid {asked} meanwhile", inquiry.peer().pid()));
+            self.old = inquiry;
         }
     }
 

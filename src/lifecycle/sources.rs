@@ -14,7 +14,7 @@ use super::office::Office;
 use super::reload::Reloads;
 use super::reports::{Reports, report};
 use super::watchdog::Watchdog;
-use super::{Cause, DataPath, Exit, Exited, Instance, Settings, World};
+use super::{Cause, DataPath, Exit, Exited, Herald, Instance, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
 
@@ -27,6 +27,7 @@ pub(super) struct Sources<S> {
     signals: Option<S>,
     adoption: Adoption,
     command: String,
+    herald: Herald,
     clocks: Clocks,
     reports: Reports,
     watchdog: Watchdog,
@@ -44,6 +45,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             signals: Some(signals),
             adoption,
             command: settings.command.clone(),
+            herald: settings.herald.clone(),
             clocks: Clocks::new(settings),
             reports: Reports::new(settings),
             watchdog: Watchdog::new(settings.herald.clone()),
@@ -183,6 +185,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 Ok(()) => {
                     // Said before anybody can read that it waits, and act on it.
                     taker.bound();
+                    self.herald.waits_for(pid);
                     tracing::info!(
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
