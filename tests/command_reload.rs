@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::*;
 
@@ -286,6 +287,22 @@ fn the_old_one_is_followed_until_its_last_connection_has_ended() {
     conn.read_response("GET").expect_status(200);
     let left = format!("pid {} has no connection left", old.pid());
     Said::of(&reload).expect(0, &[&left, "\nmoved 0, finished 1, cut 0\n"]);
+}
+
+#[test]
+fn that_all_has_moved_is_told_when_it_has() {
+    let old = River::with_config(Config::respond("plain").handoff("guard: \"10s\"")).serve();
+    let family = Family::of(old.dir());
+    let mut conn = Conn::open(old.web());
+    conn.get("/").expect_status(200);
+    let reload = family.command(&["reload"]).start();
+    let new = started(&reload);
+    let serves = reload.wait_for_line(&format!("pid {} is in service", new.pid()), PATIENCE);
+    let done = reload.wait_for_line(&format!("pid {} has no connection left", old.pid()), PATIENCE);
+    Said::of(&reload).expect(0, &["\nmoved 1, finished 0, cut 0\n"]);
+    let took = done.at.saturating_duration_since(serves.at);
+    assert!(took < Duration::from_millis(700), "{took:?}");
+    conn.get("/").expect_status(200);
 }
 
 #[test]

@@ -155,11 +155,15 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                         return Poll::Ready(happening);
                     }
                 }
+                if guarding {
+                    // That nothing is left makes no difference while it guards, but it is to be reported.
+                    let _ = office.poll_idle(cx);
+                }
                 if let Poll::Ready(why) = self.reports.poll(&instance.core, cx) {
                     return Poll::Ready(Happening::Displaced(why));
                 }
                 let office = &mut instance.core.world;
-                // While it guards, that nothing is left makes no difference; afterwards it is asked again.
+                // Once it does not guard any more it is asked again.
                 while !guarding && office.poll_idle(cx).is_ready() {
                     if office.connections() == 0 {
                         return Poll::Ready(Happening::Idle);
