@@ -9,7 +9,7 @@ use super::adoption::{Adoption, check_files};
 use super::machine::Machine;
 use super::office::Office;
 use super::sources::Sources;
-use super::{Booting, Cause, DataPath, Exit, Fallback, Instance, Settings};
+use super::{Booting, Cause, DataPath, Exit, Exited, Fallback, Instance, Serving, Settings, Transition};
 use crate::handoff::{ConnectError, Taker, connect_to, with_cause};
 use crate::system::{Account, Listening, PidFile, Signal};
 
@@ -71,7 +71,7 @@ fn boot<D: DataPath>(
     });
     let started = match prepared {
         Ok(Start::Upgrade(taker)) => return Machine::Meeting(booting, *taker),
-        Ok(Start::Cold(sockets)) => booting.cold_start(sockets),
+        Ok(Start::Cold(sockets)) => cold_start(booting, settings, sockets),
         Err(cause) => Err(Fallback { instance: booting.fail(&cause), cause }),
     };
     match started {
@@ -83,6 +83,25 @@ fn boot<D: DataPath>(
     }
 }
 
+/// Serves on sockets of its own, and warns where that took the pidfile from a process that lives.
+fn cold_start<D: DataPath>(
+    booting: Instance<Office<D>, Booting>,
+    settings: &Settings,
+    sockets: Vec<Listening>,
+) -> Transition<Office<D>, Serving<Office<D>>, Exited> {
+    let holder = settings.pid_file.as_ref().and_then(|path| Some((path, PidFile::other_holder(path)?)));
+    let started = booting.cold_start(sockets);
+    if let (Ok(_), Some((path, pid))) = (&started, holder) {
+        // One that drains still has its pid there, and must not keep another from starting.
+        tracing::warn!(
+            target: "river::lifecycle", pid_file = %path.display(), pid,
+            "the pidfile held the pid of another living instance, and holds this one's now; if that one drains, all is \
+             well, but instances that serve beside each other need pidfiles of their own"
+        );
+    }
+    started
+}
+
 /// What an instance starts with.
 enum Start {
     Cold(Vec<Listening>),
@@ -91,16 +110,6 @@ enum Start {
 
 /// A cold start beside an instance in service would take its files; it has to take over instead.
 fn check_alone(settings: &Settings) -> Result<(), Cause> {
-    if let Some((path, pid)) =
-        settings.pid_file.as_ref().and_then(|path| Some((path, PidFile::other_holder(path)?)))
-    {
-        // One that drains still has its pid there, and must not keep another from starting.
-        tracing::warn!(
-            target: "river::lifecycle", pid_file = %path.display(), pid,
-            "another living instance has its pid in this instance's pidfile, which is replaced; \
-             instances that do not hand over to each other need pidfiles of their own"
-        );
-    }
     let Some(path) = &settings.upgrade_socket else { return Ok(()) };
     match connect_to(path, settings.account.as_ref().map(Account::uid)) {
         Err(ConnectError::Nobody(..)) => Ok(()),
