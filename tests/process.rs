@@ -241,6 +241,22 @@ fn that_a_pidfile_is_replaced_is_said_where_it_is() {
 }
 
 #[test]
+fn a_waiter_does_not_say_that_nobody_serves_where_the_service_is_taken_back() {
+    let old = River::with_config(Config::respond("plain").handoff("guard: \"10s\"")).serve();
+    let new = upgrade(&old);
+    let waiting = new.successor().start();
+    waiting.wait_state("AwaitingHandoff");
+    new.signal(Signal::KILL);
+    old.wait_state_again("Serving", 2);
+    assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(69));
+    let why = format!(
+        "pid {} ended before it handed over; unless the instance before it takes the service back, nobody serves now",
+        new.pid()
+    );
+    waiting.wait_for_line(&why, PATIENCE);
+}
+
+#[test]
 fn the_commands_that_are_said_can_be_copied() {
     let dir = Dir::new();
     let odd = dir.join("it's odd");

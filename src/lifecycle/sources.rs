@@ -213,7 +213,8 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::Died => Some(Happening::IncumbentDied(Cause::new(
                 Exit::Unavailable,
                 format!(
-                    "pid {pid} ended before it handed over; nobody serves now; to start cold: {}",
+                    "pid {pid} ended before it handed over; unless the instance before it takes the service back, \
+                     nobody serves now; to start cold: {}",
                     self.command
                 ),
             ))),
