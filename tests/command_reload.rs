@@ -232,7 +232,12 @@ fn an_instance_in_service_that_is_stuck_is_not_waited_for_beyond_the_time() {
     let old = River::with_config(Config::respond("plain")).serve();
     let family = Family::of(old.dir());
     old.pause();
-    family.run(&["reload", "--timeout", "300ms"]).expect_error(75, &["300ms are over; nothing was changed"]);
+    let (pid, socket) = (old.pid(), old.dir().upgrade_socket());
+    let why =
+        format!("pid {pid}, which has the upgrade socket {}, did not answer; nothing was", socket.display());
+    let over = |done: &str| format!("river: 300ms are over; {why} {done}\n");
+    family.run(&["reload", "--timeout", "300ms"]).expect_error(75, &[&over("changed")]);
+    family.run(&["stop", "--timeout", "300ms"]).expect_error(75, &[&over("done")]);
     old.resume();
     assert_eq!(get(old.web(), "/").text(), "plain");
 }

@@ -61,7 +61,9 @@ pub async fn reload(order: Reload, signals: &mut Signals) -> Result<(), Failure>
 
     let mut old = find::ask(&path, false, true, Some(&order.cold))?;
     let pid = old.peer().pid();
-    let answer = patience.with(old.first()).await.map_err(untouched)?.ok();
+    let answer =
+        patience.with(old.first()).await.map_err(|enough| unanswered(enough, pid, &path, "changed"))?;
+    let answer = answer.ok();
     steps.step(&format!("pid {pid} is in service{}", of_what_kind(answer.as_ref(), pid)));
 
     let program = order.program.clone();
@@ -225,6 +227,15 @@ impl Attempt<'_> {
         let why = format!("{enough} {when}; pid {} {what}", self.new.pid());
         failed(Exit::TryAgain, &why, &self.path, self.old.peer().pid()).await
     }
+}
+
+/// The one that was asked did not answer before somebody had enough of waiting; nothing was done to it.
+pub(super) fn unanswered(enough: Enough, pid: u32, path: &Path, done: &str) -> Failure {
+    let path = path.display();
+    let why = format!(
+        "{enough}; pid {pid}, which has the upgrade socket {path}, did not answer; nothing was {done}"
+    );
+    Failure::new(Exit::TryAgain, &why)
 }
 
 /// The command that starts the new instance.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::find;
 use super::patience::{Enough, Patience};
+use super::reload::unanswered;
 use super::steps::Steps;
 use super::{Exit, Failure, Whereabouts};
 use crate::base::{InstanceReport, InstanceState};
@@ -23,7 +24,9 @@ pub async fn stop(whereabouts: Whereabouts, timeout: Duration, signals: &mut Sig
     let mut inquiry = find::ask(&path, false, false, None)?;
     let pid = inquiry.peer().pid();
     // It is stopped whether it answers or not.
-    let answer = patience.with(inquiry.first()).await.map_err(undone)?.ok();
+    let answer =
+        patience.with(inquiry.first()).await.map_err(|enough| unanswered(enough, pid, &path, "done"))?;
+    let answer = answer.ok();
     let has = connections(answer.as_ref(), pid);
     let cannot =
         |error: std::io::Error| Failure::new(Exit::Unavailable, &format!("cannot stop pid {pid}: {error}"));
