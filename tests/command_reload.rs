@@ -382,7 +382,13 @@ fn what_beats_the_file_is_passed_on_and_the_terminal_is_not() {
     let config = Config::respond("plain");
     let old = River::in_dir(dir.clone()).config(config).arg("--upgrade-socket").arg(&socket).serve();
     let family = Family::of(&dir);
-    family.run(&["reload"]).expect_error(69, &["no instance is in service"]);
+    let runs = format!(
+        ", but pid {}, named in {}, runs: the configuration has another upgrade_socket than that instance, or that one ends",
+        old.pid(),
+        dir.pidfile().display()
+    );
+    let said = family.run(&["reload"]).expect_error(69, &["no instance is in service", &runs]);
+    assert!(!said.err.contains("to start cold"), "{said:?}");
     let pidfile = pidfile.to_str().unwrap();
     family
         .run(&["reload", "--workers=1", "--upgrade-socket", &socket, "--pidfile", pidfile])

@@ -18,6 +18,7 @@ use super::{Exit, Failure};
 use crate::base::InstanceReport;
 use crate::config::{self, Errors, Overrides};
 use crate::handoff::{Answer, Inquiry};
+use crate::lifecycle;
 use crate::system::{End, News, Offspring, Signals};
 
 /// How long an instance that is not wanted any more has to end in good order.
@@ -59,7 +60,8 @@ pub async fn reload(order: Reload, signals: &mut Signals) -> Result<(), Failure>
     steps.step(&summary(&order.config, &plan));
     let path = plan.system.upgrade_socket.ok_or_else(|| find::no_socket(&order.config))?;
 
-    let mut old = find::ask(&path, false, true, Some(&order.cold))?;
+    let nobody = || lifecycle::nobody_to_replace(plan.system.pid_file.as_deref(), &order.cold);
+    let mut old = find::ask(&path, false, true, nobody)?;
     let pid = old.peer().pid();
     let answer =
         patience.with(old.first()).await.map_err(|enough| unanswered(enough, pid, &path, "changed"))?;

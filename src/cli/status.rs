@@ -30,7 +30,7 @@ pub async fn status(whereabouts: Whereabouts, json: bool, signals: &mut Signals)
     let asked = patience
         .with(async {
             let path = smol::unblock(move || find::socket(&whereabouts)).await?;
-            let mut inquiry = match find::ask(&path, false, false, None) {
+            let mut inquiry = match find::ask(&path, false, false, String::new) {
                 Ok(inquiry) => inquiry,
                 Err(failure) if json => return Ok((Vec::new(), Some(failure))),
                 Err(failure) => return Err(failure),

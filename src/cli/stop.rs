@@ -21,7 +21,7 @@ pub async fn stop(whereabouts: Whereabouts, timeout: Duration, signals: &mut Sig
     let mut patience = Patience::new(signals, timeout);
     let undone = |enough: Enough| Failure::new(Exit::TryAgain, &format!("{enough}; nothing was done"));
     let path = patience.with_blocking(move || find::socket(&whereabouts)).await.map_err(undone)??;
-    let mut inquiry = find::ask(&path, false, false, None)?;
+    let mut inquiry = find::ask(&path, false, false, String::new)?;
     let pid = inquiry.peer().pid();
     // It is stopped whether it answers or not.
     let answer =

@@ -1,6 +1,7 @@
 //! The one function that runs the machine.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_lite::Stream;
@@ -135,13 +136,26 @@ fn meet_incumbent(settings: &Settings) -> Result<Taker, Cause> {
     let user = settings.account.as_ref().map(Account::uid);
     let (channel, peer) = connect_to(path, user).map_err(|error| {
         let what_to_do = match error {
-            ConnectError::Nobody(..) => format!("; to start cold: {}", settings.command),
+            ConnectError::Nobody(..) => nobody_to_replace(settings.pid_file.as_deref(), &settings.command),
             _ => String::new(),
         };
         Cause::new(Exit::Unavailable, format!("{}{what_to_do}", with_cause(&error)))
     })?;
     Taker::new(channel, peer, &settings.build, settings.handoff.ready_timeout)
         .map_err(|error| Cause::new(Exit::Software, with_cause(&error)))
+}
+
+/// What there is to say where no instance is found that could be replaced, for the end of a sentence: `command`, which
+/// starts one cold, unless a living instance has its pid in this configuration's pidfile.
+pub fn nobody_to_replace(pid_file: Option<&Path>, command: &str) -> String {
+    match pid_file.and_then(|path| Some((path, PidFile::other_holder(path)?))) {
+        Some((path, pid)) => format!(
+            ", but pid {pid}, named in {}, runs: the configuration has another upgrade_socket than that instance, or that one \
+             ends; a reload cannot change the upgrade socket",
+            path.display()
+        ),
+        None => format!("; to start cold: {command}"),
+    }
 }
 
 /// What to tell an operator whose SIGQUIT finds nobody waiting.
