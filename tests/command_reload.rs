@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::*;
 
@@ -182,11 +183,64 @@ fn the_new_instance_is_refused_where_another_waits() {
 }
 
 #[test]
+fn an_instance_that_took_over_meanwhile_is_the_one_that_hands_over() {
+    let old = River::with_config(Config::respond("plain")).serve();
+    let family = Family::of(old.dir());
+    let late = program(
+        old.dir(),
+        &format!(
+            "while [ ! -e '{}' ]; do sleep 0.01; done\nexec '{}' \"$@\"",
+            old.dir().join("go").display(),
+            env!("CARGO_BIN_EXE_river")
+        ),
+    );
+    let reload = family.command(&["reload"]).called(late).start();
+    let new = started(&reload);
+    let between = upgrade(&old);
+    fs::write(old.dir().join("go"), "").unwrap();
+    Said::of(&reload).expect(
+        0,
+        &[
+            &format!("pid {} waits to take over\n", new.pid()),
+            &format!("pid {} took over from pid {} meanwhile\n", between.pid(), old.pid()),
+            &format!("SIGQUIT sent to pid {}\n", between.pid()),
+            &format!("pid {} is in service\n", new.pid()),
+            &format!("pid {} has no connection left", between.pid()),
+        ],
+    );
+    assert_eq!(family.serving().pid(), new.pid());
+}
+
+#[test]
+fn of_two_reloads_at_once_each_succeeds_or_is_refused() {
+    let old = River::with_config(Config::respond("plain")).serve();
+    let family = Family::of(old.dir());
+    for _ in 0..5 {
+        let before = family.serving().pid();
+        let both = [0, 1].map(|_| family.command(&["reload"]).start());
+        // Their own time would be over much later.
+        let said = both.map(|one| Said::of(&one));
+        assert!(said.iter().any(|one| one.code == Some(0)), "{said:#?}");
+        for one in &said {
+            let refused = matches!(one.code, Some(69 | 75)) && one.err.contains("the reload failed: ");
+            assert!(one.code == Some(0) || refused, "{one:#?}");
+        }
+        assert_ne!(family.serving().pid(), before);
+    }
+    assert_eq!(get(old.web(), "/").text(), "plain");
+}
+
+#[test]
 fn an_instance_in_service_that_is_stuck_is_not_waited_for_beyond_the_time() {
     let old = River::with_config(Config::respond("plain")).serve();
     let family = Family::of(old.dir());
     old.pause();
-    family.run(&["reload", "--timeout", "300ms"]).expect_error(75, &["300ms are over; nothing was changed"]);
+    let (pid, socket) = (old.pid(), old.dir().upgrade_socket());
+    let why =
+        format!("pid {pid}, which has the upgrade socket {}, did not answer; nothing was", socket.display());
+    let over = |done: &str| format!("river: 300ms are over; {why} {done}\n");
+    family.run(&["reload", "--timeout", "300ms"]).expect_error(75, &[&over("changed")]);
+    family.run(&["stop", "--timeout", "300ms"]).expect_error(75, &[&over("done")]);
     old.resume();
     assert_eq!(get(old.web(), "/").text(), "plain");
 }
@@ -241,6 +295,22 @@ fn the_old_one_is_followed_until_its_last_connection_has_ended() {
     conn.read_response("GET").expect_status(200);
     let left = format!("pid {} has no connection left", old.pid());
     Said::of(&reload).expect(0, &[&left, "\nmoved 0, finished 1, cut 0\n"]);
+}
+
+#[test]
+fn that_all_has_moved_is_told_when_it_has() {
+    let old = River::with_config(Config::respond("plain").handoff("guard: \"10s\"")).serve();
+    let family = Family::of(old.dir());
+    let mut conn = Conn::open(old.web());
+    conn.get("/").expect_status(200);
+    let reload = family.command(&["reload"]).start();
+    let new = started(&reload);
+    let serves = reload.wait_for_line(&format!("pid {} is in service", new.pid()), PATIENCE);
+    let done = reload.wait_for_line(&format!("pid {} has no connection left", old.pid()), PATIENCE);
+    Said::of(&reload).expect(0, &["\nmoved 1, finished 0, cut 0\n"]);
+    let took = done.at.saturating_duration_since(serves.at);
+    assert!(took < Duration::from_millis(700), "{took:?}");
+    conn.get("/").expect_status(200);
 }
 
 #[test]
@@ -315,7 +385,13 @@ fn what_beats_the_file_is_passed_on_and_the_terminal_is_not() {
     let config = Config::respond("plain");
     let old = River::in_dir(dir.clone()).config(config).arg("--upgrade-socket").arg(&socket).serve();
     let family = Family::of(&dir);
-    family.run(&["reload"]).expect_error(69, &["no instance is in service"]);
+    let runs = format!(
+        ", but pid {}, named in {}, runs: the configuration has another upgrade_socket than that instance, or that one ends",
+        old.pid(),
+        dir.pidfile().display()
+    );
+    let said = family.run(&["reload"]).expect_error(69, &["no instance is in service", &runs]);
+    assert!(!said.err.contains("to start cold"), "{said:?}");
     let pidfile = pidfile.to_str().unwrap();
     family
         .run(&["reload", "--workers=1", "--upgrade-socket", &socket, "--pidfile", pidfile])

@@ -177,7 +177,11 @@ fn an_instance_that_does_not_answer_is_told_from_none() {
         family.run(&["status"]).expect_error(70, &[&why]);
     });
     // It is not waited for beyond the time of a greeting.
-    family.run(&["status"]).expect_error(70, &[&pid, "gave no answer"]);
+    let why = format!(
+        "river: {pid}, which has the upgrade socket {}, did not answer within 5s\n",
+        dir.upgrade_socket().display()
+    );
+    family.run(&["status"]).expect_error(75, &[&why]);
 }
 
 #[test]

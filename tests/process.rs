@@ -212,6 +212,51 @@ fn the_exit_code_says_how_it_ended() {
 }
 
 #[test]
+fn that_a_pidfile_is_replaced_is_said_where_it_is() {
+    const SAID: &str = "the pidfile held the pid of another living instance";
+    let gate = Arc::new(Gate::new());
+    let waiting = gate.clone();
+    let origin = Origin::with(move |_, reply| {
+        waiting.pass();
+        reply.respond(200, &[], b"plain")
+    });
+    let old = River::with_config(Config::proxy(&origin)).serve();
+    let beside = River::in_dir(old.dir().clone()).start();
+    assert_eq!(beside.wait_exit(PATIENCE).code(), Some(69));
+    beside.log().wait_end(PATIENCE);
+    assert!(beside.log().contains("to take over from it, use --upgrade"), "{}", beside.log().text());
+    assert!(!beside.log().contains("pidfile"), "{}", beside.log().text());
+
+    let mut conn = Conn::open(old.web());
+    conn.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    origin.wait_requests(1, PATIENCE);
+    old.signal(Signal::TERM);
+    old.wait_state("Draining");
+    let next = River::in_dir(old.dir().clone()).serve();
+    let line = next.wait_for_line(SAID, PATIENCE).text;
+    assert!(line.contains(&format!("pid={}", old.pid())), "{line}");
+    assert_eq!(old.dir().pid(), Some(next.pid()));
+    gate.open();
+    conn.read_response("GET").expect_status(200);
+}
+
+#[test]
+fn a_waiter_does_not_say_that_nobody_serves_where_the_service_is_taken_back() {
+    let old = River::with_config(Config::respond("plain").handoff("guard: \"10s\"")).serve();
+    let new = upgrade(&old);
+    let waiting = new.successor().start();
+    waiting.wait_state("AwaitingHandoff");
+    new.signal(Signal::KILL);
+    old.wait_state_again("Serving", 2);
+    assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(69));
+    let why = format!(
+        "pid {} ended before it handed over; unless the instance before it takes the service back, nobody serves now",
+        new.pid()
+    );
+    waiting.wait_for_line(&why, PATIENCE);
+}
+
+#[test]
 fn the_commands_that_are_said_can_be_copied() {
     let dir = Dir::new();
     let odd = dir.join("it's odd");

@@ -91,6 +91,20 @@ fn an_address_that_is_in_use_is_named_in_the_log() {
 }
 
 #[test]
+fn another_upgrade_socket_is_named_as_what_is_wrong() {
+    let old = River::with_config(Config::respond("plain")).serve();
+    let _family = Family::of(old.dir());
+    let text = Config::respond("plain").text().replace("upgrade.sock", "other.sock");
+    assert!(text.contains("other.sock"), "{text}");
+    fs::write(old.dir().config(), text).unwrap();
+    old.signal(Signal::HUP);
+    let line = old.wait_for_line("the reload by SIGHUP failed", PATIENCE).text;
+    let runs = format!(", but pid {}, named in ", old.pid());
+    assert!(line.contains(&runs) && line.contains("another upgrade_socket"), "{line}");
+    assert!(!line.contains("to start cold"), "{line}");
+}
+
+#[test]
 fn a_successor_that_fails_late_is_told_of_and_reaped() {
     let old = River::with_config(Config::respond("plain")).serve();
     let family = Family::of(old.dir());

@@ -53,7 +53,7 @@ pub async fn daemonize(
     };
     // What was said counts, whatever else happened.
     match said.or(told).or(late).await {
-        Outcome::Said(Ok(Some(Report::Waiting | Report::Serving { .. }))) => Ok(()),
+        Outcome::Said(Ok(Some(Report::Waiting { .. } | Report::Serving { .. }))) => Ok(()),
         Outcome::Said(Ok(Some(Report::Failed { exit, text }))) => {
             let known = Exit::ALL.into_iter().find(|known| known.code() == exit);
             Err(Failure { exit: known.unwrap_or(Exit::Software), text })

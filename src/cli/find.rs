@@ -44,13 +44,16 @@ pub(super) fn no_socket(config: &Path) -> Failure {
 /// Asks the instance in service at the upgrade socket `path`.
 ///
 /// # Errors
-/// When nobody is in service there, or cannot be reached. `cold` is the command that starts one, if it is to be told.
-pub(super) fn ask(path: &Path, watch: bool, streams: bool, cold: Option<&str>) -> Result<Inquiry, Failure> {
+/// When nobody is in service there, of which `nobody` has more to say, or cannot be reached.
+pub(super) fn ask(
+    path: &Path,
+    watch: bool,
+    streams: bool,
+    nobody: impl FnOnce() -> String,
+) -> Result<Inquiry, Failure> {
     Inquiry::open(path, watch, streams).map_err(|error| {
-        let what_to_do = match (&error, cold) {
-            (InquiryError::Connect(ConnectError::Nobody(..)), Some(command)) => {
-                format!("; to start cold: {command}")
-            }
+        let what_to_do = match &error {
+            InquiryError::Connect(ConnectError::Nobody(..)) => nobody(),
             _ => String::new(),
         };
         Failure::new(Exit::Unavailable, &format!("{}{what_to_do}", with_cause(&error)))

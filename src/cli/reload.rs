@@ -18,6 +18,7 @@ use super::{Exit, Failure};
 use crate::base::InstanceReport;
 use crate::config::{self, Errors, Overrides};
 use crate::handoff::{Answer, Inquiry};
+use crate::lifecycle;
 use crate::system::{End, News, Offspring, Signals};
 
 /// How long an instance that is not wanted any more has to end in good order.
@@ -59,9 +60,12 @@ pub async fn reload(order: Reload, signals: &mut Signals) -> Result<(), Failure>
     steps.step(&summary(&order.config, &plan));
     let path = plan.system.upgrade_socket.ok_or_else(|| find::no_socket(&order.config))?;
 
-    let mut old = find::ask(&path, false, true, Some(&order.cold))?;
+    let nobody = || lifecycle::nobody_to_replace(plan.system.pid_file.as_deref(), &order.cold);
+    let mut old = find::ask(&path, false, true, nobody)?;
     let pid = old.peer().pid();
-    let answer = patience.with(old.first()).await.map_err(untouched)?.ok();
+    let answer =
+        patience.with(old.first()).await.map_err(|enough| unanswered(enough, pid, &path, "changed"))?;
+    let answer = answer.ok();
     steps.step(&format!("pid {pid} is in service{}", of_what_kind(answer.as_ref(), pid)));
 
     let program = order.program.clone();
@@ -96,9 +100,12 @@ struct Attempt<'s> {
 impl Attempt<'_> {
     /// Until the new instance serves.
     async fn hand_over(&mut self) -> Result<(), Failure> {
-        let (old, new) = (self.old.peer().pid(), self.new.pid());
+        let new = self.new.pid();
         match self.patience.with(self.new.news()).await {
-            Ok(News::Waiting) => self.steps.step(&format!("pid {new} waits to take over")),
+            Ok(News::Waiting) => {
+                self.steps.step(&format!("pid {new} waits to take over"));
+                self.turn_to_incumbent();
+            }
             // Nobody else served any more.
             Ok(News::Serving) => return self.served(),
             Ok(News::Failed(end) | News::Ended(end)) => return Err(self.lost(&end).await),
@@ -109,6 +116,7 @@ impl Attempt<'_> {
             }
         }
         // Where it has ended meanwhile, the new one says so.
+        let old = self.old.peer().pid();
         let told = self.old.peer().tell_to_hand_over();
         self.steps.step(&match told {
             Ok(()) => format!("SIGQUIT sent to pid {old}"),
@@ -133,6 +141,21 @@ impl Attempt<'_> {
                 News::Serving => return self.served(),
                 News::Failed(end) | News::Ended(end) => return Err(self.lost(&end).await),
             }
+        }
+    }
+
+    /// Another instance may have taken over since the question, so that the new one waits for that. It is the one at the
+    /// upgrade socket: it can hand over to nobody else, and who ends otherwise is told of by the new one.
+    fn turn_to_incumbent(&mut self) {
+        let asked = self.old.peer().pid();
+        if self.new.incumbent() == Some(asked) {
+            return;
+        }
+        if let Ok(inquiry) = Inquiry::open(&self.path, false, false)
+            && inquiry.peer().pid() != asked
+        {
+            self.steps.step(&format!("pid {} took over from pid {asked} meanwhile", inquiry.peer().pid()));
+            self.old = inquiry;
         }
     }
 
@@ -206,6 +229,15 @@ impl Attempt<'_> {
         let why = format!("{enough} {when}; pid {} {what}", self.new.pid());
         failed(Exit::TryAgain, &why, &self.path, self.old.peer().pid()).await
     }
+}
+
+/// The one that was asked did not answer before somebody had enough of waiting; nothing was done to it.
+pub(super) fn unanswered(enough: Enough, pid: u32, path: &Path, done: &str) -> Failure {
+    let path = path.display();
+    let why = format!(
+        "{enough}; pid {pid}, which has the upgrade socket {path}, did not answer; nothing was {done}"
+    );
+    Failure::new(Exit::TryAgain, &why)
 }
 
 /// The command that starts the new instance.

@@ -7,7 +7,8 @@ use super::find::{self, shown};
 use super::patience::Patience;
 use super::{Exit, Failure, Whereabouts};
 use crate::base::InstanceReport;
-use crate::handoff::{GREETING_TIMEOUT, InquiryError, with_cause};
+use crate::base::units::show_duration;
+use crate::handoff::{ChannelError, GREETING_TIMEOUT, InquiryError, with_cause};
 use crate::system::Signals;
 
 /// The instances there are, and whether one of them is in service.
@@ -29,7 +30,7 @@ pub async fn status(whereabouts: Whereabouts, json: bool, signals: &mut Signals)
     let asked = patience
         .with(async {
             let path = smol::unblock(move || find::socket(&whereabouts)).await?;
-            let mut inquiry = match find::ask(&path, false, false, None) {
+            let mut inquiry = match find::ask(&path, false, false, String::new) {
                 Ok(inquiry) => inquiry,
                 Err(failure) if json => return Ok((Vec::new(), Some(failure))),
                 Err(failure) => return Err(failure),
@@ -41,8 +42,19 @@ pub async fn status(whereabouts: Whereabouts, json: bool, signals: &mut Signals)
                     Exit::Software,
                     &format!("pid {pid} is in service, but does not say more: {}", shown(&why)),
                 )),
+                Err(InquiryError::Channel(ChannelError::TimedOut)) => {
+                    let (path, time) = (path.display(), show_duration(GREETING_TIMEOUT));
+                    let why = format!(
+                        "pid {pid}, which has the upgrade socket {path}, did not answer within {time}"
+                    );
+                    Err(Failure::new(Exit::TryAgain, &why))
+                }
                 Err(error) => {
-                    Err(Failure::new(Exit::Software, &format!("pid {pid}: {}", with_cause(&error))))
+                    let exit = match error {
+                        InquiryError::Channel(ChannelError::Closed | ChannelError::Io(_)) => Exit::TryAgain,
+                        _ => Exit::Software,
+                    };
+                    Err(Failure::new(exit, &format!("pid {pid}: {}", with_cause(&error))))
                 }
             }
         })

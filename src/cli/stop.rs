@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::find;
 use super::patience::{Enough, Patience};
+use super::reload::unanswered;
 use super::steps::Steps;
 use super::{Exit, Failure, Whereabouts};
 use crate::base::{InstanceReport, InstanceState};
@@ -20,10 +21,12 @@ pub async fn stop(whereabouts: Whereabouts, timeout: Duration, signals: &mut Sig
     let mut patience = Patience::new(signals, timeout);
     let undone = |enough: Enough| Failure::new(Exit::TryAgain, &format!("{enough}; nothing was done"));
     let path = patience.with_blocking(move || find::socket(&whereabouts)).await.map_err(undone)??;
-    let mut inquiry = find::ask(&path, false, false, None)?;
+    let mut inquiry = find::ask(&path, false, false, String::new)?;
     let pid = inquiry.peer().pid();
     // It is stopped whether it answers or not.
-    let answer = patience.with(inquiry.first()).await.map_err(undone)?.ok();
+    let answer =
+        patience.with(inquiry.first()).await.map_err(|enough| unanswered(enough, pid, &path, "done"))?;
+    let answer = answer.ok();
     let has = connections(answer.as_ref(), pid);
     let cannot =
         |error: std::io::Error| Failure::new(Exit::Unavailable, &format!("cannot stop pid {pid}: {error}"));

@@ -12,7 +12,9 @@ use super::{Channel, Message, connect_to, with_cause};
 use crate::base::InstanceReport;
 use crate::system::master_of;
 
-/// How often the report is looked at, and said again where it has changed.
+/// How often the report is looked at, and said again where it has changed: after this time at first, then after twice
+/// that, and so on up to the other.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long to wait before connecting again: at first, and at most. It doubles each time.
@@ -41,6 +43,8 @@ struct Link {
     begun: Instant,
     said: InstanceReport,
     look: Timer,
+    /// The time until the look after that.
+    pause: Duration,
 }
 
 impl Reporter {
@@ -54,7 +58,8 @@ impl Reporter {
     }
 
     /// Ready with the reason when the instance in service wants this one to end. Says meanwhile what `report` gives: at
-    /// once, and when it has changed by more than its times, at most once a second.
+    /// once, when no connection is left, and when it has changed by more than its times, in the long run at most once a
+    /// second.
     pub fn poll(&mut self, cx: &mut Context<'_>, report: impl Fn() -> InstanceReport) -> Poll<String> {
         loop {
             let Some(link) = &mut self.link else {
@@ -84,11 +89,16 @@ impl Reporter {
                     self.hang_up();
                 }
                 Poll::Pending => {
-                    if Pin::new(&mut link.look).poll(cx).is_pending() {
+                    let report = report();
+                    if link.is_news(&report) {
+                        link.push(report);
+                    } else if Pin::new(&mut link.look).poll(cx).is_ready() {
+                        link.look = Timer::after(link.pause);
+                        link.pause = link.pause.saturating_mul(2).min(LOOK);
+                        link.say(report);
+                    } else {
                         return Poll::Pending;
                     }
-                    link.look = Timer::after(LOOK);
-                    link.say(report());
                 }
             }
         }
@@ -109,7 +119,8 @@ impl Reporter {
                 .push(&Message::Draining(report.clone()), Vec::new())
                 .map_err(|error| with_cause(&error))?;
             tracing::debug!(target: "river::handoff", pid = peer.pid(), "reporting to the instance in service");
-            Ok(Link { channel, begun: Instant::now(), said: report, look: Timer::after(LOOK) })
+            let (begun, look) = (Instant::now(), Timer::after(FIRST_LOOK));
+            Ok(Link { channel, begun, said: report, look, pause: FIRST_LOOK.saturating_mul(2) })
         });
         said.inspect_err(|why| {
             tracing::debug!(target: "river::handoff", why, "cannot report to an instance in service");
@@ -131,6 +142,11 @@ impl Reporter {
 }
 
 impl Link {
+    /// Whether what others wait for has come about, and can be said now: no connection is left.
+    fn is_news(&self, report: &InstanceReport) -> bool {
+        report.connections == 0 && self.said.connections > 0 && self.channel.is_flushed()
+    }
+
     /// Says the report if it says anything new, and the last one has left.
     fn say(&mut self, report: InstanceReport) {
         let InstanceReport { age_ms, deadline_ms, guard_ms, .. } = self.said;
@@ -147,5 +163,65 @@ impl Link {
             tracing::debug!(target: "river::handoff", %error, "cannot say how this instance fares");
         }
         self.said = report;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_lite::future;
+
+    use super::*;
+    use crate::base::InstanceState;
+    use crate::handoff::UpgradeSocket;
+
+    fn report(connections: u64) -> InstanceReport {
+        InstanceReport {
+            pid: std::process::id(),
+            generation: 1,
+            build: "river test".into(),
+            state: InstanceState::Draining,
+            age_ms: 0,
+            connections,
+            tunnels: 0,
+            moved: 0,
+            finished: 0,
+            cut: 0,
+            deadline_ms: None,
+            guard_ms: None,
+        }
+    }
+
+    async fn connections(far: &mut Channel) -> u64 {
+        match far.next_before(Instant::now() + Duration::from_secs(5)).await.unwrap().message {
+            Message::Draining(report) => report.connections,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn that_no_connection_is_left_is_said_at_once_and_the_rest_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("upgrade.sock");
+        let socket = UpgradeSocket::take(&path, &[]).unwrap();
+        let mut reporter = Reporter::new(path);
+        let left = Cell::new(9);
+        let mut poll = |cx: &mut Context<'_>| reporter.poll(cx, || report(left.get()));
+        async_io::block_on(async {
+            let mut turn = async || assert!(future::poll_once(future::poll_fn(&mut poll)).await.is_none());
+            turn().await;
+            let (mut far, _) = future::poll_fn(|cx| socket.poll_accept(cx)).await.unwrap().unwrap();
+            assert_eq!(connections(&mut far).await, 9);
+            for _ in 0..3 {
+                left.set(left.get() - 1);
+                turn().await;
+            }
+            left.set(0);
+            turn().await;
+            assert_eq!(connections(&mut far).await, 0);
+            turn().await;
+            assert!(future::poll_once(far.next()).await.is_none(), "it is said once");
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! The one function that runs the machine.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_lite::Stream;
@@ -9,7 +10,7 @@ use super::adoption::{Adoption, check_files};
 use super::machine::Machine;
 use super::office::Office;
 use super::sources::Sources;
-use super::{Booting, Cause, DataPath, Exit, Fallback, Instance, Settings};
+use super::{Booting, Cause, DataPath, Exit, Exited, Fallback, Instance, Serving, Settings, Transition};
 use crate::handoff::{ConnectError, Taker, connect_to, with_cause};
 use crate::system::{Account, Listening, PidFile, Signal};
 
@@ -71,7 +72,7 @@ fn boot<D: DataPath>(
     });
     let started = match prepared {
         Ok(Start::Upgrade(taker)) => return Machine::Meeting(booting, *taker),
-        Ok(Start::Cold(sockets)) => booting.cold_start(sockets),
+        Ok(Start::Cold(sockets)) => cold_start(booting, settings, sockets),
         Err(cause) => Err(Fallback { instance: booting.fail(&cause), cause }),
     };
     match started {
@@ -83,6 +84,25 @@ fn boot<D: DataPath>(
     }
 }
 
+/// Serves on sockets of its own, and warns where that took the pidfile from a process that lives.
+fn cold_start<D: DataPath>(
+    booting: Instance<Office<D>, Booting>,
+    settings: &Settings,
+    sockets: Vec<Listening>,
+) -> Transition<Office<D>, Serving<Office<D>>, Exited> {
+    let holder = settings.pid_file.as_ref().and_then(|path| Some((path, PidFile::other_holder(path)?)));
+    let started = booting.cold_start(sockets);
+    if let (Ok(_), Some((path, pid))) = (&started, holder) {
+        // One that drains still has its pid there, and must not keep another from starting.
+        tracing::warn!(
+            target: "river::lifecycle", pid_file = %path.display(), pid,
+            "the pidfile held the pid of another living instance, and holds this one's now; if that one drains, all is \
+             well, but instances that serve beside each other need pidfiles of their own"
+        );
+    }
+    started
+}
+
 /// What an instance starts with.
 enum Start {
     Cold(Vec<Listening>),
@@ -91,16 +111,6 @@ enum Start {
 
 /// A cold start beside an instance in service would take its files; it has to take over instead.
 fn check_alone(settings: &Settings) -> Result<(), Cause> {
-    if let Some((path, pid)) =
-        settings.pid_file.as_ref().and_then(|path| Some((path, PidFile::other_holder(path)?)))
-    {
-        // One that drains still has its pid there, and must not keep another from starting.
-        tracing::warn!(
-            target: "river::lifecycle", pid_file = %path.display(), pid,
-            "another living instance has its pid in this instance's pidfile, which is replaced; \
-             instances that do not hand over to each other need pidfiles of their own"
-        );
-    }
     let Some(path) = &settings.upgrade_socket else { return Ok(()) };
     match connect_to(path, settings.account.as_ref().map(Account::uid)) {
         Err(ConnectError::Nobody(..)) => Ok(()),
@@ -126,13 +136,26 @@ fn meet_incumbent(settings: &Settings) -> Result<Taker, Cause> {
     let user = settings.account.as_ref().map(Account::uid);
     let (channel, peer) = connect_to(path, user).map_err(|error| {
         let what_to_do = match error {
-            ConnectError::Nobody(..) => format!("; to start cold: {}", settings.command),
+            ConnectError::Nobody(..) => nobody_to_replace(settings.pid_file.as_deref(), &settings.command),
             _ => String::new(),
         };
         Cause::new(Exit::Unavailable, format!("{}{what_to_do}", with_cause(&error)))
     })?;
     Taker::new(channel, peer, &settings.build, settings.handoff.ready_timeout)
         .map_err(|error| Cause::new(Exit::Software, with_cause(&error)))
+}
+
+/// What there is to say where no instance is found that could be replaced, for the end of a sentence: `command`, which
+/// starts one cold, unless a living instance has its pid in this configuration's pidfile.
+pub fn nobody_to_replace(pid_file: Option<&Path>, command: &str) -> String {
+    match pid_file.and_then(|path| Some((path, PidFile::other_holder(path)?))) {
+        Some((path, pid)) => format!(
+            ", but pid {pid}, named in {}, runs: the configuration has another upgrade_socket than that instance, or that one \
+             ends; a reload cannot change the upgrade socket",
+            path.display()
+        ),
+        None => format!("; to start cold: {command}"),
+    }
 }
 
 /// What to tell an operator whose SIGQUIT finds nobody waiting.

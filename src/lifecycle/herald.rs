@@ -16,6 +16,8 @@ pub struct Herald(Arc<Mutex<Audience>>);
 struct Audience {
     /// Who started the process, until the outcome was said.
     reporter: Option<Reporter>,
+    /// Who is to hand over to this instance.
+    incumbent: Option<u32>,
     manager: Option<Manager>,
     said: Said,
     /// Whoever started the process says why it failed.
@@ -84,6 +86,11 @@ impl Herald {
         }
     }
 
+    /// The instance waits, or is about to, for this process to hand over to it.
+    pub(super) fn waits_for(&self, incumbent: u32) {
+        self.audience().incumbent = Some(incumbent);
+    }
+
     /// Tells a transition. Telling one twice is telling it once.
     pub(super) fn tell(&self, tidings: &Tidings<'_>, connections: usize) {
         let mut audience = self.audience();
@@ -93,7 +100,7 @@ impl Herald {
         match (from, to) {
             (Phase::Booting, Phase::Awaiting) => {
                 if let Some(reporter) = &audience.reporter {
-                    reporter.waiting();
+                    reporter.waiting(audience.incumbent);
                 }
             }
             (Phase::Offered | Phase::Committed { .. }, Phase::Serving) => {

@@ -14,7 +14,7 @@ use super::office::Office;
 use super::reload::Reloads;
 use super::reports::{Reports, report};
 use super::watchdog::Watchdog;
-use super::{Cause, DataPath, Exit, Exited, Instance, Settings, World};
+use super::{Cause, DataPath, Exit, Exited, Herald, Instance, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
 use crate::system::{Listening, Signal};
 
@@ -27,6 +27,7 @@ pub(super) struct Sources<S> {
     signals: Option<S>,
     adoption: Adoption,
     command: String,
+    herald: Herald,
     clocks: Clocks,
     reports: Reports,
     watchdog: Watchdog,
@@ -44,6 +45,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             signals: Some(signals),
             adoption,
             command: settings.command.clone(),
+            herald: settings.herald.clone(),
             clocks: Clocks::new(settings),
             reports: Reports::new(settings),
             watchdog: Watchdog::new(settings.herald.clone()),
@@ -153,11 +155,15 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                         return Poll::Ready(happening);
                     }
                 }
+                if guarding {
+                    // That nothing is left makes no difference while it guards, but it is to be reported.
+                    let _ = office.poll_idle(cx);
+                }
                 if let Poll::Ready(why) = self.reports.poll(&instance.core, cx) {
                     return Poll::Ready(Happening::Displaced(why));
                 }
                 let office = &mut instance.core.world;
-                // While it guards, that nothing is left makes no difference; afterwards it is asked again.
+                // Once it does not guard any more it is asked again.
                 while !guarding && office.poll_idle(cx).is_ready() {
                     if office.connections() == 0 {
                         return Poll::Ready(Happening::Idle);
@@ -183,6 +189,7 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 Ok(()) => {
                     // Said before anybody can read that it waits, and act on it.
                     taker.bound();
+                    self.herald.waits_for(pid);
                     tracing::info!(
                         target: "river::lifecycle",
                         "waiting for pid {pid} to hand over; to start it: kill -QUIT {pid}"
@@ -206,7 +213,8 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
             TakerEvent::Died => Some(Happening::IncumbentDied(Cause::new(
                 Exit::Unavailable,
                 format!(
-                    "pid {pid} ended before it handed over; nobody serves now; to start cold: {}",
+                    "pid {pid} ended before it handed over; unless the instance before it takes the service back, \
+                     nobody serves now; to start cold: {}",
                     self.command
                 ),
             ))),

@@ -22,6 +22,8 @@ pub struct Offspring {
     pidfd: Async<OwnedFd>,
     /// Until it will say no more.
     readiness: Option<Readiness>,
+    /// Who is to hand over to it, where it said so.
+    incumbent: Option<u32>,
     last_words: Option<End>,
     ended: bool,
 }
@@ -58,7 +60,8 @@ impl Offspring {
         let followed = pidfd_open(Pid::from_child(&child), PidfdFlags::NONBLOCK);
         match followed.map_err(io::Error::from).and_then(Async::new_nonblocking) {
             Ok(pidfd) => {
-                Ok(Self { child, pidfd, readiness: Some(readiness), last_words: None, ended: false })
+                let readiness = Some(readiness);
+                Ok(Self { child, pidfd, readiness, incumbent: None, last_words: None, ended: false })
             }
             Err(error) => {
                 // Nobody could tell what becomes of it.
@@ -74,6 +77,11 @@ impl Offspring {
         self.child.id()
     }
 
+    /// Who is to hand over to it, where it has said that it waits, and for whom.
+    pub fn incumbent(&self) -> Option<u32> {
+        self.incumbent
+    }
+
     /// What became of it next; pending for ever after its end. Dropping the future loses nothing.
     pub async fn news(&mut self) -> News {
         futures_lite::future::poll_fn(|cx| self.poll_news(cx)).await
@@ -86,7 +94,10 @@ impl Offspring {
         }
         while let Some(readiness) = &mut self.readiness {
             match readiness.poll_next(cx) {
-                Poll::Ready(Ok(Some(Report::Waiting))) => return Poll::Ready(News::Waiting),
+                Poll::Ready(Ok(Some(Report::Waiting { incumbent }))) => {
+                    self.incumbent = incumbent;
+                    return Poll::Ready(News::Waiting);
+                }
                 Poll::Ready(Ok(Some(Report::Serving { .. }))) => return Poll::Ready(News::Serving),
                 Poll::Ready(Ok(Some(Report::Failed { exit, text }))) => {
                     let why = text.trim().trim_start_matches("river: ").to_owned();

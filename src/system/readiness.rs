@@ -36,7 +36,10 @@ const MAX_REPORT: usize = 32 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// The instance in service has welcomed it; it waits to be handed the service.
-    Waiting,
+    Waiting {
+        /// Who is to hand over to it, where it says so.
+        incumbent: Option<u32>,
+    },
     /// It is in service; pidfile and upgrade socket are there.
     Serving {
         /// Its process id.
@@ -164,10 +167,10 @@ impl Reporter {
         }
     }
 
-    /// Says that this instance waits to be handed the service.
-    pub fn waiting(&self) {
+    /// Says that this instance waits to be handed the service, by `incumbent` where that is known.
+    pub fn waiting(&self, incumbent: Option<u32>) {
         self.leave_terminal();
-        self.say(&Report::Waiting);
+        self.say(&Report::Waiting { incumbent });
     }
 
     /// Says that this instance is in service.
@@ -205,7 +208,8 @@ impl Report {
         let mut text = Vec::new();
         // Writing to a vector cannot fail.
         let _ = match self {
-            Self::Waiting => write!(text, "waiting"),
+            Self::Waiting { incumbent: None } => write!(text, "waiting"),
+            Self::Waiting { incumbent: Some(pid) } => write!(text, "waiting {pid}"),
             Self::Serving { pid } => write!(text, "serving {pid}"),
             Self::Failed { exit, text: why } => {
                 let most = why.floor_char_boundary(MAX_REPORT - 64);
@@ -218,7 +222,8 @@ impl Report {
     fn read(datagram: &[u8]) -> io::Result<Self> {
         let text = String::from_utf8_lossy(datagram);
         let report = match text.split_once(' ') {
-            None if text == "waiting" => Some(Self::Waiting),
+            None if text == "waiting" => Some(Self::Waiting { incumbent: None }),
+            Some(("waiting", pid)) => pid.parse().ok().map(|pid| Self::Waiting { incumbent: Some(pid) }),
             Some(("serving", pid)) => pid.parse().ok().map(|pid| Self::Serving { pid }),
             Some(("failed", rest)) => rest.split_once(' ').and_then(|(exit, text)| {
                 Some(Self::Failed { exit: exit.parse().ok()?, text: text.to_owned() })
@@ -252,11 +257,14 @@ mod tests {
     #[test]
     fn reports_come_in_order_and_then_the_end() {
         let (mut parent, child) = pair();
-        child.waiting();
+        child.waiting(None);
+        child.waiting(Some(7));
         child.serving();
         child.failed(Exit::TryAgain, "river: the incumbent\nrefused");
         async_io::block_on(async {
-            assert_eq!(parent.next().await.unwrap(), Some(Report::Waiting));
+            for incumbent in [None, Some(7)] {
+                assert_eq!(parent.next().await.unwrap(), Some(Report::Waiting { incumbent }));
+            }
             let serving = Report::Serving { pid: std::process::id() };
             assert_eq!(parent.next().await.unwrap(), Some(serving));
             let text = "river: the incumbent\nrefused".to_owned();
@@ -277,9 +285,17 @@ mod tests {
 
     #[test]
     fn what_no_instance_says_is_an_error() {
-        for datagram in
-            ["", "ready", "waiting ", "serving", "serving x", "failed 300 x", "failed 1", "\u{fffd}"]
-        {
+        for datagram in [
+            "",
+            "ready",
+            "waiting ",
+            "waiting x",
+            "serving",
+            "serving x",
+            "failed 300 x",
+            "failed 1",
+            "\u{fffd}",
+        ] {
             assert!(Report::read(datagram.as_bytes()).is_err(), "{datagram:?}");
         }
     }
@@ -288,7 +304,7 @@ mod tests {
     fn a_parent_that_has_gone_is_no_trouble() {
         let (parent, child) = pair();
         drop(parent);
-        child.waiting();
+        child.waiting(None);
         child.failed(Exit::Software, "x");
     }
 

@@ -18,7 +18,7 @@ use crate::handoff::{Channel, Message};
 const MAX_WATCHERS: usize = 8;
 
 /// The time between two answers, at least.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often numbers are looked at whose change nothing announces, while somebody watches.
 const LOOK: Duration = Duration::from_secs(1);
