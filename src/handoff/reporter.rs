@@ -205,7 +205,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("upgrade.sock");
         let socket = UpgradeSocket::take(&path, &[]).unwrap();
-        let mut reporter = Reporter::new(path);
+        let mut reporter = Reporter::new(path, None);
         let left = Cell::new(9);
         let mut poll = |cx: &mut Context<'_>| reporter.poll(cx, || report(left.get()));
         async_io::block_on(async {
