@@ -3,8 +3,10 @@
 
 #![no_main]
 
+use std::collections::BTreeSet;
+
 use libfuzzer_sys::fuzz_target;
-use river::base::{Address, ListenerId};
+use river::base::{Address, ListenerId, Moved, MovedState};
 use river::handoff::{Incumbent, IncumbentOutput, Message, Successor, SuccessorOutput};
 
 fuzz_target!(|steps: &[u8]| {
@@ -34,6 +36,7 @@ fn drive_incumbent(machine: &mut Incumbent, what: u8, which: u8) -> Vec<Incumben
         7 => machine.closed(),
         8 => machine.unreadable("noise".into()),
         9 if machine.limited().is_some() => machine.deadline(),
+        32 => machine.transfer(moved(which)),
         _ => machine.message(message(what, which)),
     }
 }
@@ -49,6 +52,8 @@ fn drive_successor(machine: &mut Successor, what: u8, which: u8) -> Vec<Successo
         7 => machine.closed(),
         8 => machine.unreadable("noise".into()),
         9 if machine.limited().is_some() => machine.deadline(),
+        32 => machine.taken(which.into()),
+        33 => machine.declined(which.into(), "full".into()),
         _ => machine.message(message(what, which)),
     }
 }
@@ -56,6 +61,13 @@ fn drive_successor(machine: &mut Successor, what: u8, which: u8) -> Vec<Successo
 fn message(what: u8, which: u8) -> Message {
     let why = || "why".to_owned();
     let [batch, of] = [which & 3, which >> 2 & 3].map(u32::from);
+    let number = u64::from(which);
+    match what {
+        40 => return Message::Transfer { number, moved: moved(which) },
+        41 => return Message::Taken { number },
+        42 => return Message::Declined { number, why: why() },
+        _ => {}
+    }
     match what % 16 {
         0 => Message::Hello { versions: vec![u32::from(which), 1], pid: 1, build: why() },
         1 => Message::Hello { versions: vec![2, 1], pid: 1, build: why() },
@@ -80,6 +92,10 @@ fn id(nth: u8) -> ListenerId {
     ListenerId::ephemeral(&Address::Tcp(([127, 0, 0, 1], 0).into()), "web", nth.into())
 }
 
+fn moved(nth: u8) -> Moved {
+    Moved { listener: id(nth), peer: None, requests: nth.into(), state: MovedState::Idle }
+}
+
 /// What one side has said and done so far.
 #[derive(Default)]
 struct Watched {
@@ -88,9 +104,25 @@ struct Watched {
     /// The service has changed hands, as far as this side knows.
     passed: bool,
     over: bool,
+    /// How many connections were passed on (incumbent) or have arrived (successor), and which have no answer yet.
+    moves: u64,
+    unanswered: BTreeSet<u64>,
 }
 
 impl Watched {
+    /// A connection is passed on, or has arrived.
+    fn moves(&mut self, number: u64) {
+        assert!(self.passed, "a connection moves before the service has");
+        assert_eq!(number, self.moves);
+        self.moves += 1;
+        self.unanswered.insert(number);
+    }
+
+    /// It is said of one where it is to be.
+    fn answers(&mut self, number: u64) {
+        assert!(self.unanswered.remove(&number), "an answer for {number}, which has none to get");
+    }
+
     fn saw_incumbent(&mut self, outputs: &[IncumbentOutput]) {
         for output in outputs {
             assert!(!self.over, "{output:?} after the end");
@@ -102,6 +134,11 @@ impl Watched {
                 IncumbentOutput::Send(message @ (Message::Refuse { .. } | Message::Ending { .. })) => {
                     assert!(!self.passed, "{} to an instance that serves", message.name());
                 }
+                IncumbentOutput::Send(Message::Transfer { number, .. }) => self.moves(*number),
+                IncumbentOutput::Taken(number) | IncumbentOutput::Declined(number, _) => {
+                    self.answers(*number)
+                }
+                IncumbentOutput::Stalled => assert!(!self.unanswered.is_empty()),
                 IncumbentOutput::Owned(_) => {
                     assert!(self.allowed && !self.passed);
                     self.passed = true;
@@ -124,6 +161,10 @@ impl Watched {
                 SuccessorOutput::Send(Message::Owned) => {
                     assert!(self.allowed && !self.passed, "it took the service and was not let to");
                     self.passed = true;
+                }
+                SuccessorOutput::Arrived { number, .. } => self.moves(*number),
+                SuccessorOutput::Send(Message::Taken { number } | Message::Declined { number, .. }) => {
+                    self.answers(*number);
                 }
                 SuccessorOutput::Send(Message::Refuse { .. }) => {
                     assert!(!self.passed, "it refuses what it has")
