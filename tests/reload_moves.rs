@@ -7,10 +7,12 @@ mod support;
 use std::mem;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::Arc;
 
 use support::config::respond;
 use support::peer::{Desk, Peer, offer};
+use support::tools::require;
 use support::*;
 
 /// Idle connections, each with one response behind it.
@@ -142,6 +144,50 @@ fn a_connection_whose_listener_is_gone_is_answered_once_more_by_the_old_one() {
     assert!(old.wait_exit(PATIENCE).success());
     assert_eq!(tally(&old), [3, 3, 0]);
     expect_answered_by(&mut kept, "new");
+}
+
+/// Lets the process have no more descriptors than numbers below `most`.
+fn limit_descriptors(river: &Running, most: usize) {
+    let (pid, limit) = (format!("--pid={}", river.pid()), format!("--nofile={most}:"));
+    assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success());
+}
+
+#[test]
+fn a_successor_without_descriptors_declines_and_takes_the_next_when_it_has_some() {
+    if !require("prlimit") {
+        return;
+    }
+    let gates = [(); 2].map(|()| Arc::new(Gate::new()));
+    let waiting = gates.clone();
+    let origin = Origin::with(move |request, reply| {
+        let nth = usize::from(request.target == "/second");
+        waiting[nth].pass();
+        reply.respond(200, &[], b"held")
+    });
+    let old = River::with_config(Config::proxy(&origin)).serve();
+    let mut conns = ["/first", "/second"].map(|path| {
+        let mut conn = Conn::open(old.web());
+        conn.request("GET", path);
+        until("the request is there", PATIENCE, || {
+            origin.requests().iter().any(|request| request.target == path)
+        });
+        conn
+    });
+    let new = upgrade(&old);
+    old.wait_state("Draining");
+    limit_descriptors(&new, 3);
+    gates[0].open();
+    assert_eq!(conns[0].read_response("GET").text(), "held");
+    let line = old.wait_for_line("the successor declines a connection", PATIENCE).text;
+    assert!(line.contains("0 sockets came"), "{line}");
+    limit_descriptors(&new, 1024);
+    assert!(conns[0].get("/first").expect_status(200).closed);
+    conns[0].expect_closed();
+    gates[1].open();
+    assert_eq!(conns[1].read_response("GET").text(), "held");
+    assert!(old.wait_exit(PATIENCE).success());
+    assert_eq!(tally(&old), [1, 1, 0]);
+    assert!(!conns[1].get("/second").expect_status(200).closed);
 }
 
 #[test]
