@@ -55,6 +55,17 @@ pub enum Ending {
     Tunnels,
 }
 
+impl Ending {
+    /// Whether it is the end of such a connection.
+    pub(super) fn includes(self, is_tunnel: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Requests => !is_tunnel,
+            Self::Tunnels => is_tunnel,
+        }
+    }
+}
+
 /// How long a worker may take to get ready, or to end. Both take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -246,11 +257,16 @@ impl Fleet {
     }
 
     /// Closes connections. How many there were of them is returned at once; the closing may take a moment longer.
+    ///
+    /// Those that are on their way out are not among them. They are closed if they come back, unless
+    /// [`Leave::Stay`] is told before.
     pub fn close_connections(&self, what: Ending) -> usize {
+        let tunnels = self.tunnels().saturating_sub(self.load.away(true));
+        let requests = self.connections().saturating_sub(self.tunnels() + self.load.away(false));
         let count = match what {
-            Ending::All => self.connections(),
-            Ending::Requests => self.connections().saturating_sub(self.tunnels()),
-            Ending::Tunnels => self.tunnels(),
+            Ending::All => requests + tunnels,
+            Ending::Requests => requests,
+            Ending::Tunnels => tunnels,
         };
         self.tell(|| Command::CloseConnections(what));
         count
