@@ -16,7 +16,7 @@ use smol::channel::Sender;
 use super::ListenerSpec;
 use super::admission::{self, Admission};
 use super::command::{Arrival, Command, Door};
-use super::departure::{Departure, Exit};
+use super::departure::{Departure, Way};
 use super::load::Load;
 use super::worker::{self, Outset};
 use crate::base::{ListenerId, Moved};
@@ -36,7 +36,7 @@ pub struct Fleet {
     feeds: HashMap<ListenerId, usize>,
     pub(super) load: Arc<Load>,
     idle: Pin<Box<smol::channel::Receiver<()>>>,
-    exit: Arc<Exit>,
+    exit: Arc<Way>,
     departures: Pin<Box<smol::channel::Receiver<Departure>>>,
     mailboxes: Arc<[Sender<Command>]>,
     threads: Vec<Thread>,
@@ -82,7 +82,7 @@ impl Fleet {
             services.iter().map(|service| (Arc::clone(&service.name), service.limits.max_connections));
         let load = Arc::new(Load::new(size.get(), limits, news));
         let idle = Box::pin(idle);
-        let exit = Arc::new(Exit::new());
+        let exit = Arc::new(Way::new());
         let departures = Box::pin(exit.receiver());
         Self {
             size,

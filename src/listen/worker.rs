@@ -13,7 +13,7 @@ use slab::Slab;
 use smol::channel::{Receiver, Sender};
 
 use super::command::{Arrival, Command, Door};
-use super::departure::Exit;
+use super::departure::Way;
 use super::entrance::Entrance;
 use super::fleet::Ending;
 use super::load::{Load, Place, TunnelPlace};
@@ -28,7 +28,7 @@ pub(super) struct Outset {
     pub(super) services: Vec<Arc<Service>>,
     pub(super) doors: Vec<Door>,
     pub(super) load: Arc<Load>,
-    pub(super) exit: Arc<Exit>,
+    pub(super) exit: Arc<Way>,
     pub(super) commands: Receiver<Command>,
     /// Every worker's mailbox, by its number.
     pub(super) mailboxes: Arc<[Sender<Command>]>,
@@ -44,7 +44,7 @@ pub(super) struct Worker {
     mailboxes: Arc<[Sender<Command>]>,
     services: Vec<Rc<ServiceContext>>,
     leaving: Rc<Leaving>,
-    exit: Arc<Exit>,
+    exit: Arc<Way>,
     connections: RefCell<Slab<Entry>>,
     /// Whether those that are no tunnels were closed, and the tunnels. What comes back from its way out is closed then.
     ended: Cell<[bool; 2]>,
