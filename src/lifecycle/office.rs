@@ -285,8 +285,11 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn close_connections(&mut self, what: Ending) -> usize {
+        if what == Ending::All {
+            self.counting.cut_the_rest(self.tally().finished);
+        }
         let closed = self.data_path.close_connections(what);
-        self.counting.count_cut(closed, what == Ending::All);
+        self.counting.count_cut(closed);
         closed
     }
 

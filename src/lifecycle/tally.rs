@@ -18,8 +18,8 @@ pub(super) struct Counting {
     before: Option<u64>,
     moved: u64,
     cut: u64,
-    /// Every connection was closed, though they may not have ended yet.
-    all_cut: bool,
+    /// How many had finished when every connection was closed, though they may not have ended yet.
+    finished: Option<u64>,
 }
 
 impl Counting {
@@ -41,9 +41,14 @@ impl Counting {
     }
 
     /// So many connections are being closed.
-    pub(super) fn count_cut(&mut self, count: usize, all: bool) {
+    pub(super) fn count_cut(&mut self, count: usize) {
         self.cut = self.cut.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        self.all_cut |= all;
+    }
+
+    /// All that are left are being closed; so many had finished. Those that do not move after all are cut, however often
+    /// they were counted.
+    pub(super) fn cut_the_rest(&mut self, finished: u64) {
+        self.finished.get_or_insert(finished);
     }
 
     /// The counts, where `begun` connections have begun altogether and there are still so many `left`.
@@ -52,7 +57,10 @@ impl Counting {
     /// left out.
     pub(super) fn tally(&self, begun: u64, left: u64) -> DrainTally {
         let Some(before) = self.before else { return DrainTally::default() };
-        let left = if self.all_cut { 0 } else { left };
+        if let Some(finished) = self.finished {
+            let cut = begun.saturating_sub(before).saturating_sub(self.moved).saturating_sub(finished);
+            return DrainTally { moved: self.moved, finished, cut };
+        }
         let ended = begun.saturating_sub(left).saturating_sub(before);
         let finished = ended.saturating_sub(self.moved).saturating_sub(self.cut);
         DrainTally { moved: self.moved, finished, cut: self.cut }
@@ -72,10 +80,16 @@ mod tests {
         (0..3).for_each(|_| counting.count_moved());
         // Ten of which six had ended; one more comes out of a queue; three move, one finishes, one is there.
         assert_eq!(counting.tally(11, 1), DrainTally { moved: 3, finished: 1, cut: 0 });
-        counting.count_cut(1, true);
-        // It is being closed.
+        counting.count_cut(1);
+        // It is being closed, and is told so once more before it has ended.
+        counting.cut_the_rest(1);
+        counting.count_cut(1);
+        counting.cut_the_rest(0);
         assert_eq!(counting.tally(11, 1), DrainTally { moved: 3, finished: 1, cut: 1 });
         assert_eq!(counting.tally(11, 0), DrainTally { moved: 3, finished: 1, cut: 1 });
+        // It was on its way, and the successor has it.
+        counting.count_moved();
+        assert_eq!(counting.tally(11, 0), DrainTally { moved: 4, finished: 1, cut: 0 });
         counting.end();
         counting.begin(11);
         assert_eq!(counting.tally(12, 1), DrainTally::default());

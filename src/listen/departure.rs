@@ -92,7 +92,7 @@ impl fmt::Debug for Departure {
 
 /// The way from the workers to whoever passes connections on.
 #[derive(Debug)]
-pub(super) struct Exit {
+pub(super) struct Way {
     /// Each holds one while it is on its way out.
     pub(super) permits: Arc<Semaphore>,
     /// Departures are wanted.
@@ -101,7 +101,7 @@ pub(super) struct Exit {
     receiver: Receiver<Departure>,
 }
 
-impl Exit {
+impl Way {
     pub(super) fn new() -> Self {
         let (sender, receiver) = bounded(WINDOW);
         Self { permits: Arc::new(Semaphore::new(WINDOW)), open: AtomicBool::new(false), sender, receiver }

@@ -16,7 +16,7 @@ use smol::channel::Sender;
 use super::ListenerSpec;
 use super::admission::{self, Admission};
 use super::command::{Arrival, Command, Door};
-use super::departure::{Departure, Exit};
+use super::departure::{Departure, Way};
 use super::load::Load;
 use super::worker::{self, Outset};
 use crate::base::{ListenerId, Moved};
@@ -36,7 +36,7 @@ pub struct Fleet {
     feeds: HashMap<ListenerId, usize>,
     pub(super) load: Arc<Load>,
     idle: Pin<Box<smol::channel::Receiver<()>>>,
-    exit: Arc<Exit>,
+    exit: Arc<Way>,
     departures: Pin<Box<smol::channel::Receiver<Departure>>>,
     mailboxes: Arc<[Sender<Command>]>,
     threads: Vec<Thread>,
@@ -55,6 +55,17 @@ pub enum Ending {
     Tunnels,
 }
 
+impl Ending {
+    /// Whether it is the end of such a connection.
+    pub(super) fn includes(self, is_tunnel: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Requests => !is_tunnel,
+            Self::Tunnels => is_tunnel,
+        }
+    }
+}
+
 /// How long a worker may take to get ready, or to end. Both take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -71,7 +82,7 @@ impl Fleet {
             services.iter().map(|service| (Arc::clone(&service.name), service.limits.max_connections));
         let load = Arc::new(Load::new(size.get(), limits, news));
         let idle = Box::pin(idle);
-        let exit = Arc::new(Exit::new());
+        let exit = Arc::new(Way::new());
         let departures = Box::pin(exit.receiver());
         Self {
             size,
@@ -246,11 +257,16 @@ impl Fleet {
     }
 
     /// Closes connections. How many there were of them is returned at once; the closing may take a moment longer.
+    ///
+    /// Those that are on their way out are not among them. They are closed if they come back, unless
+    /// [`Leave::Stay`] is told before.
     pub fn close_connections(&self, what: Ending) -> usize {
+        let tunnels = self.tunnels().saturating_sub(self.load.away(true));
+        let requests = self.connections().saturating_sub(self.tunnels() + self.load.away(false));
         let count = match what {
-            Ending::All => self.connections(),
-            Ending::Requests => self.connections().saturating_sub(self.tunnels()),
-            Ending::Tunnels => self.tunnels(),
+            Ending::All => requests + tunnels,
+            Ending::Requests => requests,
+            Ending::Tunnels => tunnels,
         };
         self.tell(|| Command::CloseConnections(what));
         count

@@ -17,6 +17,8 @@ pub(super) struct Load {
     begun: AtomicU64,
     /// Connections that are tunnels.
     tunnels: AtomicUsize,
+    /// Connections on their way out: those that are no tunnels, and those that are.
+    away: [AtomicUsize; 2],
     services: Vec<Room>,
     /// Workers that have yet to accept what is queued on listeners they give up.
     sweeps: AtomicUsize,
@@ -64,6 +66,13 @@ pub(super) struct TunnelPlace {
     load: Arc<Load>,
 }
 
+/// A connection's time on the way out; over when it is dropped.
+#[derive(Debug)]
+pub(super) struct Away {
+    load: Arc<Load>,
+    is_tunnel: bool,
+}
+
 /// A worker's duty to accept what is queued; done when it is dropped.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -98,7 +107,16 @@ impl Load {
         };
         let (sweeps, tunnels, since) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
         let begun = AtomicU64::new(0);
-        Self { workers: (0..workers).map(worker).collect(), begun, tunnels, services, sweeps, idle, since }
+        Self {
+            workers: (0..workers).map(worker).collect(),
+            begun,
+            tunnels,
+            away: Default::default(),
+            services,
+            sweeps,
+            idle,
+            since,
+        }
     }
 
     /// All connections.
@@ -126,6 +144,22 @@ impl Load {
     pub(super) fn count_tunnel(self: &Arc<Self>) -> TunnelPlace {
         self.tunnels.fetch_add(1, Ordering::SeqCst);
         TunnelPlace { load: Arc::clone(self) }
+    }
+
+    /// Counts a connection as one that is on its way out.
+    pub(super) fn send_away(self: &Arc<Self>, is_tunnel: bool) -> Away {
+        self.count_away(is_tunnel).fetch_add(1, Ordering::SeqCst);
+        Away { load: Arc::clone(self), is_tunnel }
+    }
+
+    /// How many connections are on their way out, of those that are tunnels or of the others.
+    pub(super) fn away(&self, tunnels: bool) -> usize {
+        self.count_away(tunnels).load(Ordering::SeqCst)
+    }
+
+    fn count_away(&self, tunnels: bool) -> &AtomicUsize {
+        let [requests, tunnelled] = &self.away;
+        if tunnels { tunnelled } else { requests }
     }
 
     /// There is no connection, and none will come out of a queue that is being given up.
@@ -280,6 +314,12 @@ impl Drop for Place {
 impl Drop for TunnelPlace {
     fn drop(&mut self) {
         self.load.tunnels.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        self.load.count_away(self.is_tunnel).fetch_sub(1, Ordering::SeqCst);
     }
 }
 

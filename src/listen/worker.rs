@@ -13,11 +13,12 @@ use slab::Slab;
 use smol::channel::{Receiver, Sender};
 
 use super::command::{Arrival, Command, Door};
-use super::departure::Exit;
+use super::departure::Way;
 use super::entrance::Entrance;
 use super::fleet::Ending;
 use super::load::{Load, Place, TunnelPlace};
-use crate::proxy::{self, Keeper, Leave, Leaving, Resting, Service, ServiceContext};
+use crate::base::ListenerId;
+use crate::proxy::{self, Keeper, Leave, Leaving, Parting, Resting, Service, ServiceContext};
 use crate::runtime::{Handle, Task};
 use crate::system;
 
@@ -27,7 +28,7 @@ pub(super) struct Outset {
     pub(super) services: Vec<Arc<Service>>,
     pub(super) doors: Vec<Door>,
     pub(super) load: Arc<Load>,
-    pub(super) exit: Arc<Exit>,
+    pub(super) exit: Arc<Way>,
     pub(super) commands: Receiver<Command>,
     /// Every worker's mailbox, by its number.
     pub(super) mailboxes: Arc<[Sender<Command>]>,
@@ -43,8 +44,10 @@ pub(super) struct Worker {
     mailboxes: Arc<[Sender<Command>]>,
     services: Vec<Rc<ServiceContext>>,
     leaving: Rc<Leaving>,
-    exit: Arc<Exit>,
+    exit: Arc<Way>,
     connections: RefCell<Slab<Entry>>,
+    /// Whether those that are no tunnels were closed, and the tunnels. What comes back from its way out is closed then.
+    ended: Cell<[bool; 2]>,
     /// Counts the connections that were ever served.
     serial: Cell<u64>,
     /// Accept loops of services that are full wait here; the sender is replaced whenever room was made.
@@ -73,6 +76,7 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
         leaving,
         exit,
         connections: RefCell::default(),
+        ended: Cell::default(),
         serial: Cell::new(0),
         freed: RefCell::default(),
     });
@@ -89,7 +93,7 @@ pub(super) async fn run(handle: Handle, outset: Outset) {
             std::mem::forget(unexpected);
         }
     }
-    worker.close(Ending::All);
+    worker.close(|_| true);
 }
 
 /// An end of the worker that nobody asked for; what is to be done then is done when it is dropped.
@@ -145,7 +149,7 @@ impl Worker {
                     entrances.drain(..).for_each(|entrance| entrance.give_up(self, &sweep));
                 }
                 Command::Leave(leave) => self.leave(leave),
-                Command::CloseConnections(what) => self.close(what),
+                Command::CloseConnections(what) => self.end(what),
                 Command::Beat => self.load.beat(self.number),
                 Command::Stop => break,
             }
@@ -202,7 +206,9 @@ impl Worker {
     /// Tells connections to leave, or no longer.
     fn leave(&self, leave: Leave) {
         self.leaving.tell(leave);
-        if leave != Leave::Stay {
+        if leave == Leave::Stay {
+            self.ended.set([false; 2]);
+        } else {
             self.services.iter().for_each(|service| service.close_idle_upstreams());
         }
         if leave == Leave::Move {
@@ -211,14 +217,22 @@ impl Worker {
         }
     }
 
-    /// Closes connections.
-    fn close(&self, what: Ending) {
+    /// Closes connections, but those that are on their way out, which another instance may have taken by now.
+    fn end(&self, what: Ending) {
+        let [requests, tunnels] = self.ended.get();
+        self.ended.set([requests || what != Ending::Tunnels, tunnels || what != Ending::Requests]);
+        self.close(|entry| !entry.is_away && what.includes(entry.is_tunnel));
+    }
+
+    /// Whether such connections were closed.
+    fn has_ended(&self, is_tunnel: bool) -> bool {
+        let [requests, tunnels] = self.ended.get();
+        if is_tunnel { tunnels } else { requests }
+    }
+
+    /// Closes the connections that are to end.
+    fn close(&self, ends: impl Fn(&Entry) -> bool) {
         let mut connections = self.connections.borrow_mut();
-        let ends = |entry: &Entry| match what {
-            Ending::All => true,
-            Ending::Requests => !entry.is_tunnel,
-            Ending::Tunnels => entry.is_tunnel,
-        };
         let ending: Vec<_> =
             connections.iter().filter(|(_, entry)| ends(entry)).map(|(key, _)| key).collect();
         let ending: Vec<_> = ending.into_iter().filter_map(|key| connections.try_remove(key)).collect();
@@ -249,12 +263,12 @@ impl Worker {
         let registration = Registration { worker, key, serial, tunnel, _place: place };
         let task = self.handle.spawn(async move {
             while let Some(parting) = proxy::serve(&context, connection, &registration).await
-                && let Some(back) = registration.worker.exit.depart(&listener, parting).await
+                && let Some(back) = registration.depart(&listener, parting).await
             {
                 connection = back;
             }
         });
-        entry.insert(Entry { task, serial, is_tunnel });
+        entry.insert(Entry { task, serial, is_tunnel, is_away: false });
     }
 }
 
@@ -264,6 +278,8 @@ struct Entry {
     /// No two connections of a worker have the same.
     serial: u64,
     is_tunnel: bool,
+    /// It is on its way out.
+    is_away: bool,
 }
 
 /// A connection's hold on its entry. Dropped with the connection's task, however that ends.
@@ -276,14 +292,36 @@ struct Registration {
     _place: Place,
 }
 
-impl Keeper for Registration {
-    fn tunnels(&self) {
-        self.tunnel.get_or_init(|| self.worker.load.count_tunnel());
+impl Registration {
+    /// Sends the connection out. It is none of the worker's until it comes back, if it does.
+    async fn depart(&self, listener: &ListenerId, parting: Parting) -> Option<Resting> {
+        let is_tunnel = self.tunnel.get().is_some();
+        self.note(|entry| entry.is_away = true);
+        let away = self.worker.load.send_away(is_tunnel);
+        let back = self.worker.exit.depart(listener, parting).await;
+        drop(away);
+        self.note(|entry| entry.is_away = false);
+        let back = back?;
+        if self.worker.has_ended(is_tunnel) {
+            back.end();
+            return None;
+        }
+        Some(back)
+    }
+
+    fn note(&self, what: impl Fn(&mut Entry)) {
         if let Some(entry) = self.worker.connections.borrow_mut().get_mut(self.key)
             && entry.serial == self.serial
         {
-            entry.is_tunnel = true;
+            what(entry);
         }
+    }
+}
+
+impl Keeper for Registration {
+    fn tunnels(&self) {
+        self.tunnel.get_or_init(|| self.worker.load.count_tunnel());
+        self.note(|entry| entry.is_tunnel = true);
     }
 }
 

@@ -11,6 +11,7 @@ use smol::lock::futures::AcquireArc;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use crate::base::MovedTunnel;
+use crate::runtime;
 
 /// What the connections of a worker are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +93,14 @@ impl Resting {
         // think otherwise might cost the client its last response.
         let pipelines = requests > 0;
         Self { client, peer, requests, pipelines, tunnel: tunnel.map(Box::new), offered: None, shared: true }
+    }
+
+    /// Ends it for all who hold its sockets.
+    pub fn end(self) {
+        runtime::end(&self.client);
+        if let Some((server, _)) = self.tunnel.as_deref() {
+            runtime::end(server);
+        }
     }
 }
 
