@@ -85,6 +85,7 @@ fn boot<D: DataPath>(
 }
 
 /// Serves on sockets of its own, and warns where that took the pidfile from a process that lives.
+#[expect(clippy::result_large_err, reason = "once in the life of a process")]
 fn cold_start<D: DataPath>(
     booting: Instance<Office<D>, Booting>,
     settings: &Settings,
