@@ -100,6 +100,12 @@ fn row_22_a_bad_configuration_disturbs_nobody() {
     fs::write(old.dir().config(), good.replace("respond:", "reply:")).unwrap();
     let nothing = format!("\nriver: nothing was changed; {}\n", still_serving(&old));
     family.run(&["reload"]).expect_error(78, &["error:", "reply", "unknown field", &nothing]);
+    // Where the file is no RON, it does not tell where to ask.
+    fs::write(old.dir().config(), "(").unwrap();
+    let socket = old.dir().upgrade_socket().display().to_string();
+    family.run(&["reload", "--upgrade-socket", &socket]).expect_error(78, &["error:", &nothing]);
+    let unknown = "\nriver: nothing was changed; an instance that was serving still is\n";
+    family.run(&["reload"]).expect_error(78, &["error:", unknown]);
     assert_eq!(old.mark(), mark, "the instance in service was asked for something");
     assert_eq!(get(old.web(), "/").text(), "plain");
     fs::write(old.dir().config(), good).unwrap();

@@ -248,6 +248,8 @@ fn a_waiter_does_not_say_that_nobody_serves_where_the_service_is_taken_back() {
     waiting.wait_state("AwaitingHandoff");
     new.signal(Signal::KILL);
     old.wait_state_again("Serving", 2);
+    let line = old.wait_for_line("the successor died; this instance serves again", PATIENCE).text;
+    assert!(line.contains(&format!(" successor={}", new.pid())), "{line}");
     assert_eq!(waiting.wait_exit(PATIENCE).code(), Some(69));
     let why = format!(
         "pid {} ended before it handed over; unless the instance before it takes the service back, nobody serves now",

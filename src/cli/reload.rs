@@ -277,7 +277,10 @@ async fn unusable(order: &Reload, errors: Errors) -> Failure {
         Some(path) => find::who_serves(&path).await,
         None => None,
     };
-    let serving = serving.map(|pid| format!("; pid {pid} is still serving")).unwrap_or_default();
+    let serving = match serving {
+        Some(pid) => format!("; pid {pid} is still serving"),
+        None => "; an instance that was serving still is".to_owned(),
+    };
     failure.text = format!("{}\nriver: nothing was changed{serving}", failure.text.trim_end());
     failure
 }

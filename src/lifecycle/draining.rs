@@ -40,9 +40,10 @@ impl<W: World> Instance<W, Draining<W>> {
         }
     }
 
-    /// The successor ends on purpose: nothing is taken back.
+    /// The successor ends on purpose, or has handed over itself: nothing is taken back.
     pub fn release(mut self) -> Self {
-        self.core.go(Event::SuccessorReleased, "the successor ends on purpose", Hands::default());
+        let why = "the successor has said that it needs no guard any more";
+        self.core.go(Event::SuccessorReleased, why, Hands::default());
         self.state.successor = None;
         self
     }

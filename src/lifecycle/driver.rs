@@ -1,7 +1,7 @@
 //! The one function that runs the machine.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_lite::Stream;
@@ -10,7 +10,7 @@ use super::adoption::{Adoption, check_files};
 use super::machine::Machine;
 use super::office::Office;
 use super::sources::Sources;
-use super::{Booting, Cause, DataPath, Exit, Exited, Fallback, Instance, Serving, Settings, Transition};
+use super::{Booting, Cause, DataPath, Exit, Fallback, Instance, Settings};
 use crate::handoff::{ConnectError, Taker, connect_to, with_cause};
 use crate::system::{Account, Listening, PidFile, Signal};
 
@@ -72,7 +72,11 @@ fn boot<D: DataPath>(
     });
     let started = match prepared {
         Ok(Start::Upgrade(taker)) => return Machine::Meeting(booting, *taker),
-        Ok(Start::Cold(sockets)) => cold_start(booting, settings, sockets),
+        Ok(Start::Cold(sockets)) => {
+            let file = settings.pid_file.as_ref();
+            let holder = file.and_then(|path| Some((path, PidFile::other_holder(path)?)));
+            booting.cold_start(sockets).inspect(|_| warn_of_replaced(holder))
+        }
         Err(cause) => Err(Fallback { instance: booting.fail(&cause), cause }),
     };
     match started {
@@ -84,16 +88,9 @@ fn boot<D: DataPath>(
     }
 }
 
-/// Serves on sockets of its own, and warns where that took the pidfile from a process that lives.
-#[expect(clippy::result_large_err, reason = "once in the life of a process")]
-fn cold_start<D: DataPath>(
-    booting: Instance<Office<D>, Booting>,
-    settings: &Settings,
-    sockets: Vec<Listening>,
-) -> Transition<Office<D>, Serving<Office<D>>, Exited> {
-    let holder = settings.pid_file.as_ref().and_then(|path| Some((path, PidFile::other_holder(path)?)));
-    let started = booting.cold_start(sockets);
-    if let (Ok(_), Some((path, pid))) = (&started, holder) {
+/// Says that this instance took the pidfile from a process that lives, `holder`.
+fn warn_of_replaced(holder: Option<(&PathBuf, u32)>) {
+    if let Some((path, pid)) = holder {
         // One that drains still has its pid there, and must not keep another from starting.
         tracing::warn!(
             target: "river::lifecycle", pid_file = %path.display(), pid,
@@ -101,7 +98,6 @@ fn cold_start<D: DataPath>(
              well, but instances that serve beside each other need pidfiles of their own"
         );
     }
-    started
 }
 
 /// What an instance starts with.

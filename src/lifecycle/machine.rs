@@ -241,12 +241,16 @@ impl<W: World> Machine<W> {
             (Self::Draining(instance), Happening::SuccessorDied) => match instance.take_back() {
                 Ok(next) if next.is_doubled() => Self::Draining(next.give_way(Exit::Success)),
                 Ok(next) => {
-                    tracing::error!(target: "river::lifecycle", "the successor died; this instance serves again");
+                    let successor = next.world().heir();
+                    tracing::error!(
+                        target: "river::lifecycle", successor, "the successor died; this instance serves again"
+                    );
                     Self::Serving(next)
                 }
                 Err(unmoved) => {
+                    let successor = unmoved.world().heir();
                     tracing::error!(
-                        target: "river::lifecycle",
+                        target: "river::lifecycle", successor,
                         "the successor died after the guard period, or when it had handed over; this instance takes nothing back"
                     );
                     Self::Draining(unmoved)

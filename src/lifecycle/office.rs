@@ -344,6 +344,10 @@ impl<D: DataPath> World for Office<D> {
         path.is_some_and(|path| is_in_service(path, user(path), &self.heirs))
     }
 
+    fn heir(&self) -> Option<u32> {
+        self.heirs.last().copied()
+    }
+
     fn forget_files(&mut self) {
         fault_step("stopped-accepting");
         // The successor has replaced them by now, unless its configuration gives other paths: then nobody needs ours.

@@ -70,6 +70,10 @@ pub trait World {
     fn another_serves(&self) -> bool {
         false
     }
+    /// The process that was let to take the service over last.
+    fn heir(&self) -> Option<u32> {
+        None
+    }
     /// Leaves them to the successor.
     fn forget_files(&mut self);
     /// Leaves to the incumbent what is the incumbent's.

@@ -75,7 +75,7 @@ impl PidFile {
         // A pid may be another program's by now.
         let program = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
         let same = program(&pid.to_string())? == program("self")?;
-        (same && pid != std::process::id()).then_some(pid)
+        (same && pid != std::process::id() && !has_ended(pid)).then_some(pid)
     }
 
     /// Where it is.
@@ -100,6 +100,14 @@ impl PidFile {
         }
         fs::remove_file(&self.path).map(|()| true)
     }
+}
+
+/// Whether the process has ended and only waits to be reaped (proc_pid_stat(5)).
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The name before the state may have brackets in it.
+    let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    state.is_none_or(|state| matches!(state, 'Z' | 'X'))
 }
 
 /// Whether this process, as the user it runs as now, may make and remove files in the directory.
@@ -176,6 +184,29 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         assert!(!file.remove_if_ours().unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_holds_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("river.pid");
+        // The same program, which says at once that it knows no such option.
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg("--no-such-option")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        fs::write(&path, format!("{}\n", child.id())).unwrap();
+        let begin = std::time::Instant::now();
+        // Not reaped yet.
+        while !has_ended(child.id()) {
+            assert!(begin.elapsed() < std::time::Duration::from_secs(10));
+            std::thread::yield_now();
+        }
+        assert_eq!(PidFile::other_holder(&path), None);
+        child.wait().unwrap();
+        assert_eq!(PidFile::other_holder(&path), None);
     }
 
     #[test]
