@@ -238,24 +238,26 @@ impl<W: World> Machine<W> {
             (Self::Draining(instance), Happening::SuccessorDied) if instance.is_outlived() => {
                 Self::Draining(instance.outlive())
             }
-            (Self::Draining(instance), Happening::SuccessorDied) => match instance.take_back() {
-                Ok(next) if next.is_doubled() => Self::Draining(next.give_way(Exit::Success)),
-                Ok(next) => {
-                    let successor = next.world().heir();
-                    tracing::error!(
-                        target: "river::lifecycle", successor, "the successor died; this instance serves again"
-                    );
-                    Self::Serving(next)
+            (Self::Draining(instance), Happening::SuccessorDied) => {
+                let successor = instance.world().heir();
+                match instance.take_back() {
+                    Ok(next) if next.is_doubled() => Self::Draining(next.give_way(Exit::Success)),
+                    Ok(next) => {
+                        tracing::error!(
+                            target: "river::lifecycle", successor, "the successor died; this instance serves again"
+                        );
+                        Self::Serving(next)
+                    }
+                    Err(unmoved) => {
+                        let successor = unmoved.world().heir();
+                        tracing::error!(
+                            target: "river::lifecycle", successor,
+                            "the successor died after the guard period, or when it had handed over; this instance takes nothing back"
+                        );
+                        Self::Draining(unmoved)
+                    }
                 }
-                Err(unmoved) => {
-                    let successor = unmoved.world().heir();
-                    tracing::error!(
-                        target: "river::lifecycle", successor,
-                        "the successor died after the guard period, or when it had handed over; this instance takes nothing back"
-                    );
-                    Self::Draining(unmoved)
-                }
-            },
+            }
             (unmoved, _) => unmoved,
         }
     }
