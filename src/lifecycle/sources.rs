@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_lite::{Stream, future};
 
@@ -98,28 +98,11 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
 
     fn poll<D: DataPath>(&mut self, machine: &mut Machine<Office<D>>, cx: &mut Context<'_>) -> Poll<Next> {
         match machine {
-            Machine::Meeting(instance, incumbent) => loop {
-                let Poll::Ready(event) = incumbent.poll_next(cx) else { return Poll::Pending };
-                if let TakerEvent::Welcomed { build, generation } = &event {
-                    tracing::info!(target: "river::lifecycle", build, generation, "the instance in service answered");
-                    instance.follows(*generation);
-                }
-                if let Some(happening) = self.hear(incumbent, event) {
-                    return Poll::Ready(happening);
-                }
-            },
-            Machine::Awaiting(instance) => loop {
-                let Poll::Ready(event) = instance.state.incumbent.poll_next(cx) else { return Poll::Pending };
-                if let Some(happening) = self.hear(&mut instance.state.incumbent, event) {
-                    return Poll::Ready(happening);
-                }
-            },
-            Machine::Accepting(instance) => loop {
-                let Poll::Ready(event) = instance.state.incumbent.poll_next(cx) else { return Poll::Pending };
-                if let Some(happening) = self.hear(&mut instance.state.incumbent, event) {
-                    return Poll::Ready(happening);
-                }
-            },
+            Machine::Meeting(instance, incumbent) => {
+                self.poll_incumbent(incumbent, |generation| instance.follows(generation), cx)
+            }
+            Machine::Awaiting(instance) => self.poll_incumbent(&mut instance.state.incumbent, |_| {}, cx),
+            Machine::Accepting(instance) => self.poll_incumbent(&mut instance.state.incumbent, |_| {}, cx),
             Machine::Serving(instance) => {
                 poll_desk(&mut instance.core, cx);
                 let (state, office) = (&mut instance.state, &mut instance.core.world);
@@ -177,6 +160,25 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                     .map_or(Poll::Pending, |ending| Poll::Ready(Happening::DrainEnded(ending)))
             }
             Machine::Exited(_) => Poll::Pending,
+        }
+    }
+
+    /// Hears the incumbent until its words come to something. `follow` learns its generation.
+    fn poll_incumbent(
+        &mut self,
+        incumbent: &mut Taker,
+        mut follow: impl FnMut(u64),
+        cx: &mut Context<'_>,
+    ) -> Poll<Next> {
+        loop {
+            let event = ready!(incumbent.poll_next(cx));
+            if let TakerEvent::Welcomed { build, generation } = &event {
+                tracing::info!(target: "river::lifecycle", build, generation, "the instance in service answered");
+                follow(*generation);
+            }
+            if let Some(happening) = self.hear(incumbent, event) {
+                return Poll::Ready(happening);
+            }
         }
     }
 

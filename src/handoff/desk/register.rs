@@ -50,12 +50,12 @@ struct Entry {
     channel: Option<Channel>,
     report: InstanceReport,
     heard: Instant,
-    ending: Ending,
+    ending: Eviction,
 }
 
 /// Whether an instance was told to end.
 #[derive(Debug)]
-enum Ending {
+enum Eviction {
     No,
     /// It was told, or could not be told, and has until then.
     Told(Timer),
@@ -85,10 +85,10 @@ impl Register {
         let most = self.most;
         if let Some(known) = self.draining.iter_mut().find(|entry| entry.pid == pid) {
             let same = known.report.generation == report.generation;
-            let ending = std::mem::replace(&mut known.ending, Ending::No);
-            let ending = if same { ending } else { Ending::No };
+            let ending = std::mem::replace(&mut known.ending, Eviction::No);
+            let ending = if same { ending } else { Eviction::No };
             *known = Entry { pid, pidfd, channel: Some(channel), report, heard: Instant::now(), ending };
-            if matches!(known.ending, Ending::Told(_)) {
+            if matches!(known.ending, Eviction::Told(_)) {
                 // It may not have heard; its time to end goes on.
                 known.tell(most);
             }
@@ -109,7 +109,7 @@ impl Register {
             channel: Some(channel),
             report,
             heard: Instant::now(),
-            ending: Ending::No,
+            ending: Eviction::No,
         });
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Register {
 
     /// Tells the oldest to end, as many as there are too many, but one that can take the service back last.
     fn limit(&mut self) {
-        let staying = |entry: &&mut Entry| matches!(entry.ending, Ending::No);
+        let staying = |entry: &&mut Entry| matches!(entry.ending, Eviction::No);
         let count = self.draining.iter_mut().filter(staying).count();
         for _ in self.most..count {
             let oldest = self.draining.iter_mut().filter(staying).min_by_key(|entry| {
@@ -209,7 +209,7 @@ impl Entry {
             "too many instances drain; the oldest is ended"
         );
         self.tell(most);
-        self.ending = Ending::Told(Timer::after(TIME_TO_END));
+        self.ending = Eviction::Told(Timer::after(TIME_TO_END));
     }
 
     fn tell(&mut self, most: usize) {
@@ -225,10 +225,10 @@ impl Entry {
     /// where it is stopped, so that it does not keep its place in the register for good.
     fn insist(&mut self, cx: &mut Context<'_>) {
         let pid = self.pid;
-        if let Ending::Signalled(timer) = &mut self.ending
+        if let Eviction::Signalled(timer) = &mut self.ending
             && Pin::new(timer).poll(cx).is_ready()
         {
-            self.ending = Ending::Killed;
+            self.ending = Eviction::Killed;
             let connections = self.report.connections;
             match end_another(&self.pidfd) {
                 Ok(()) => tracing::error!(
@@ -241,14 +241,14 @@ impl Entry {
                 ),
             }
         }
-        let Ending::Told(timer) = &mut self.ending else { return };
+        let Eviction::Told(timer) = &mut self.ending else { return };
         if Pin::new(timer).poll(cx).is_pending() {
             return;
         }
         let mut killed = Timer::after(TIME_TO_END);
         // Polled, so that it wakes.
         let _ = Pin::new(&mut killed).poll(cx);
-        self.ending = Ending::Signalled(killed);
+        self.ending = Eviction::Signalled(killed);
         match ask_another_to_end(&self.pidfd) {
             Ok(()) => tracing::warn!(
                 target: "river::handoff", pid,
