@@ -14,6 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["handoff", "listen"],
     &["proxy"],
     &["upstream"],
+    &["wire"],
     &["http"],
     &["runtime"],
     &["system"],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fleet::Ending;
 use super::load::{Place, Sweep};
 use crate::base::ListenerId;
-use crate::proxy::{Leave, Resting};
+use crate::proxy::{Leave, Resting, Terms};
 
 /// A listening socket and the service it feeds, by the service's place in the configuration.
 #[derive(Clone, Debug)]
@@ -14,12 +14,14 @@ pub(super) struct Door {
     pub(super) id: Arc<ListenerId>,
     pub(super) fd: Arc<OwnedFd>,
     pub(super) service: usize,
+    pub(super) terms: Arc<Terms>,
 }
 
 /// A connection that is to be served, and the listener that accepted it.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) listener: Arc<ListenerId>,
+    pub(super) terms: Arc<Terms>,
     pub(super) connection: Resting,
     pub(super) place: Place,
 }

@@ -20,7 +20,7 @@ use super::departure::{Departure, Way};
 use super::load::Load;
 use super::worker::{self, Outset};
 use crate::base::{ListenerId, Moved};
-use crate::proxy::{Leave, Service};
+use crate::proxy::{Leave, Service, Terms};
 use crate::runtime::{self, Thread};
 use crate::system::{Listening, Origin};
 
@@ -32,8 +32,8 @@ use crate::system::{Listening, Origin};
 pub struct Fleet {
     size: NonZeroUsize,
     services: Vec<Arc<Service>>,
-    /// The service of each listener, by its place in `services`.
-    feeds: HashMap<ListenerId, usize>,
+    /// The service of each listener, by its place in `services`, and the listener's terms.
+    feeds: HashMap<ListenerId, (usize, Arc<Terms>)>,
     pub(super) load: Arc<Load>,
     idle: Pin<Box<smol::channel::Receiver<()>>>,
     exit: Arc<Way>,
@@ -75,7 +75,9 @@ impl Fleet {
         let place = |name: &str| services.iter().position(|service| &*service.name == name);
         let feeds = listeners
             .iter()
-            .filter_map(|listener| Some((listener.id.clone(), place(&listener.service)?)))
+            .filter_map(|listener| {
+                Some((listener.id.clone(), (place(&listener.service)?, Arc::clone(&listener.terms))))
+            })
             .collect();
         let (news, idle) = smol::channel::bounded(1);
         let limits =
@@ -202,7 +204,7 @@ impl Fleet {
     /// Why it is declined: its listener is not known here, its service is full, or its sockets are not what they are
     /// said to be. The copies of the sockets are closed.
     pub fn admit(&self, moved: Moved, fds: Vec<OwnedFd>) -> Result<Admission, String> {
-        let Some(&service) = self.feeds.get(&moved.listener) else {
+        let Some((service, terms)) = self.feeds.get(&moved.listener) else {
             return Err(format!("there is no listener {} here", moved.listener));
         };
         if self.mailboxes.is_empty() {
@@ -210,10 +212,10 @@ impl Fleet {
         }
         let listener = Arc::new(moved.listener.clone());
         let connection = admission::verify(moved, fds)?;
-        let Some(place) = self.load.enter(service, &self.mailboxes) else {
+        let Some(place) = self.load.enter(*service, &self.mailboxes) else {
             return Err("the service has all the connections that limits.max_connections allows".to_owned());
         };
-        let arrival = Arrival { listener, connection, place };
+        let arrival = Arrival { listener, terms: Arc::clone(terms), connection, place };
         Ok(Admission::new(arrival, &self.load, Arc::clone(&self.mailboxes)))
     }
 
@@ -309,8 +311,8 @@ impl Fleet {
             .into_iter()
             .map(|listening| {
                 let Listening { id, address, fd, origin, .. } = listening;
-                let fed = self.feeds.get(&id).and_then(|&place| Some((place, self.services.get(place)?)));
-                let Some((place, service)) = fed else {
+                let fed = self.feeds.get(&id).and_then(|(place, terms)| Some((*place, terms, self.services.get(*place)?)));
+                let Some((place, terms, service)) = fed else {
                     return Err(io::Error::other(format!("listener {id} feeds no service")));
                 };
                 let origin = match origin {
@@ -319,7 +321,7 @@ impl Fleet {
                     Origin::Activated => "activated",
                 };
                 tracing::info!(target: "river::listen", service = &*service.name, %id, %address, origin, "listening");
-                Ok(Door { id: Arc::new(id), fd, service: place })
+                Ok(Door { id: Arc::new(id), fd, service: place, terms: Arc::clone(terms) })
             })
             .collect()
     }

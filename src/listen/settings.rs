@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::{Address, ListenerId};
+use crate::proxy::Terms;
 
 /// One listener of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,4 +18,6 @@ pub struct ListenerSpec {
     pub mode: Option<u32>,
     /// The name by which the service manager passes its socket, if it does.
     pub activation: Option<Arc<str>>,
+    /// What holds for its connections.
+    pub terms: Arc<Terms>,
 }

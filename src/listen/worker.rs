@@ -171,7 +171,8 @@ impl Worker {
     ) {
         let chosen = self.load.choose(self.number);
         place.assign(chosen);
-        let arrival = Arrival { listener: Arc::clone(&door.id), connection: Resting::fresh(fd, peer), place };
+        let (listener, terms) = (Arc::clone(&door.id), Arc::clone(&door.terms));
+        let arrival = Arrival { listener, terms, connection: Resting::fresh(fd, peer), place };
         if chosen != self.number
             && let Some(mailbox) = self.mailboxes.get(chosen)
         {
@@ -247,7 +248,7 @@ impl Worker {
     }
 
     fn serve(self: &Rc<Self>, arrival: Arrival) {
-        let Arrival { listener, mut connection, place } = arrival;
+        let Arrival { listener, terms, mut connection, place } = arrival;
         let Some(context) = self.services.get(place.service()) else { return };
         let context = Rc::clone(context);
         let serial = self.serial.get();
@@ -262,7 +263,7 @@ impl Worker {
         }
         let registration = Registration { worker, key, serial, tunnel, _place: place };
         let task = self.handle.spawn(async move {
-            while let Some(parting) = proxy::serve(&context, connection, &registration).await
+            while let Some(parting) = proxy::serve(&context, &terms, connection, &registration).await
                 && let Some(back) = registration.depart(&listener, parting).await
             {
                 connection = back;

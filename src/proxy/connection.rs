@@ -1,13 +1,14 @@
 //! A client's connection, from its first byte to its last.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
 use super::tunnel::{self, Tunnel};
-use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, exchange, respond, rewrite};
+use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms, exchange, respond, rewrite};
 
 /// What becomes of a client's connection after an exchange.
 pub(super) enum Next {
@@ -48,7 +49,12 @@ enum End {
 }
 
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
-pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn Keeper) -> Option<Parting> {
+pub async fn serve(
+    context: &ServiceContext,
+    _terms: &Arc<Terms>,
+    connection: Resting,
+    keeper: &dyn Keeper,
+) -> Option<Parting> {
     let Resting { client, peer, requests, pipelines, tunnel, offered, shared } = connection;
     let handle = &context.handle;
     // However it ends, and if it is cancelled, both peers are to hear of it.
@@ -62,7 +68,7 @@ pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn K
     let watched = watch(client).and_then(|stream| {
         let tunnel = tunnel.map(|tunnel| {
             let (server, moved) = *tunnel;
-            Ok::<_, io::Error>(Box::new(Tunnel::resume(watch(server)?, moved, handle)))
+            Ok::<_, io::Error>(Box::new(Tunnel::resume(watch(server)?.into(), moved, handle)))
         });
         Ok((stream, tunnel.transpose()?))
     });
@@ -74,7 +80,7 @@ pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn K
         }
     };
     let mut downstream = Downstream {
-        stream,
+        stream: stream.into(),
         unread: handle.buffers().take(),
         timer: handle.timer(),
         peer,

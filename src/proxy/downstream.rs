@@ -11,12 +11,13 @@ use super::depart::{Offer, Parting, Permit, Resting};
 use super::failure::Failure;
 use super::tunnel::Tunnel;
 use crate::http::{RequestHead, Unparsed, parse_request};
-use crate::runtime::{Buffer, Handle, Stream, Timer};
+use crate::runtime::{Buffer, Handle, Timer};
+use crate::wire::Wire;
 
 /// A client's connection: the stream, what was read of it and not yet used, and its one timer.
 #[derive(Debug)]
 pub(super) struct Downstream {
-    pub(super) stream: Stream,
+    pub(super) stream: Wire,
     /// Given back to the worker while the connection is idle.
     pub(super) unread: Buffer,
     pub(super) timer: Timer,
@@ -72,7 +73,9 @@ impl Downstream {
             if self.timer.poll_expired(cx).is_ready() {
                 return Poll::Ready(Awaited::Nothing);
             }
-            offer.poll(cx, &context.leaving, context.leaving.moves(self.offered)).map(Awaited::Permit)
+            offer
+                .poll(cx, &context.leaving, context.leaving.moves(self.offered) && self.stream.can_move())
+                .map(Awaited::Permit)
         })
         .await
     }
@@ -192,7 +195,9 @@ impl Downstream {
     /// The connection is to be closed after the response at hand: it is told to leave, and nothing more has come on it.
     /// Requests that are already here are answered first, for a client does not expect them to be lost.
     pub(super) fn is_leaving(&self, context: &ServiceContext) -> bool {
-        context.leaving.closes(self.offered) && self.unread.is_empty() && self.stream.is_quiet()
+        let closes = context.leaving.closes(self.offered)
+            || (context.leaving.moves(self.offered) && !self.stream.can_move());
+        closes && self.unread.is_empty() && self.stream.is_quiet()
     }
 
     /// The client has sent more than what was answered, or may be sending it while it is told that the connection ends.

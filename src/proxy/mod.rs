@@ -37,4 +37,4 @@ mod upload;
 pub use connection::serve;
 pub use context::ServiceContext;
 pub use depart::{Keeper, Leave, Leaving, Parting, Permit, Resting};
-pub use settings::{Handler, Limits, Respond, Service, Timeouts};
+pub use settings::{Handler, Limits, Respond, Service, Terms, Timeouts};

@@ -6,7 +6,8 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use crate::http::{Chunk, ChunkDecoder, trailer_fields};
-use crate::runtime::{Buffer, SMALL_BUFFER, Stream};
+use crate::runtime::{Buffer, SMALL_BUFFER};
+use crate::wire::Wire;
 
 /// How the body arrives.
 #[derive(Debug)]
@@ -76,11 +77,11 @@ pub(super) struct Pump {
 
 /// The two ends of a pump and what lies between them.
 pub(super) struct Ends<'a> {
-    pub(super) source: &'a Stream,
+    pub(super) source: &'a Wire,
     /// What has been read from the source and not yet been used.
     pub(super) unread: &'a mut Buffer,
     /// Where it goes; without a sink it is thrown away.
-    pub(super) sink: Option<&'a Stream>,
+    pub(super) sink: Option<&'a Wire>,
     /// What has been written for the sink: the head at first, chunks later.
     pub(super) out: &'a mut Vec<u8>,
 }
@@ -363,11 +364,11 @@ mod tests {
     use crate::runtime::{Handle, LARGE_BUFFER, block_on};
 
     /// A stream and the other end of its connection.
-    fn pair(handle: &Handle) -> (Stream, TcpStream) {
+    fn pair(handle: &Handle) -> (Wire, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         near.set_nonblocking(true).unwrap();
-        (handle.stream(near.into()).unwrap(), listener.accept().unwrap().0)
+        (handle.stream(near.into()).unwrap().into(), listener.accept().unwrap().0)
     }
 
     #[test]

@@ -7,6 +7,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::upstream;
 
+/// What holds for the connections of one listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {}
+
 /// One service: what is done with the requests that arrive on its listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {

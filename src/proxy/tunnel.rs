@@ -12,11 +12,12 @@ use super::downstream::Downstream;
 use super::failure::Failure;
 use super::pump::{self, Incoming, Outgoing, Pump, PumpError};
 use crate::base::{Held, MAX_HELD, MovedTunnel};
-use crate::runtime::{Buffer, Handle, Stream};
+use crate::runtime::{Buffer, Handle};
+use crate::wire::Wire;
 
 /// The server's end of a tunnel, and what is on its way in both directions.
 pub(super) struct Tunnel {
-    server: Stream,
+    server: Wire,
     /// The server, as the configuration names it.
     pub(super) name: String,
     /// The line of the request that asked for the tunnel.
@@ -30,7 +31,7 @@ impl Tunnel {
     /// its 101, whose `head` goes to the client first.
     pub(super) fn begin(
         name: String,
-        server: Stream,
+        server: Wire,
         line: &[u8],
         unread: Buffer,
         received: Buffer,
@@ -42,7 +43,7 @@ impl Tunnel {
     }
 
     /// A tunnel that goes on where it was when it was [taken apart](Self::into_parts).
-    pub(super) fn resume(server: Stream, moved: MovedTunnel, handle: &Handle) -> Self {
+    pub(super) fn resume(server: Wire, moved: MovedTunnel, handle: &Handle) -> Self {
         let MovedTunnel { server: name, request, to_server, to_client } = moved;
         let up = Half::resume(true, to_server, handle);
         let down = Half::resume(false, to_client, handle);
@@ -67,7 +68,8 @@ impl Tunnel {
     /// Both directions may go on elsewhere: what they hold is little enough to be passed on, and neither has lost its
     /// sink.
     fn can_move(&self) -> bool {
-        [&self.up, &self.down].iter().all(|half| !half.gone && half.holds() <= MAX_HELD)
+        self.server.can_move()
+            && [&self.up, &self.down].iter().all(|half| !half.gone && half.holds() <= MAX_HELD)
     }
 
     fn lost(&mut self) -> Option<Failure> {
@@ -114,7 +116,9 @@ pub(super) async fn run(
             if tunnel.up.ended && tunnel.down.ended {
                 return Poll::Ready(tunnel.lost().map_or(Ok(None), Err));
             }
-            if let Poll::Ready(permit) = offer.poll(cx, &context.leaving, moves && tunnel.can_move()) {
+            if let Poll::Ready(permit) =
+                offer.poll(cx, &context.leaving, moves && stream.can_move() && tunnel.can_move())
+            {
                 return Poll::Ready(Ok(Some(permit)));
             }
             let (up, down) = (&tunnel.up, &tunnel.down);
@@ -184,7 +188,7 @@ impl Half {
     }
 
     /// Moves what can be moved; passes the end of the source on to the sink.
-    fn poll(&mut self, cx: &mut Context<'_>, source: &Stream, sink: &Stream) -> Result<(), Failure> {
+    fn poll(&mut self, cx: &mut Context<'_>, source: &Wire, sink: &Wire) -> Result<(), Failure> {
         if self.ended {
             return Ok(());
         }
@@ -206,7 +210,7 @@ impl Half {
     }
 
     /// Ends the direction, for nobody is left at the end of it.
-    fn sink_is_gone(&mut self, sink: &Stream) {
+    fn sink_is_gone(&mut self, sink: &Wire) {
         if self.gone {
             return;
         }

@@ -7,7 +7,7 @@ use super::downstream::Downstream;
 use super::failure::Failure;
 use super::pump::{Ends, Incoming, Outgoing, Pump, PumpError};
 use crate::http::{ChunkDecoder, Framing};
-use crate::runtime::Stream;
+use crate::wire::Wire;
 
 /// The longest line, and the longest trailer section, of a chunked body.
 const CHUNK_LINE: usize = 4 << 10;
@@ -33,7 +33,7 @@ impl Upload {
         cx: &mut Context<'_>,
         downstream: &mut Downstream,
         out: &mut Vec<u8>,
-        sink: &Stream,
+        sink: &Wire,
     ) -> Option<PumpError> {
         if self.state != UploadState::Running {
             return None;

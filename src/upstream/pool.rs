@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use super::PoolSettings;
-use crate::runtime::Stream;
+use crate::wire::Wire;
 
 /// The idle connections of one worker to one server.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    stream: Stream,
+    stream: Wire,
     requests: u64,
     since: Instant,
 }
@@ -26,7 +26,7 @@ impl Pool {
     /// The connection that fell idle last, if one is still good; those found stale on the way are closed.
     ///
     /// The newest is taken because it is the least likely to have been closed by the server meanwhile.
-    pub(super) fn take(&self, settings: &PoolSettings, now: Instant) -> Option<(Stream, u64)> {
+    pub(super) fn take(&self, settings: &PoolSettings, now: Instant) -> Option<(Wire, u64)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop_back() {
             if connection.is_good(settings, now) {
@@ -41,7 +41,7 @@ impl Pool {
     /// `sweeper` is woken when something happens to the connection while it is idle.
     pub(super) fn put(
         &self,
-        stream: Stream,
+        stream: Wire,
         requests: u64,
         settings: &PoolSettings,
         now: Instant,

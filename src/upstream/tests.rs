@@ -27,7 +27,7 @@ fn an_idle_connection_that_its_server_closes_is_closed_although_readers_were_wok
         let (mut far, _) = listener.accept().unwrap();
         // Until a read has found nothing it may be stale.
         far.write_all(b"1").unwrap();
-        connection.stream.read(&mut [0; 8]).await.unwrap();
+        std::future::poll_fn(|cx| connection.stream.poll_read(cx, &mut [0; 8])).await.unwrap();
         // The sweeper has to have run once, or nothing is kept.
         futures_lite::future::yield_now().await;
         upstreams.release(connection);

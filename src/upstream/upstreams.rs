@@ -12,7 +12,8 @@ use super::balance::RoundRobin;
 use super::pool::Pool;
 use super::{ConnectError, Group, Server};
 use crate::base::Address;
-use crate::runtime::{Handle, Stream, Timer};
+use crate::runtime::{Handle, Timer};
+use crate::wire::Wire;
 
 /// The servers of a group, as one worker sees them: whose turn it is, and the idle connections to each.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Upstreams {
 #[derive(Debug)]
 pub struct Connection {
     /// The byte stream.
-    pub stream: Stream,
+    pub stream: Wire,
     server: usize,
     requests: u64,
 }
@@ -182,7 +183,9 @@ impl Upstreams {
             })
             .await;
             last = match outcome {
-                Some(Ok(stream)) => return Ok(Connection { stream, server: index, requests: 0 }),
+                Some(Ok(stream)) => {
+                    return Ok(Connection { stream: stream.into(), server: index, requests: 0 });
+                }
                 Some(Err(source)) => ConnectError::Refused { server: name.clone(), source },
                 None => ConnectError::TimedOut { server: name.clone() },
             };

@@ -59,7 +59,14 @@ pub(super) fn plan(
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
-            let spec = ListenerSpec { id, service: Arc::clone(&name), address, mode, activation };
+            let spec = ListenerSpec {
+                id,
+                service: Arc::clone(&name),
+                address,
+                mode,
+                activation,
+                terms: Arc::default(),
+            };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
     }

@@ -52,6 +52,7 @@ pub(super) fn listener(address: &str, nth: usize) -> ListenerSpec {
         address,
         mode: None,
         activation: None,
+        terms: Arc::default(),
     }
 }
 
@@ -207,6 +208,7 @@ fn a_cold_start_that_cannot_take_its_files_accepts_nobody() {
             address: unix,
             mode: None,
             activation: None,
+            terms: Arc::default(),
         });
         mine.upgrade_socket = Some(directory.join("none/upgrade.sock"));
         let one = start(&executor, mine);

@@ -50,6 +50,7 @@ impl Door {
                 address: address.clone(),
                 mode: None,
                 activation: None,
+                terms: Arc::default(),
             },
         }
     }

@@ -1,0 +1,178 @@
+//! What the proxy reads requests from and writes them to, whatever lies below: one byte stream each, in HTTP/1.1.
+//!
+//! A [`Wire`] has the methods of [`runtime::Stream`](crate::runtime::Stream) and keeps their contracts; a kind of it that
+//! cannot do a thing says so where it is asked for it.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::runtime::Stream;
+
+/// A connection to a client or to a server, as the proxy uses it.
+///
+/// All methods take `&self`: one task may read while another writes. Of each direction one task can wait at a time; the
+/// last to ask is woken.
+#[derive(Debug)]
+pub enum Wire {
+    /// A plain socket, TCP or Unix.
+    Plain(Stream),
+}
+
+impl From<Stream> for Wire {
+    fn from(stream: Stream) -> Self {
+        Self::Plain(stream)
+    }
+}
+
+impl Wire {
+    /// Reads what is there, into the start of `buf`; 0 means that the peer has ended its direction in order, or that `buf`
+    /// is empty.
+    ///
+    /// # Errors
+    ///
+    /// What the stream below reports, a connection reset for one; never `WouldBlock`.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read(cx, buf),
+        }
+    }
+
+    /// Resolves once a read is worth its call; it may resolve without cause. Until then it keeps the waker.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_readable(cx),
+        }
+    }
+
+    /// Resolves once the connection is gone in both directions, as after a reset, whatever is left to read. It shares the
+    /// waker of [`poll_readable`](Self::poll_readable).
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_gone(cx),
+        }
+    }
+
+    /// Takes a part of `buf` from its start, and returns how many bytes that was: at least 1, unless `buf` is empty.
+    ///
+    /// # Errors
+    ///
+    /// What the stream below reports; never `WouldBlock`.
+    pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write(cx, buf),
+        }
+    }
+
+    /// Like [`poll_write`](Self::poll_write), from several slices.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_write`](Self::poll_write).
+    pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
+        }
+    }
+
+    /// Makes the next write an attempt, even where none is known to be worth it: this tells a peer that reads slowly from
+    /// one that does not read.
+    pub fn attempt_write(&self) {
+        match self {
+            Self::Plain(stream) => stream.attempt_write(),
+        }
+    }
+
+    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_stale(),
+        }
+    }
+
+    /// The opposite of [`is_stale`](Self::is_stale).
+    pub fn is_quiet(&self) -> bool {
+        !self.is_stale()
+    }
+
+    /// Why the connection has failed, if it has and nobody has been told yet, neither here nor by a read or write.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Plain(stream) => stream.take_error(),
+        }
+    }
+
+    /// Closes one direction or both; what was written before is still sent.
+    ///
+    /// # Errors
+    ///
+    /// What the stream below reports: `NotConnected` if the peer has reset the connection.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown(how),
+        }
+    }
+
+    /// Whether closing the connection, however that comes about, tells the peer that this is no end in order. What has been
+    /// written and not been received may be lost then.
+    ///
+    /// # Errors
+    ///
+    /// What the stream below reports.
+    pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.reset_on_close(reset),
+        }
+    }
+
+    /// Whether the connection can be passed to another instance, by [`into_fd`](Self::into_fd).
+    pub fn can_move(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+        }
+    }
+
+    /// Gives the socket up, so that it can be passed to another process.
+    ///
+    /// # Errors
+    ///
+    /// What the stream below reports; nothing is known to make it fail. `Unsupported` where the connection
+    /// [cannot move](Self::can_move). It is closed then.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Plain(stream) => stream.into_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Self::poll_read(&self, cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write(&self, cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write_vectored(&self, cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown(Shutdown::Write))
+    }
+}
