@@ -51,6 +51,7 @@ impl Door {
                 mode: None,
                 activation: None,
                 terms: Arc::default(),
+                tls: None,
             },
         }
     }
