@@ -7,6 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
+use super::turnstile::{Turnstile, Wait};
+
 /// What a listener needs to take TLS connections: the configuration that its handshakes use, which can be replaced while
 /// it is in use, and how many handshakes it lets go on at a time.
 ///
@@ -14,6 +16,7 @@ use rustls::ServerConfig;
 pub struct Acceptor {
     config: ArcSwap<ServerConfig>,
     limits: HandshakeLimits,
+    turnstile: Turnstile,
 }
 
 /// How long a handshake may take, and how many may go on.
@@ -34,7 +37,7 @@ impl Acceptor {
 
     /// An acceptor with limits of its own.
     pub fn with_limits(config: Arc<ServerConfig>, limits: HandshakeLimits) -> Self {
-        Self { config: ArcSwap::new(config), limits }
+        Self { config: ArcSwap::new(config), limits, turnstile: Turnstile::new(limits.max_concurrent) }
     }
 
     /// Uses `config` for the handshakes that begin from now on.
@@ -45,6 +48,11 @@ impl Acceptor {
     /// The configuration that a handshake which begins now uses.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.config.load_full()
+    }
+
+    /// Waits for the turn of another handshake.
+    pub(super) fn enter(&self) -> Wait<'_> {
+        self.turnstile.enter()
     }
 
     /// How long a handshake may take, and how many may go on.

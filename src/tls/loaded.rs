@@ -16,6 +16,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use super::names::Names;
 use super::pem::{self, Problem};
+use super::provider::provider;
 use super::resolver::Resolver;
 use super::tickets::{TicketKey, Tickets};
 use super::{Facts, ListenerTls};
@@ -245,7 +246,7 @@ impl Reader {
 }
 
 fn provider_of(settings: &ListenerTls) -> CryptoProvider {
-    CryptoProvider { cipher_suites: settings.suites(), ..rustls::crypto::aws_lc_rs::default_provider() }
+    CryptoProvider { cipher_suites: settings.suites(), ..(*provider()).clone() }
 }
 
 fn finished(digest: Context) -> [u8; 32] {
