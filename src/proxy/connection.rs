@@ -8,7 +8,8 @@ use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
 use super::tunnel::{self, Tunnel};
-use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms, exchange, respond, rewrite};
+use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
+use super::{exchange, greet, respond, rewrite};
 
 /// What becomes of a client's connection after an exchange.
 pub(super) enum Next {
@@ -30,7 +31,7 @@ pub(super) enum Next {
 
 /// How long a connection that River closes is still read from, so that what the client sends meanwhile does not
 /// reset it and take the response with it (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// How long it is where the client may be sending a body that nobody wants any more: clients that read no response
 /// before they have sent all of it are to see it, too.
@@ -51,18 +52,22 @@ enum End {
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
 pub async fn serve(
     context: &ServiceContext,
-    _terms: &Arc<Terms>,
+    terms: &Arc<Terms>,
     connection: Resting,
     keeper: &dyn Keeper,
 ) -> Option<Parting> {
-    let (mut downstream, tunnel) = begin(context, connection)?;
+    let (mut downstream, tunnel) = Box::pin(begin(context, terms, connection)).await?;
     let end = match tunnel {
         Some(tunnel) => End::Tunnel(tunnel),
         None => exchanges(context, &mut downstream).await,
     };
     match end {
-        // Not in order, if the socket has been told so.
-        End::Close | End::Abort => None,
+        End::Close => {
+            downstream.stream.finish();
+            None
+        }
+        // Not in order, if the socket has been told so; over TLS, it is not unless it is finished.
+        End::Abort => None,
         End::Linger { silence, most } => {
             downstream.linger(&context.handle, silence, most).await;
             None
@@ -75,10 +80,15 @@ pub async fn serve(
     }
 }
 
-/// Watches the sockets of a connection that is to be served here; `None` where they cannot be.
+/// Watches the sockets of a connection that is to be served here, and shakes hands with a client that speaks TLS;
+/// `None` where that fails.
 ///
 /// Apart from [`serve`], whose future would carry all that this needs for as long as the connection lives.
-fn begin(context: &ServiceContext, connection: Resting) -> Option<(Downstream, Option<Box<Tunnel>>)> {
+async fn begin(
+    context: &ServiceContext,
+    terms: &Terms,
+    connection: Resting,
+) -> Option<(Downstream, Option<Box<Tunnel>>)> {
     let Resting { client, peer, requests, pipelines, tunnel, offered, shared } = connection;
     let handle = &context.handle;
     // However it ends, and if it is cancelled, both peers are to hear of it.
@@ -103,12 +113,18 @@ fn begin(context: &ServiceContext, connection: Resting) -> Option<(Downstream, O
             return None;
         }
     };
+    let timer = handle.timer();
+    let stream = match &terms.tls {
+        // What another instance passes on is plain: it could not have passed it on otherwise.
+        Some(acceptor) if !shared => greet::client(context, stream, peer, acceptor, &timer).await?,
+        _ => stream.into(),
+    };
     let downstream = Downstream {
-        stream: stream.into(),
+        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip()), stream.is_secure()),
+        stream,
         unread: handle.buffers().take(),
-        timer: handle.timer(),
+        timer,
         peer,
-        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip())),
         pipelines,
         requests,
         offered,
