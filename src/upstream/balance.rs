@@ -81,6 +81,7 @@ mod tests {
                 name: format!("w{weight}"),
                 addresses: vec![Address::Unix("/x".into())],
                 weight: NonZeroU32::new(weight).unwrap(),
+                tls: None,
             })
             .collect()
     }
