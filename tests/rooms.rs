@@ -15,6 +15,7 @@ const ORDER: &[&[&str]] = &[
     &["proxy"],
     &["upstream"],
     &["wire"],
+    &["h2"],
     &["http"],
     &["runtime"],
     &["system"],

@@ -1,0 +1,8 @@
+//! HTTP/2 (RFC 9113), as streams that look like connections in HTTP/1.1.
+//!
+//! The framing is that of the `h2` crate. What is here converts at its edge: each stream reads and writes like a
+//! [`Wire`](crate::wire::Wire) that carries one exchange, so that the proxy knows one version of the protocol only.
+
+mod io;
+
+pub use io::Io;
