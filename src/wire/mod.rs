@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::h2::ServerStream;
 use crate::runtime::Stream;
 
 /// A connection to a client or to a server, as the proxy uses it.
@@ -21,6 +22,8 @@ use crate::runtime::Stream;
 pub enum Wire {
     /// A plain socket, TCP or Unix.
     Plain(Stream),
+    /// A stream of HTTP/2 that a client has opened, which carries one exchange.
+    H2Server(Box<ServerStream>),
 }
 
 impl From<Stream> for Wire {
@@ -39,6 +42,7 @@ impl Wire {
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
+            Self::H2Server(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -46,6 +50,7 @@ impl Wire {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
+            Self::H2Server(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -54,6 +59,7 @@ impl Wire {
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
+            Self::H2Server(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -65,6 +71,7 @@ impl Wire {
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
+            Self::H2Server(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -76,6 +83,7 @@ impl Wire {
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Server(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -84,6 +92,8 @@ impl Wire {
     pub fn attempt_write(&self) {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
+            // The windows are known, and the connection's driver makes attempts of its own.
+            Self::H2Server(_) => {}
         }
     }
 
@@ -91,6 +101,8 @@ impl Wire {
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_stale(),
+            // Behind the one request nothing can come.
+            Self::H2Server(_) => false,
         }
     }
 
@@ -103,6 +115,7 @@ impl Wire {
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
             Self::Plain(stream) => stream.take_error(),
+            Self::H2Server(_) => None,
         }
     }
 
@@ -114,6 +127,7 @@ impl Wire {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
+            Self::H2Server(stream) => stream.shutdown(how),
         }
     }
 
@@ -126,6 +140,8 @@ impl Wire {
     pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
+            // It always does.
+            Self::H2Server(_) => Ok(()),
         }
     }
 
@@ -133,6 +149,7 @@ impl Wire {
     pub fn can_move(&self) -> bool {
         match self {
             Self::Plain(_) => true,
+            Self::H2Server(_) => false,
         }
     }
 
@@ -145,6 +162,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
+            Self::H2Server(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) struct Listener {
     pub(crate) bind: Option<Spanned<String>>,
     pub(crate) mode: Option<Spanned<u64>>,
     pub(crate) activation: Option<Spanned<String>>,
+    pub(crate) offer_h2: Option<Spanned<bool>>,
 }
 
 impl Listener {
@@ -19,6 +20,7 @@ impl Listener {
             bind: fields.require("bind", report, Node::string),
             mode: fields.take("mode", report, read_mode),
             activation: fields.take("activation", report, Node::string),
+            offer_h2: fields.take("offer_h2", report, Node::boolean),
         };
         fields.finish(report);
         Some(listener)

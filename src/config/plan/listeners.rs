@@ -12,6 +12,7 @@ use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
+use crate::proxy::Terms;
 
 use super::System;
 
@@ -59,13 +60,14 @@ pub(super) fn plan(
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
+            let terms = Terms { offer_h2: listener.offer_h2.as_ref().is_some_and(|offer| offer.value) };
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::default(),
+                terms: Arc::new(terms),
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
