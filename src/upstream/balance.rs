@@ -73,6 +73,7 @@ mod tests {
 
     use super::*;
     use crate::base::Address;
+    use crate::upstream::Proto;
 
     fn servers(weights: &[u32]) -> Vec<Server> {
         weights
@@ -81,6 +82,7 @@ mod tests {
                 name: format!("w{weight}"),
                 addresses: vec![Address::Unix("/x".into())],
                 weight: NonZeroU32::new(weight).unwrap(),
+                proto: Proto::H1Only,
             })
             .collect()
     }

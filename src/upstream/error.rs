@@ -19,6 +19,12 @@ pub enum ConnectError {
         /// The server, as the configuration names it.
         server: String,
     },
+    /// Every server was tried, and the connections to the last carried as many requests as they may until the connect
+    /// time-out, or too many waited for them.
+    Full {
+        /// The server, as the configuration names it.
+        server: String,
+    },
     /// Every server of the group has been tried for this request.
     Exhausted,
 }
@@ -40,6 +46,12 @@ impl fmt::Display for ConnectError {
             Self::TimedOut { server } => {
                 write!(f, "connecting to {server} took longer than the connect time-out")
             }
+            Self::Full { server } => {
+                write!(
+                    f,
+                    "the connections to {server} had no room for another request within the connect time-out"
+                )
+            }
             Self::Exhausted => f.write_str("no server of the group is left to try"),
         }
     }
@@ -49,7 +61,7 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Refused { source, .. } => Some(source),
-            Self::TimedOut { .. } | Self::Exhausted => None,
+            Self::TimedOut { .. } | Self::Full { .. } | Self::Exhausted => None,
         }
     }
 }

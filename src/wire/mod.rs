@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::h2::client::ClientStream;
 use crate::runtime::Stream;
 
 /// A connection to a client or to a server, as the proxy uses it.
@@ -21,6 +22,8 @@ use crate::runtime::Stream;
 pub enum Wire {
     /// A plain socket, TCP or Unix.
     Plain(Stream),
+    /// A stream of an HTTP/2 connection to a server, which carries one exchange.
+    H2Client(Box<ClientStream>),
 }
 
 impl From<Stream> for Wire {
@@ -39,6 +42,7 @@ impl Wire {
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
+            Self::H2Client(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -46,6 +50,7 @@ impl Wire {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
+            Self::H2Client(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -54,6 +59,7 @@ impl Wire {
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
+            Self::H2Client(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -65,6 +71,7 @@ impl Wire {
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
+            Self::H2Client(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -76,6 +83,7 @@ impl Wire {
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Client(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -84,13 +92,17 @@ impl Wire {
     pub fn attempt_write(&self) {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
+            // What its peer has room for is known.
+            Self::H2Client(_) => {}
         }
     }
 
-    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error.
+    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error; or whether it is one
+    /// that carries no second exchange.
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_stale(),
+            Self::H2Client(_) => true,
         }
     }
 
@@ -103,6 +115,7 @@ impl Wire {
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
             Self::Plain(stream) => stream.take_error(),
+            Self::H2Client(_) => None,
         }
     }
 
@@ -114,6 +127,12 @@ impl Wire {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
+            Self::H2Client(stream) => {
+                if how != Shutdown::Read {
+                    stream.shutdown_write();
+                }
+                Ok(())
+            }
         }
     }
 
@@ -126,6 +145,8 @@ impl Wire {
     pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
+            // It is reset if it is not complete.
+            Self::H2Client(_) => Ok(()),
         }
     }
 
@@ -133,6 +154,16 @@ impl Wire {
     pub fn can_move(&self) -> bool {
         match self {
             Self::Plain(_) => true,
+            Self::H2Client(_) => false,
+        }
+    }
+
+    /// Whether the peer has not begun with what was written to it, and said so, or has never seen it: the same may be
+    /// written elsewhere, whatever it is.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::H2Client(stream) => stream.is_refused(),
         }
     }
 
@@ -145,6 +176,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
+            Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
