@@ -243,6 +243,9 @@ fn connect_failure(error: &ConnectError) -> Failure {
         error if error.is_own() => Failure::river(503, error.to_string()),
         ConnectError::Full { .. } => Failure::upstream(503, error.to_string()),
         ConnectError::TimedOut { .. } => Failure::upstream(504, error.to_string()),
-        ConnectError::Refused { .. } | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
+        ConnectError::Refused { .. }
+        | ConnectError::Handshake { .. }
+        | ConnectError::Protocol { .. }
+        | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::Address;
 use crate::h2::client::ClientSettings;
+use crate::tls::Connector;
 
 /// One group of servers, with the way to choose among them and to keep connections to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Server {
     pub name: String,
     /// At least one address; the next is tried where one refuses.
     pub addresses: Vec<Address>,
+    /// How it is spoken to where that is over TLS; none where it is plainly.
+    pub tls: Option<Connector>,
     /// Its share of the requests, relative to the other servers of the group.
     pub weight: NonZeroU32,
     /// What it is spoken to in.
@@ -51,6 +54,17 @@ pub struct PoolSettings {
     pub idle_timeout: Duration,
     /// How many requests a connection carries before it is closed; at least 1.
     pub max_requests: u64,
+}
+
+impl Proto {
+    /// What is offered to the server over TLS (RFC 7301), the best first.
+    pub fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::H1Only => &[b"http/1.1"],
+            Self::H2Only => &[b"h2"],
+            Self::H2OrH1 => &[b"h2", b"http/1.1"],
+        }
+    }
 }
 
 /// How connections in HTTP/2 to a server are shared. Every number is per worker and server.

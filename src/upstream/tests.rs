@@ -20,6 +20,7 @@ fn an_idle_connection_that_its_server_closes_is_closed_although_readers_were_wok
         addresses: vec![Address::Tcp(address)],
         weight: NonZeroU32::MIN,
         proto: Proto::H1Only,
+        tls: None,
     };
     block_on(async |handle: Handle| {
         let group = Group {

@@ -16,6 +16,7 @@ use super::{ConnectError, Group, Proto, Server};
 use crate::base::Address;
 use crate::h2::client::{Client, ConnectionId};
 use crate::runtime::{Expired, Handle, Timer, with_deadline};
+use crate::tls::{self, Connector};
 use crate::wire::Wire;
 
 /// The servers of a group, as one worker sees them: whose turn it is, and the idle connections to each.
@@ -222,8 +223,14 @@ impl Upstreams {
                 }
                 return Ok(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
             }
-            if let Some(_making) = shared.make(settings.max_connections) {
+            let making = shared.make(settings.max_connections);
+            if making.is_some() || shared.speaks_h1.get() {
                 let stream = self.connect(server, connect, until, timer).await?;
+                let speaks_h1 = !self.is_h2(server, &stream)?;
+                shared.speaks_h1.set(speaks_h1);
+                if speaks_h1 {
+                    return Ok(Connection { stream, server, requests: 0 });
+                }
                 let deadline = until.min(self.handle.now() + connect);
                 self.begin(server, shared, stream, deadline, timer).await?;
                 except = None;
@@ -243,6 +250,19 @@ impl Upstreams {
         }
     }
 
+    /// Whether a new connection is in HTTP/2: the server has chosen it, or is known to speak it.
+    fn is_h2(&self, server: usize, stream: &Wire) -> Result<bool, ConnectError> {
+        let Some(Server { name, proto, .. }) = self.group.servers.get(server) else {
+            return Err(ConnectError::Exhausted);
+        };
+        match stream.alpn() {
+            Some(b"h2") => Ok(true),
+            _ if *proto == Proto::H2OrH1 => Ok(false),
+            None if !stream.is_secure() => Ok(true),
+            _ => Err(ConnectError::Protocol { server: name.clone() }),
+        }
+    }
+
     /// Begins a shared connection on a stream that is connected.
     async fn begin(
         &self,
@@ -255,7 +275,8 @@ impl Upstreams {
         let waiting = Rc::clone(&shared.waiting);
         let room = Box::new(move || waiting.tell());
         let settings = &self.group.sharing.connection;
-        let begun = Client::connect(stream, Scheme::HTTP, settings, &self.handle, room);
+        let scheme = if stream.is_secure() { Scheme::HTTPS } else { Scheme::HTTP };
+        let begun = Client::connect(stream, scheme, settings, &self.handle, room);
         let name = || self.server_name(server).to_owned();
         match with_deadline(timer, deadline, begun).await {
             Ok(Ok((client, driver))) => {
@@ -278,22 +299,22 @@ impl Upstreams {
         until: Instant,
         timer: &Timer,
     ) -> Result<Wire, ConnectError> {
-        let Some(Server { name, addresses, .. }) = self.group.servers.get(index) else {
+        let Some(Server { name, addresses, tls, .. }) = self.group.servers.get(index) else {
             return Err(ConnectError::Exhausted);
         };
         let mut last = ConnectError::Exhausted;
         for address in addresses {
             let deadline = until.min(self.handle.now() + connect);
             timer.set(deadline);
-            let mut attempt = std::pin::pin!(self.handle.connect(address));
+            let mut attempt = std::pin::pin!(open(&self.handle, address, name, tls.as_ref()));
             let outcome = poll_fn(|cx| match attempt.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
                 Poll::Pending => timer.poll_expired(cx).map(|()| None),
             })
             .await;
             last = match outcome {
-                Some(Ok(stream)) => return Ok(stream.into()),
-                Some(Err(source)) => ConnectError::Refused { server: name.clone(), source },
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => error,
                 None => ConnectError::TimedOut { server: name.clone() },
             };
         }
@@ -314,6 +335,23 @@ impl Connection {
     /// It has carried a request before, so the server may have closed it while it was idle.
     pub fn is_reused(&self) -> bool {
         self.requests > 0
+    }
+}
+
+/// A connection to one address of a server, ready for a request.
+async fn open(
+    handle: &Handle,
+    address: &Address,
+    server: &str,
+    tls: Option<&Connector>,
+) -> Result<Wire, ConnectError> {
+    let connected = handle.connect(address).await;
+    let stream = connected.map_err(|source| ConnectError::Refused { server: server.to_owned(), source })?;
+    let Some(connector) = tls else { return Ok(stream.into()) };
+    // Boxed, because few requests wait for one, and all would have to hold it.
+    match Box::pin(tls::connect(stream, connector, handle.buffers())).await {
+        Ok(stream) => Ok(stream.into()),
+        Err(source) => Err(ConnectError::Handshake { server: server.to_owned(), source }),
     }
 }
 

@@ -13,6 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::h2::client::ClientStream;
 use crate::runtime::Stream;
+use crate::tls::TlsStream;
 
 /// A connection to a client or to a server, as the proxy uses it.
 ///
@@ -22,6 +23,8 @@ use crate::runtime::Stream;
 pub enum Wire {
     /// A plain socket, TCP or Unix.
     Plain(Stream),
+    /// TLS over a socket.
+    Tls(Box<TlsStream>),
     /// A stream of an HTTP/2 connection to a server, which carries one exchange.
     H2Client(Box<ClientStream>),
 }
@@ -29,6 +32,12 @@ pub enum Wire {
 impl From<Stream> for Wire {
     fn from(stream: Stream) -> Self {
         Self::Plain(stream)
+    }
+}
+
+impl From<Box<TlsStream>> for Wire {
+    fn from(stream: Box<TlsStream>) -> Self {
+        Self::Tls(stream)
     }
 }
 
@@ -42,6 +51,7 @@ impl Wire {
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
+            Self::Tls(stream) => stream.poll_read(cx, buf),
             Self::H2Client(stream) => stream.poll_read(cx, buf),
         }
     }
@@ -50,6 +60,7 @@ impl Wire {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
+            Self::Tls(stream) => stream.poll_readable(cx),
             Self::H2Client(stream) => stream.poll_readable(cx),
         }
     }
@@ -59,6 +70,7 @@ impl Wire {
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
+            Self::Tls(stream) => stream.poll_gone(cx),
             Self::H2Client(stream) => stream.poll_gone(cx),
         }
     }
@@ -71,6 +83,7 @@ impl Wire {
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
+            Self::Tls(stream) => stream.poll_write(cx, buf),
             Self::H2Client(stream) => stream.poll_write(cx, buf),
         }
     }
@@ -83,6 +96,7 @@ impl Wire {
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
             Self::H2Client(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
@@ -92,6 +106,7 @@ impl Wire {
     pub fn attempt_write(&self) {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
+            Self::Tls(stream) => stream.attempt_write(),
             // What its peer has room for is known.
             Self::H2Client(_) => {}
         }
@@ -102,6 +117,7 @@ impl Wire {
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_stale(),
+            Self::Tls(stream) => stream.is_stale(),
             Self::H2Client(_) => true,
         }
     }
@@ -115,6 +131,7 @@ impl Wire {
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
             Self::Plain(stream) => stream.take_error(),
+            Self::Tls(stream) => stream.take_error(),
             Self::H2Client(_) => None,
         }
     }
@@ -127,6 +144,7 @@ impl Wire {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
+            Self::Tls(stream) => stream.shutdown(how),
             Self::H2Client(stream) => {
                 if how != Shutdown::Read {
                     stream.shutdown_write();
@@ -145,8 +163,35 @@ impl Wire {
     pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
+            Self::Tls(stream) => stream.reset_on_close(reset),
             // It is reset if it is not complete.
             Self::H2Client(_) => Ok(()),
+        }
+    }
+
+    /// Says that the connection is about to be closed in order, where closing it does not say so by itself.
+    pub fn finish(&self) {
+        match self {
+            Self::Plain(_) | Self::H2Client(_) => {}
+            // It fails where the peer has reset the connection: there is nobody to be told.
+            Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
+        }
+    }
+
+    /// Whether nobody between the two ends of it can read along.
+    pub fn is_secure(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(_) => true,
+            Self::H2Client(stream) => stream.is_secure(),
+        }
+    }
+
+    /// The protocol that both ends chose over TLS, if they did (RFC 7301).
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) | Self::H2Client(_) => None,
+            Self::Tls(stream) => stream.alpn(),
         }
     }
 
@@ -154,6 +199,8 @@ impl Wire {
     pub fn can_move(&self) -> bool {
         match self {
             Self::Plain(_) => true,
+            // The keys and the sequence numbers of its records would have to go too.
+            Self::Tls(_) => false,
             Self::H2Client(_) => false,
         }
     }
@@ -162,7 +209,7 @@ impl Wire {
     /// written elsewhere, whatever it is.
     pub fn is_refused(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Tls(_) => false,
             Self::H2Client(stream) => stream.is_refused(),
         }
     }
@@ -176,6 +223,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
             Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
