@@ -490,6 +490,13 @@ pub const SETTINGS: &[Setting] = &[
         "2",
     ),
     setting(
+        "services.*.connectors.servers[].proto",
+        "H1Only, H2Only or H2OrH1",
+        "H1Only",
+        "The protocol that the server is spoken to in: HTTP/1.1, HTTP/2, or the one of both that it chooses over TLS.",
+        "H2Only",
+    ),
+    setting(
         "services.*.connectors.pool",
         "structure",
         "()",
@@ -516,6 +523,55 @@ pub const SETTINGS: &[Setting] = &[
         "10000",
         "Requests that a connection carries before it is closed.",
         "1000",
+    ),
+    setting(
+        "services.*.connectors.h2",
+        "structure",
+        "()",
+        "How connections in HTTP/2 to the servers are shared.",
+        "(max_streams: 50)",
+    ),
+    setting(
+        "services.*.connectors.h2.max_streams",
+        "integer from 1 to 10000",
+        "100",
+        "Requests that a connection carries at a time.",
+        "50",
+    ),
+    setting(
+        "services.*.connectors.h2.max_connections",
+        "integer from 1 to 1000",
+        "8",
+        "Connections that take requests at a time, for each worker and server.",
+        "2",
+    ),
+    setting(
+        "services.*.connectors.h2.max_waiting",
+        "integer from 0 to 100000",
+        "1000",
+        "Requests that wait for room on them, for each worker and server.",
+        "100",
+    ),
+    setting(
+        "services.*.connectors.h2.window",
+        "size from 65535 to 16MiB",
+        "\"256KiB\"",
+        "How much of one response may be on its way to a client that does not read it.",
+        "\"1MiB\"",
+    ),
+    setting(
+        "services.*.connectors.h2.ping_interval",
+        "duration",
+        "\"30s\"",
+        "How long a server may be silent before it is asked whether it is there; \"0s\" asks never.",
+        "\"2m\"",
+    ),
+    setting(
+        "services.*.connectors.h2.ping_timeout",
+        "duration",
+        "\"10s\"",
+        "How long it may take to answer that before its connection is replaced.",
+        "\"3s\"",
     ),
     setting(
         "services.*.via",
@@ -563,7 +619,6 @@ const LATER: &[&str] = &[
     "services.*.connectors.retries",
     "services.*.connectors.load_balance.health_check",
     "services.*.connectors.servers[].tls_sni",
-    "services.*.connectors.servers[].proto",
 ];
 
 /// Ways to choose a server that later versions have.

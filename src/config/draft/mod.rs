@@ -14,7 +14,7 @@ use super::diagnostics::Report;
 use super::fields::Fields;
 use super::node::{Node, Spanned};
 
-pub(super) use connectors::Connectors;
+pub(super) use connectors::{Connectors, Server, Sharing};
 pub(super) use listener::Listener;
 pub(super) use respond::Respond;
 pub(super) use service::{H2, Limits, Service, Timeouts};
