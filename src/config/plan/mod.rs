@@ -4,6 +4,7 @@ mod listeners;
 mod respond;
 mod service;
 mod system;
+mod tcp;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
