@@ -10,6 +10,7 @@ use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
 use super::streams;
+use super::tcp::{self, Ended};
 use super::tunnel::{self, Tunnel};
 use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
 use super::{exchange, greet, respond, rewrite};
@@ -114,7 +115,13 @@ pub async fn serve(
     };
     let end = match tunnel {
         Some(tunnel) => End::Tunnel(tunnel),
-        None => exchanges(context, terms, &mut downstream).await,
+        None => match &context.service.handler {
+            Handler::Tcp(service) => match tcp::begin(context, &mut downstream, &service.routes).await {
+                Some(tunnel) => End::Tunnel(tunnel),
+                None => End::Close,
+            },
+            Handler::Proxy { .. } | Handler::Respond(_) => exchanges(context, terms, &mut downstream).await,
+        },
     };
     match end {
         End::Close => {
@@ -227,14 +234,23 @@ async fn through(
     mut tunnel: Tunnel,
 ) -> Option<Parting> {
     downstream.unread.shed();
-    match tunnel::run(context, &downstream, &mut tunnel).await {
-        Ok(None) => None,
-        Ok(Some(permit)) => parted(downstream.part(context, Some(tunnel), permit)),
-        Err(failure) => {
-            log(context, &downstream, &tunnel.line, &tunnel.name, &failure);
-            None
+    let outcome = tunnel::run(context, &downstream, &mut tunnel).await;
+    match (&context.service.handler, &outcome) {
+        (Handler::Tcp(_), outcome) => {
+            let ended = match outcome {
+                Ok(None) => Ended::InOrder,
+                Ok(Some(_)) => Ended::Moved,
+                Err(failure) => Ended::Failed(failure),
+            };
+            tcp::log(context, &downstream, &tunnel, &ended);
+        }
+        (Handler::Proxy { .. } | Handler::Respond(_), Ok(_)) => {}
+        (Handler::Proxy { .. } | Handler::Respond(_), Err(failure)) => {
+            log(context, &downstream, &tunnel.line, &tunnel.name, failure);
         }
     }
+    let permit = outcome.ok().flatten()?;
+    parted(downstream.part(context, Some(tunnel), permit))
 }
 
 fn parted(parting: io::Result<Parting>) -> Option<Parting> {
@@ -261,6 +277,8 @@ async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scra
             Handler::Respond(answer) => {
                 respond::fixed(context, downstream, scratch, length, began, answer).await
             }
+            // Nobody asks for one.
+            Handler::Tcp(_) => Next::Close,
         },
         HeadRead::Gone => Next::Close,
         HeadRead::Nothing => Next::StillIdle,

@@ -107,7 +107,8 @@ pub(super) async fn run(
         received.consume(length);
         let unread = std::mem::replace(&mut downstream.unread, context.handle.buffers().take());
         let name = upstreams.name(&server);
-        let tunnel = Tunnel::begin(name.to_owned(), server.stream, &scratch.line, unread, received, out);
+        let (name, line, handle) = (name.to_owned(), &scratch.line, &context.handle);
+        let tunnel = Tunnel::begin(name, server.stream, line, unread, received, out, handle);
         return Next::Tunnel(Box::new(tunnel));
     }
     let response = Response { server, received, length };
@@ -238,7 +239,7 @@ async fn fail(
     respond::failure(context, downstream, scratch, failure, client).await
 }
 
-fn connect_failure(error: &ConnectError) -> Failure {
+pub(super) fn connect_failure(error: &ConnectError) -> Failure {
     match error {
         error if error.is_own() => Failure::river(503, error.to_string()),
         ConnectError::Full { .. } => Failure::upstream(503, error.to_string()),
