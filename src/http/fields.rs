@@ -1,7 +1,5 @@
 //! The fields of a head and what River knows of them.
 
-use httparse::Header;
-
 use super::span::Span;
 
 /// A field line of a head.
@@ -169,13 +167,20 @@ const HOP_BY_HOP: u32 = Known::Connection.bit()
     | Known::ProxyAuthorization.bit();
 
 /// Which known fields a head has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     once: u32,
     again: u32,
 }
 
 impl Seen {
+    /// Takes note of one more.
+    #[inline]
+    pub(super) const fn note(&mut self, known: Known) {
+        self.again |= self.once & known.bit();
+        self.once |= known.bit();
+    }
+
     /// Whether it has at least one.
     #[inline]
     pub(super) const fn has(self, known: Known) -> bool {
@@ -189,30 +194,10 @@ impl Seen {
     }
 }
 
-/// Locates and classifies `headers`, which `httparse` found in `buf`, replacing what `fields` held.
-///
-/// `len` is the length of the head in `buf`. `None` when a line, the start line and the empty one included, does not
-/// end in exactly CRLF: `httparse` takes a bare LF too. It hands out a name from the first byte of its line, so the
-/// two bytes before it are the end of the line before.
-pub(super) fn collect(
-    buf: &[u8],
-    len: usize,
-    headers: &[Header<'_>],
-    fields: &mut Vec<Field>,
-) -> Option<Seen> {
-    let mut seen = Seen { once: 0, again: 0 };
-    let mut strict = buf.get(..len)?.ends_with(b"\r\n\r\n");
-    fields.clear();
-    fields.extend(headers.iter().map(|header| {
-        let name = Span::locate(header.name.as_bytes(), buf);
-        strict &= buf.get(name.start().wrapping_sub(2)..name.start()) == Some(b"\r\n");
-        let known = Known::of(header.name.as_bytes());
-        seen.again |= seen.once & known.bit();
-        seen.once |= known.bit();
-        let drop = known.is_hop_by_hop() || (known == Known::Other && is_alias(header.name.as_bytes()));
-        Field { name, value: Span::locate(header.value, buf), known, drop }
-    }));
-    strict.then_some(seen)
+/// Whether a field called `name` is not to be forwarded, whatever else the head says.
+#[inline]
+pub(super) fn drops(name: &[u8], known: Known) -> bool {
+    known.is_hop_by_hop() || (known == Known::Other && is_alias(name))
 }
 
 /// The values of the fields of one kind, in order.

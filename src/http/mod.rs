@@ -17,6 +17,7 @@ mod partial;
 mod reject;
 mod request;
 mod response;
+mod scan;
 mod span;
 mod target;
 mod trailers;

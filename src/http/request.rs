@@ -1,13 +1,12 @@
 //! The head of a request.
 
-use std::mem::MaybeUninit;
-
 use super::bytes;
 use super::connection;
-use super::fields::{self, Field, Known, Seen, values};
+use super::fields::{Field, Known, Seen, values};
 use super::framing::{self, Framing, Misstated, Stated};
 use super::partial::Partial;
 use super::reject::{HeadLimits, Reject, Unparsed};
+use super::scan::{self, Fault};
 use super::span::Span;
 use super::target::{self, Target};
 
@@ -182,30 +181,29 @@ fn parse(buf: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<usiz
     };
     match text {
         // It may become the one that is passed over.
-        b"\r" if text.len() == buf.len() => {}
+        b"\r" if text.len() == buf.len() => return Err(incomplete(text, buf.len() >= max)),
         [b'\r' | b'\n', ..] => return Err(Reject::bad_request("empty line before the request").into()),
         _ => {}
     }
 
-    let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let slots = slots.get_mut(..limits.max_fields.min(MAX_FIELDS)).unwrap_or_default();
-    let mut request = httparse::Request::new(&mut []);
-    let len = match request.parse_with_uninit_headers(text, slots) {
-        Ok(httparse::Status::Complete(len)) => buf.len() - text.len() + len,
-        Ok(httparse::Status::Partial) => return Err(incomplete(text, buf.len() >= max)),
-        Err(error) => return Err(refusal(error, text, request.method.is_some()).into()),
+    let start = buf.len() - text.len();
+    let line = match scan::request_line(buf, start) {
+        Ok(Some(line)) => line,
+        Ok(None) => return Err(incomplete(text, buf.len() >= max)),
+        Err(fault) => return Err(refusal(fault, text).into()),
     };
-    let method = request.method.unwrap_or_default().as_bytes();
-    let target = request.path.unwrap_or_default().as_bytes();
+    let (len, seen) =
+        match scan::field_lines(buf, line.end, limits.max_fields.min(MAX_FIELDS), &mut head.fields) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(incomplete(text, buf.len() >= max)),
+            Err(fault) => return Err(refusal(fault, text).into()),
+        };
 
     head.len = len;
-    head.method = Method::of(method);
-    head.method_span = Span::locate(method, buf);
-    head.target = Span::locate(target, buf);
-    head.version = if request.version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let Some(seen) = fields::collect(buf, len, request.headers, &mut head.fields) else {
-        return Err(Reject::bad_request("line does not end in cr lf").into());
-    };
+    head.method = Method::of(line.method.of(buf));
+    head.method_span = line.method;
+    head.target = line.target;
+    head.version = line.version;
     interpret(buf, head, seen)?;
     Ok(len)
 }
@@ -289,18 +287,16 @@ fn incomplete(text: &[u8], full: bool) -> Unparsed {
 }
 
 #[cold]
-fn refusal(error: httparse::Error, text: &[u8], has_method: bool) -> Reject {
-    match error {
-        httparse::Error::HeaderName => Reject::bad_request("invalid field name"),
-        httparse::Error::HeaderValue => Reject::bad_request("invalid field value"),
-        httparse::Error::TooManyHeaders => Reject::new(431, "too many fields"),
-        httparse::Error::Version if is_other_version(text) => Reject::new(505, "unknown http version"),
-        httparse::Error::Version => Reject::bad_request("invalid http version"),
-        httparse::Error::Token if has_method => {
-            Reject::bad_request("invalid character in the request target")
-        }
-        httparse::Error::Token => Reject::bad_request("invalid method"),
-        httparse::Error::NewLine | httparse::Error::Status => Reject::bad_request("invalid line end"),
+fn refusal(fault: Fault, text: &[u8]) -> Reject {
+    match fault {
+        Fault::Method => Reject::bad_request("invalid method"),
+        Fault::Target => Reject::bad_request("invalid character in the request target"),
+        Fault::Version if is_other_version(text) => Reject::new(505, "unknown http version"),
+        Fault::Version | Fault::Status => Reject::bad_request("invalid http version"),
+        Fault::Name => Reject::bad_request("invalid field name"),
+        Fault::Value => Reject::bad_request("invalid field value"),
+        Fault::LineEnd => Reject::bad_request("line does not end in cr lf"),
+        Fault::TooMany => Reject::new(431, "too many fields"),
     }
 }
 

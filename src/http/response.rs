@@ -1,13 +1,12 @@
 //! The head of a response.
 
-use std::mem::MaybeUninit;
-
 use super::connection;
-use super::fields::{self, Field, Known, Seen};
+use super::fields::{Field, Known, Seen};
 use super::framing::{self, Framing, Misstated, Stated};
 use super::partial::Partial;
 use super::reject::{HeadLimits, Reject, Unparsed};
 use super::request::{MAX_FIELDS, Method, Version};
+use super::scan::{self, Fault};
 use super::span::Span;
 
 /// A response's head, as spans into the buffer that it was parsed from.
@@ -84,36 +83,21 @@ fn parse(
         return Err(Reject::bad_gateway("empty line before the response").into());
     }
 
-    let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let slots = slots.get_mut(..limits.max_fields.min(MAX_FIELDS)).unwrap_or_default();
-    let mut response = httparse::Response::new(&mut []);
-    let parser = httparse::ParserConfig::default();
-    let len = match parser.parse_response_with_uninit_headers(&mut response, buf, slots) {
-        Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if buf.len() >= max => {
-            return Err(Reject::bad_gateway("response head too large").into());
-        }
-        Ok(httparse::Status::Partial) => return Err(Unparsed::NeedMore),
-        Err(error) => return Err(refusal(error).into()),
+    let incomplete = || match buf.len() >= max {
+        true => Reject::bad_gateway("response head too large").into(),
+        false => Unparsed::NeedMore,
     };
+    let line = scan::status_line(buf).map_err(refusal)?.ok_or_else(incomplete)?;
+    let most = limits.max_fields.min(MAX_FIELDS);
+    let (len, seen) =
+        scan::field_lines(buf, line.end, most, &mut head.fields).map_err(refusal)?.ok_or_else(incomplete)?;
 
     head.len = len;
-    head.status = response.code.unwrap_or_default();
-    head.version = if response.version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let Some(seen) = fields::collect(buf, len, response.headers, &mut head.fields) else {
-        return Err(Reject::bad_gateway("line does not end in cr lf").into());
-    };
-    head.reason = reason(len, &head.fields);
+    head.status = line.status;
+    head.version = line.version;
+    head.reason = line.reason;
     interpret(buf, request, head, seen)?;
     Ok(len)
-}
-
-/// The phrase lies after `HTTP/1.1 200 ` and before the end of the line. `httparse` hands out none with obs-text.
-fn reason(len: usize, fields: &[Field]) -> Span {
-    const BEGIN: u32 = 13;
-    let next_line = fields.first().map_or(len.saturating_sub(2), |field| field.name.start());
-    let end = next_line.saturating_sub(2) as u32;
-    Span::new(BEGIN, end.max(BEGIN))
 }
 
 #[inline]
@@ -159,13 +143,13 @@ fn interpret(buf: &[u8], request: Method, head: &mut ResponseHead, seen: Seen) -
 }
 
 #[cold]
-fn refusal(error: httparse::Error) -> Reject {
-    Reject::bad_gateway(match error {
-        httparse::Error::HeaderName => "invalid field name",
-        httparse::Error::HeaderValue => "invalid field value",
-        httparse::Error::TooManyHeaders => "too many fields",
-        httparse::Error::Version => "invalid or unknown http version",
-        httparse::Error::Token | httparse::Error::Status => "invalid status line",
-        httparse::Error::NewLine => "invalid line end",
+fn refusal(fault: Fault) -> Reject {
+    Reject::bad_gateway(match fault {
+        Fault::Name => "invalid field name",
+        Fault::Value => "invalid field value",
+        Fault::TooMany => "too many fields",
+        Fault::Version => "invalid or unknown http version",
+        Fault::Method | Fault::Target | Fault::Status => "invalid status line",
+        Fault::LineEnd => "line does not end in cr lf",
     })
 }

@@ -2,6 +2,7 @@
 
 use super::bytes;
 use super::reject::Reject;
+use super::scan::{self, Fault};
 
 /// Field lines in one trailer section.
 const MAX_TRAILERS: usize = 64;
@@ -79,10 +80,10 @@ fn is_allowed(name: &[u8]) -> bool {
 /// Checks a whole `section`, the empty line at its end included, by the rules of a head's fields. That each line
 /// ends in CRLF the caller has seen.
 pub(super) fn check(section: &[u8]) -> Result<(), Reject> {
-    let mut slots = [httparse::EMPTY_HEADER; MAX_TRAILERS];
-    match httparse::parse_headers(section, &mut slots) {
-        Ok(httparse::Status::Complete((len, _))) if len == section.len() => Ok(()),
-        Err(httparse::Error::TooManyHeaders) => Err(Reject::bad_request("too many trailer fields")),
+    // Trailer sections are rare enough for a list of their own.
+    match scan::field_lines(section, 0, MAX_TRAILERS, &mut Vec::new()) {
+        Ok(Some((len, _))) if len == section.len() => Ok(()),
+        Err(Fault::TooMany) => Err(Reject::bad_request("too many trailer fields")),
         _ => Err(Reject::bad_request("invalid trailer field")),
     }
 }

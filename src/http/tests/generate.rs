@@ -51,6 +51,19 @@ pub(super) fn response() -> impl Strategy<Value = Response> {
     })
 }
 
+/// A valid head of which one byte is another, or is missing.
+pub(super) fn spoilt() -> impl Strategy<Value = Vec<u8>> {
+    (request(), any::<prop::sample::Index>(), any::<Option<u8>>()).prop_map(|(made, at, byte)| {
+        let mut text = made.text;
+        let at = at.index(text.len());
+        match byte {
+            Some(byte) => text[at] = byte,
+            None => drop(text.remove(at)),
+        }
+        text
+    })
+}
+
 /// A chunked body of random chunks, with its content.
 pub(super) fn chunked() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let extension = "([ \t]{0,2};[ \t]{0,2}[a-z!]{1,4}([ \t]{0,2}=[ \t]{0,2}([a-z]{1,3}|\"([a-z; \t]|\\\\\"){0,5}\"))?){0,2}";

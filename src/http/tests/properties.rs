@@ -8,7 +8,7 @@ use super::chunked::decode;
 use super::generate::{self, Line};
 use super::{LIMITS, request, response};
 use crate::http::{
-    ChunkDecoder, Field, Method, RequestHead, ResponseHead, Unparsed, parse_request, parse_response,
+    ChunkDecoder, Field, Method, RequestHead, ResponseHead, Unparsed, Version, parse_request, parse_response,
     trailer_fields,
 };
 
@@ -112,6 +112,33 @@ proptest! {
         if let Ok(head) = request(&text) {
             let lines = std::str::from_utf8(&text[..head.len]).unwrap_or_default().replace("\r\n", "");
             prop_assert!(!lines.contains(['\r', '\n', '\0']));
+        }
+    }
+
+    #[test]
+    fn another_reader_finds_the_same_in_a_head(text in prop_oneof![
+        generate::noise(),
+        generate::request().prop_map(|made| made.text),
+        generate::spoilt(),
+    ]) {
+        let mut slots = [httparse::EMPTY_HEADER; 200];
+        let mut other = httparse::Request::new(&mut slots);
+        match (request(&text), other.parse(&text)) {
+            (Ok(head), Ok(httparse::Status::Complete(len))) => {
+                prop_assert_eq!(head.len, len);
+                prop_assert_eq!(head.method_span.of(&text), other.method.unwrap().as_bytes());
+                prop_assert_eq!(head.target.of(&text), other.path.unwrap().as_bytes());
+                prop_assert_eq!(head.version == Version::Http11, other.version == Some(1));
+                prop_assert_eq!(head.fields.len(), other.headers.len());
+                for (field, header) in head.fields.iter().zip(other.headers) {
+                    prop_assert_eq!(field.name.of(&text), header.name.as_bytes());
+                    prop_assert_eq!(field.value.of(&text), header.value);
+                }
+            }
+            (Ok(_), other) => prop_assert!(false, "the other one says {other:?}"),
+            // It is not strict, so it may find no fault.
+            (Err(Unparsed::NeedMore), Err(error)) => prop_assert!(false, "the other one refuses it: {error}"),
+            (Err(_), _) => {}
         }
     }
 
