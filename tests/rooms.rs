@@ -15,6 +15,7 @@ const ORDER: &[&[&str]] = &[
     &["proxy"],
     &["upstream"],
     &["wire"],
+    &["tls"],
     &["http"],
     &["runtime"],
     &["system"],

@@ -8,7 +8,8 @@ use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
 use super::tunnel::{self, Tunnel};
-use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms, exchange, respond, rewrite};
+use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
+use super::{exchange, greet, respond, rewrite};
 
 /// What becomes of a client's connection after an exchange.
 pub(super) enum Next {
@@ -30,7 +31,7 @@ pub(super) enum Next {
 
 /// How long a connection that River closes is still read from, so that what the client sends meanwhile does not
 /// reset it and take the response with it (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// How long it is where the client may be sending a body that nobody wants any more: clients that read no response
 /// before they have sent all of it are to see it, too.
@@ -51,7 +52,7 @@ enum End {
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
 pub async fn serve(
     context: &ServiceContext,
-    _terms: &Arc<Terms>,
+    terms: &Arc<Terms>,
     connection: Resting,
     keeper: &dyn Keeper,
 ) -> Option<Parting> {
@@ -79,12 +80,23 @@ pub async fn serve(
             return None;
         }
     };
+    let timer = handle.timer();
+    let stream = match &terms.tls {
+        // What another instance passes on is plain: it could not have passed it on otherwise.
+        Some(acceptor) if !shared => {
+            match Box::pin(greet::client(context, stream, peer, acceptor, &timer)).await {
+                Some(stream) => stream,
+                None => return None,
+            }
+        }
+        _ => stream.into(),
+    };
     let mut downstream = Downstream {
-        stream: stream.into(),
+        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip()), stream.is_secure()),
+        stream,
         unread: handle.buffers().take(),
-        timer: handle.timer(),
+        timer,
         peer,
-        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip())),
         pipelines,
         requests,
         offered,
@@ -94,8 +106,12 @@ pub async fn serve(
         None => exchanges(context, &mut downstream).await,
     };
     match end {
-        // Not in order, if the socket has been told so.
-        End::Close | End::Abort => None,
+        End::Close => {
+            downstream.stream.finish();
+            None
+        }
+        // Not in order, if the socket has been told so; over TLS, it is not unless it is finished.
+        End::Abort => None,
         End::Linger { silence, most } => {
             downstream.linger(handle, silence, most).await;
             None

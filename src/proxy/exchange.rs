@@ -224,6 +224,8 @@ fn connect_failure(error: &ConnectError) -> Failure {
     match error {
         error if error.is_own() => Failure::river(503, error.to_string()),
         ConnectError::TimedOut { .. } => Failure::upstream(504, error.to_string()),
-        ConnectError::Refused { .. } | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
+        ConnectError::Refused { .. } | ConnectError::Handshake { .. } | ConnectError::Exhausted => {
+            Failure::upstream(502, error.to_string())
+        }
     }
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::upstream;
+use crate::{tls, upstream};
 
 /// What holds for the connections of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {}
+pub struct Terms {
+    /// How its clients are taken where they speak TLS; none where they speak plainly.
+    pub tls: Option<Arc<tls::Acceptor>>,
+}
 
 /// One service: what is done with the requests that arrive on its listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]

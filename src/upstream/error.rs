@@ -3,6 +3,7 @@
 use std::{fmt, io};
 
 use crate::runtime::{AcceptErrorKind, accept_error_kind};
+use crate::tls::HandshakeError;
 
 /// Why a request got no connection to any server of its group.
 #[derive(Debug)]
@@ -13,6 +14,13 @@ pub enum ConnectError {
         server: String,
         /// What connecting to it failed with.
         source: io::Error,
+    },
+    /// Every server was tried, and with the last there is no TLS.
+    Handshake {
+        /// The server, as the configuration names it.
+        server: String,
+        /// What the handshake with it failed with.
+        source: HandshakeError,
     },
     /// Every server was tried, and the last did not answer within the connect time-out.
     TimedOut {
@@ -37,6 +45,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { server, source } => write!(f, "cannot connect to {server}: {source}"),
+            Self::Handshake { server, source } => write!(f, "no TLS with {server}: {source}"),
             Self::TimedOut { server } => {
                 write!(f, "connecting to {server} took longer than the connect time-out")
             }
@@ -49,6 +58,7 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Refused { source, .. } => Some(source),
+            Self::Handshake { source, .. } => Some(source),
             Self::TimedOut { .. } | Self::Exhausted => None,
         }
     }

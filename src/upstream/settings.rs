@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::base::Address;
+use crate::tls::Connector;
 
 /// One group of servers, with the way to choose among them and to keep connections to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Server {
     pub name: String,
     /// At least one address; the next is tried where one refuses.
     pub addresses: Vec<Address>,
+    /// How it is spoken to where that is over TLS; none where it is plainly.
+    pub tls: Option<Connector>,
     /// Its share of the requests, relative to the other servers of the group.
     pub weight: NonZeroU32,
 }

@@ -15,8 +15,12 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn an_idle_connection_that_its_server_closes_is_closed_although_readers_were_woken_without_cause() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let server =
-        Server { name: "one".to_owned(), addresses: vec![Address::Tcp(address)], weight: NonZeroU32::MIN };
+    let server = Server {
+        name: "one".to_owned(),
+        addresses: vec![Address::Tcp(address)],
+        weight: NonZeroU32::MIN,
+        tls: None,
+    };
     block_on(async |handle: Handle| {
         let group = Group { servers: vec![server], pool: PoolSettings::default() };
         let upstreams = Upstreams::new(handle.clone(), group, 0);

@@ -13,6 +13,7 @@ use super::pool::Pool;
 use super::{ConnectError, Group, Server};
 use crate::base::Address;
 use crate::runtime::{Handle, Timer};
+use crate::tls::{self, Connector};
 use crate::wire::Wire;
 
 /// The servers of a group, as one worker sees them: whose turn it is, and the idle connections to each.
@@ -169,14 +170,14 @@ impl Upstreams {
         until: Instant,
         timer: &Timer,
     ) -> Result<Connection, ConnectError> {
-        let Some(Server { name, addresses, .. }) = self.group.servers.get(index) else {
+        let Some(Server { name, addresses, tls, .. }) = self.group.servers.get(index) else {
             return Err(ConnectError::Exhausted);
         };
         let mut last = ConnectError::Exhausted;
         for address in addresses {
             let deadline = until.min(self.handle.now() + connect);
             timer.set(deadline);
-            let mut attempt = std::pin::pin!(self.handle.connect(address));
+            let mut attempt = std::pin::pin!(open(&self.handle, address, name, tls.as_ref()));
             let outcome = poll_fn(|cx| match attempt.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
                 Poll::Pending => timer.poll_expired(cx).map(|()| None),
@@ -184,9 +185,9 @@ impl Upstreams {
             .await;
             last = match outcome {
                 Some(Ok(stream)) => {
-                    return Ok(Connection { stream: stream.into(), server: index, requests: 0 });
+                    return Ok(Connection { stream, server: index, requests: 0 });
                 }
-                Some(Err(source)) => ConnectError::Refused { server: name.clone(), source },
+                Some(Err(error)) => error,
                 None => ConnectError::TimedOut { server: name.clone() },
             };
         }
@@ -207,6 +208,23 @@ impl Connection {
     /// It has carried a request before, so the server may have closed it while it was idle.
     pub fn is_reused(&self) -> bool {
         self.requests > 0
+    }
+}
+
+/// A connection to one address of a server, ready for a request.
+async fn open(
+    handle: &Handle,
+    address: &Address,
+    server: &str,
+    tls: Option<&Connector>,
+) -> Result<Wire, ConnectError> {
+    let connected = handle.connect(address).await;
+    let stream = connected.map_err(|source| ConnectError::Refused { server: server.to_owned(), source })?;
+    let Some(connector) = tls else { return Ok(stream.into()) };
+    // Boxed, because few requests wait for one, and all would have to hold it.
+    match Box::pin(tls::connect(stream, connector, handle.buffers())).await {
+        Ok(stream) => Ok(stream.into()),
+        Err(source) => Err(ConnectError::Handshake { server: server.to_owned(), source }),
     }
 }
 

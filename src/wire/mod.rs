@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::runtime::Stream;
+use crate::tls::TlsStream;
 
 /// A connection to a client or to a server, as the proxy uses it.
 ///
@@ -21,11 +22,19 @@ use crate::runtime::Stream;
 pub enum Wire {
     /// A plain socket, TCP or Unix.
     Plain(Stream),
+    /// TLS over a socket.
+    Tls(Box<TlsStream>),
 }
 
 impl From<Stream> for Wire {
     fn from(stream: Stream) -> Self {
         Self::Plain(stream)
+    }
+}
+
+impl From<Box<TlsStream>> for Wire {
+    fn from(stream: Box<TlsStream>) -> Self {
+        Self::Tls(stream)
     }
 }
 
@@ -39,6 +48,7 @@ impl Wire {
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
+            Self::Tls(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -46,6 +56,7 @@ impl Wire {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
+            Self::Tls(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -54,6 +65,7 @@ impl Wire {
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
+            Self::Tls(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -65,6 +77,7 @@ impl Wire {
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
+            Self::Tls(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -76,6 +89,7 @@ impl Wire {
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -84,6 +98,7 @@ impl Wire {
     pub fn attempt_write(&self) {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
+            Self::Tls(stream) => stream.attempt_write(),
         }
     }
 
@@ -91,6 +106,7 @@ impl Wire {
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_stale(),
+            Self::Tls(stream) => stream.is_stale(),
         }
     }
 
@@ -103,6 +119,7 @@ impl Wire {
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
             Self::Plain(stream) => stream.take_error(),
+            Self::Tls(stream) => stream.take_error(),
         }
     }
 
@@ -114,6 +131,7 @@ impl Wire {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
+            Self::Tls(stream) => stream.shutdown(how),
         }
     }
 
@@ -126,6 +144,24 @@ impl Wire {
     pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
+            Self::Tls(stream) => stream.reset_on_close(reset),
+        }
+    }
+
+    /// Says that the connection is about to be closed in order, where closing it does not say so by itself.
+    pub fn finish(&self) {
+        match self {
+            Self::Plain(_) => {}
+            // It fails where the peer has reset the connection: there is nobody to be told.
+            Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
+        }
+    }
+
+    /// Whether nobody between the two ends of it can read along.
+    pub fn is_secure(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(_) => true,
         }
     }
 
@@ -133,6 +169,8 @@ impl Wire {
     pub fn can_move(&self) -> bool {
         match self {
             Self::Plain(_) => true,
+            // The keys and the sequence numbers of its records would have to go too.
+            Self::Tls(_) => false,
         }
     }
 
@@ -145,6 +183,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -8,6 +8,7 @@ mod listener;
 mod respond;
 mod service;
 mod system;
+mod tls;
 
 use super::diagnostics::Report;
 use super::fields::Fields;
@@ -18,6 +19,7 @@ pub(super) use listener::Listener;
 pub(super) use respond::Respond;
 pub(super) use service::{Limits, Service, Timeouts};
 pub(super) use system::System;
+pub(super) use tls::{Certificate, Handshake, Tickets, Tls};
 
 /// A whole file.
 #[derive(Debug, Default)]

@@ -12,8 +12,9 @@ use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
+use crate::proxy::Terms;
 
-use super::System;
+use super::{System, tls};
 
 /// A port for examples of what to write.
 const EXAMPLE_PORT: u16 = 8080;
@@ -59,13 +60,16 @@ pub(super) fn plan(
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
+            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, report));
+            let acceptor = tls.as_ref().map(|credentials| Arc::clone(credentials.acceptor()));
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::default(),
+                terms: Arc::new(Terms { tls: acceptor }),
+                tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }

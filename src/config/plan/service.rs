@@ -130,7 +130,7 @@ fn group(
         }
         let weight = server.weight.as_ref().and_then(|weight| u32::try_from(weight.value).ok());
         let weight = weight.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-        servers.push(Server { name: addr.value.clone(), addresses, weight });
+        servers.push(Server { name: addr.value.clone(), addresses, weight, tls: None });
     }
     let pool = PoolSettings {
         max_idle: draft

@@ -51,6 +51,7 @@ impl Door {
                 mode: None,
                 activation: None,
                 terms: Arc::default(),
+                tls: None,
             },
         }
     }
@@ -98,8 +99,12 @@ fn answers(body: &str) -> Service {
 
 /// A service that forwards everything to `origin`.
 fn forwards(origin: SocketAddr) -> Service {
-    let server =
-        Server { name: origin.to_string(), addresses: vec![Address::Tcp(origin)], weight: NonZeroU32::MIN };
+    let server = Server {
+        name: origin.to_string(),
+        addresses: vec![Address::Tcp(origin)],
+        weight: NonZeroU32::MIN,
+        tls: None,
+    };
     let group = Group { servers: vec![server], pool: PoolSettings::default() };
     service(Handler::Proxy { group, via: None })
 }
