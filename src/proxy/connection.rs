@@ -49,8 +49,11 @@ enum End {
 
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
 pub async fn serve(context: &ServiceContext, connection: Resting, keeper: &dyn Keeper) -> Option<Parting> {
-    let Resting { client, peer, requests, pipelines, tunnel, offered, shared } = connection;
+    let Resting { client, peer, requests, pipelines, tunnel, spare, offered, shared } = connection;
     let handle = &context.handle;
+    if let Some(spare) = spare {
+        context.add_spare(spare);
+    }
     // However it ends, and if it is cancelled, both peers are to hear of it.
     let watch = |socket| {
         let mut stream = handle.stream(socket)?;

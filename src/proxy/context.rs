@@ -7,7 +7,7 @@ use super::scratch::Scratches;
 use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
 use crate::runtime::Handle;
-use crate::upstream::Upstreams;
+use crate::upstream::{Spare, Upstreams};
 
 /// A service as one worker serves it: its settings and what the worker keeps for it.
 #[derive(Debug)]
@@ -31,6 +31,18 @@ impl ServiceContext {
         let head_limits =
             HeadLimits { max_bytes: service.limits.max_head, max_fields: service.limits.max_headers };
         Rc::new(Self { service, handle, head_limits, upstreams, scratches: Scratches::default(), leaving })
+    }
+
+    /// An idle connection to a server, to go along with a client's connection that departs.
+    pub(super) fn take_spare(&self) -> Option<Spare> {
+        self.upstreams.as_ref()?.take_spare()
+    }
+
+    /// Takes what came along with a client's connection.
+    pub(super) fn add_spare(&self, spare: Spare) {
+        if let Some(upstreams) = &self.upstreams {
+            upstreams.add_spare(spare);
+        }
     }
 
     /// Closes idle connections to servers. While the worker drains, few requests are left to want one, and a server

@@ -13,4 +13,4 @@ mod tests;
 
 pub use error::ConnectError;
 pub use settings::{Group, PoolSettings, Server};
-pub use upstreams::{Connection, Tried, Upstreams};
+pub use upstreams::{Connection, Spare, Tried, Upstreams};

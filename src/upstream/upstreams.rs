@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -35,6 +37,17 @@ pub struct Connection {
     pub stream: Stream,
     server: usize,
     requests: u64,
+}
+
+/// An idle connection to a server on its way between workers, in no epoll instance.
+#[derive(Debug)]
+pub struct Spare {
+    /// The socket, nonblocking.
+    pub fd: OwnedFd,
+    /// Who it is connected to, where that is known.
+    pub peer: Option<SocketAddr>,
+    /// How many requests it has carried.
+    pub requests: u64,
 }
 
 /// The servers that a request has tried without getting a connection.
@@ -94,7 +107,32 @@ impl Upstreams {
     /// Takes back a connection on which nothing is outstanding.
     pub fn release(&self, connection: Connection) {
         let Connection { stream, server, requests } = connection;
-        let requests = requests + 1;
+        self.keep(server, stream, requests + 1);
+    }
+
+    /// Gives an idle connection away, if there is one, for a worker of another instance. Servers on Unix sockets are
+    /// left out: where such a socket leads to cannot be checked.
+    pub fn take_spare(&self) -> Option<Spare> {
+        let tcp = |server: &Server| matches!(server.addresses.first(), Some(Address::Tcp(_)));
+        let servers = self.group.servers.iter().zip(&self.pools).filter(|(server, _)| tcp(server));
+        let now = self.handle.now();
+        let (stream, requests) =
+            servers.into_iter().find_map(|(_, pool)| pool.take(&self.group.pool, now))?;
+        Some(Spare { fd: stream.into_fd().ok()?, peer: None, requests })
+    }
+
+    /// Takes an idle connection that another instance gave away; closes it if it is to no server of the group.
+    pub fn add_spare(&self, spare: Spare) {
+        let Spare { fd, peer, requests } = spare;
+        let Some(address) = peer.map(Address::Tcp) else { return };
+        let server = self.group.servers.iter().position(|server| server.addresses.contains(&address));
+        // One that cannot be watched is no loss.
+        if let (Some(server), Ok(stream)) = (server, self.handle.stream(fd)) {
+            self.keep(server, stream, requests);
+        }
+    }
+
+    fn keep(&self, server: usize, stream: Stream, requests: u64) {
         if requests >= self.group.pool.max_requests {
             return;
         }
