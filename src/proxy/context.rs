@@ -45,8 +45,8 @@ impl ServiceContext {
         }
     }
 
-    /// Closes idle connections to servers. While the worker drains, few requests are left to want one, and a server
-    /// that drains too should not have to wait for them.
+    /// Closes idle connections to servers: while the worker drains and nobody takes them along, few requests are left to
+    /// want one, and a server that drains too should not have to wait for them.
     pub fn close_idle_upstreams(&self) {
         if let Some(upstreams) = &self.upstreams {
             upstreams.close_idle();
