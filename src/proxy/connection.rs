@@ -1,15 +1,21 @@
 //! A client's connection, from its first byte to its last.
 
 use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
+use super::streams;
+use super::tcp::{self, Ended};
 use super::tunnel::{self, Tunnel};
 use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
 use super::{exchange, greet, respond, rewrite};
+use crate::h2::ServerStream;
+use crate::wire::Wire;
 
 /// What becomes of a client's connection after an exchange.
 pub(super) enum Next {
@@ -44,22 +50,35 @@ const ABSORB_SILENCE: Duration = Duration::from_secs(5);
 enum End {
     Close,
     Abort,
-    Linger { silence: Duration, most: Duration },
+    Linger {
+        silence: Duration,
+        most: Duration,
+    },
     Tunnel(Box<Tunnel>),
+    /// It is one of HTTP/2 from its begin.
+    Http2,
     Depart(Permit),
 }
 
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
 pub async fn serve(
-    context: &ServiceContext,
+    context: &Rc<ServiceContext>,
     terms: &Arc<Terms>,
     connection: Resting,
     keeper: &dyn Keeper,
 ) -> Option<Parting> {
     let (mut downstream, tunnel) = Box::pin(begin(context, terms, connection)).await?;
-    let end = match tunnel {
-        Some(tunnel) => End::Tunnel(tunnel),
-        None => exchanges(context, &mut downstream).await,
+    let end = match (tunnel, &context.service.handler) {
+        (Some(tunnel), _) => End::Tunnel(tunnel),
+        (None, Handler::Tcp(service)) => {
+            match Box::pin(tcp::begin(context, &mut downstream, &service.routes)).await {
+                Some(tunnel) => End::Tunnel(tunnel),
+                None => End::Close,
+            }
+        }
+        (None, Handler::Proxy { .. } | Handler::Respond(_)) => {
+            exchanges(context, terms, &mut downstream).await
+        }
     };
     match end {
         End::Close => {
@@ -76,6 +95,10 @@ pub async fn serve(
             keeper.tunnels();
             Box::pin(through(context, downstream, tunnel)).await
         }
+        End::Http2 => {
+            Box::pin(streams::serve(context, downstream, keeper)).await;
+            None
+        }
         End::Depart(permit) => parted(downstream.part(context, None, permit)),
     }
 }
@@ -89,8 +112,11 @@ async fn begin(
     terms: &Terms,
     connection: Resting,
 ) -> Option<(Downstream, Option<Box<Tunnel>>)> {
-    let Resting { client, peer, requests, pipelines, tunnel, offered, shared } = connection;
+    let Resting { client, peer, requests, pipelines, tunnel, spare, offered, shared } = connection;
     let handle = &context.handle;
+    if let Some(spare) = spare {
+        context.add_spare(spare);
+    }
     // However it ends, and if it is cancelled, both peers are to hear of it.
     let watch = |socket| {
         let mut stream = handle.stream(socket)?;
@@ -114,13 +140,14 @@ async fn begin(
         }
     };
     let timer = handle.timer();
+    let is_secure = terms.tls.is_some() && !shared;
     let stream = match &terms.tls {
         // What another instance passes on is plain: it could not have passed it on otherwise.
         Some(acceptor) if !shared => greet::client(context, stream, peer, acceptor, &timer).await?,
         _ => stream.into(),
     };
     let downstream = Downstream {
-        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip()), stream.is_secure()),
+        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip()), is_secure).into(),
         stream,
         unread: handle.buffers().take(),
         timer,
@@ -133,11 +160,17 @@ async fn begin(
 }
 
 /// Answers requests until the connection is something else.
-async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End {
+async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Downstream) -> End {
     let handle = &context.handle;
     let timeouts = &context.service.timeouts;
     let patience = if downstream.requests == 0 { timeouts.head } else { timeouts.idle };
     let mut until = handle.now() + patience;
+    if downstream.stream.alpn() == Some(b"h2") {
+        return End::Http2;
+    }
+    // Over TLS it is chosen in the handshake or not at all (RFC 9113 §3.1).
+    let is_plain = terms.tls.is_none();
+    let mut undecided = terms.offer_h2 && is_plain && downstream.requests == 0;
     loop {
         downstream.unread.shed();
         match downstream.await_request(context, until).await {
@@ -146,6 +179,13 @@ async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End
             Awaited::Permit(permit) => return End::Depart(permit),
         }
         downstream.unread.supply();
+        if undecided {
+            match downstream.begins_http2(until).await {
+                None => continue,
+                Some(true) => return End::Http2,
+                Some(false) => undecided = false,
+            }
+        }
         loop {
             let mut scratch = context.scratches.take();
             // Most connections are idle most of the time, and are not to carry the room for a request then.
@@ -172,6 +212,35 @@ async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End
     }
 }
 
+/// Answers the one request of a stream of HTTP/2, and serves it as a tunnel if that is what it becomes. `tunnels` is
+/// told so.
+pub(super) async fn one_stream(
+    context: &ServiceContext,
+    stream: ServerStream,
+    peer: Option<SocketAddr>,
+    forwarded: Rc<[u8]>,
+    tunnels: impl FnOnce(),
+) {
+    let handle = &context.handle;
+    let mut downstream = Downstream {
+        stream: Wire::H2Server(Box::new(stream)),
+        unread: handle.buffers().take(),
+        timer: handle.timer(),
+        peer,
+        forwarded,
+        pipelines: false,
+        requests: 0,
+        offered: None,
+    };
+    let mut scratch = context.scratches.take();
+    let next = one_request(context, &mut downstream, &mut scratch).await;
+    context.scratches.put(scratch);
+    if let Next::Tunnel(tunnel) = next {
+        tunnels();
+        Box::pin(through(context, downstream, tunnel)).await;
+    }
+}
+
 /// Serves a tunnel until it ends or departs.
 async fn through(
     context: &ServiceContext,
@@ -179,14 +248,23 @@ async fn through(
     mut tunnel: Box<Tunnel>,
 ) -> Option<Parting> {
     downstream.unread.shed();
-    match tunnel::run(context, &downstream, &mut tunnel).await {
-        Ok(None) => None,
-        Ok(Some(permit)) => parted(downstream.part(context, Some(*tunnel), permit)),
-        Err(failure) => {
-            log(context, &downstream, &tunnel.line, &tunnel.name, &failure);
-            None
+    let outcome = tunnel::run(context, &downstream, &mut tunnel).await;
+    match (&context.service.handler, &outcome) {
+        (Handler::Tcp(_), outcome) => {
+            let ended = match outcome {
+                Ok(None) => Ended::InOrder,
+                Ok(Some(_)) => Ended::Moved,
+                Err(failure) => Ended::Failed(failure),
+            };
+            tcp::log(context, &downstream, &tunnel, &ended);
+        }
+        (Handler::Proxy { .. } | Handler::Respond(_), Ok(_)) => {}
+        (Handler::Proxy { .. } | Handler::Respond(_), Err(failure)) => {
+            log(context, &downstream, &tunnel.line, &tunnel.name, failure);
         }
     }
+    let permit = outcome.ok().flatten()?;
+    parted(downstream.part(context, Some(*tunnel), permit))
 }
 
 fn parted(parting: io::Result<Parting>) -> Option<Parting> {
@@ -213,6 +291,8 @@ async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scra
             Handler::Respond(answer) => {
                 respond::fixed(context, downstream, scratch, length, began, answer).await
             }
+            // Nobody asks for one.
+            Handler::Tcp(_) => Next::Close,
         },
         HeadRead::Gone => Next::Close,
         HeadRead::Nothing => Next::StillIdle,

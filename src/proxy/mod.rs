@@ -32,6 +32,8 @@ mod respond;
 mod rewrite;
 mod scratch;
 mod settings;
+mod streams;
+mod tcp;
 mod tunnel;
 mod upload;
 
@@ -39,3 +41,4 @@ pub use connection::serve;
 pub use context::ServiceContext;
 pub use depart::{Keeper, Leave, Leaving, Parting, Permit, Resting};
 pub use settings::{Handler, Limits, Respond, Service, Terms, Timeouts};
+pub use tcp::{ClientHello, Hello, MAX_CLIENT_HELLO, Routes, Tcp};

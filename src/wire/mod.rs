@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::h2::ServerStream;
+use crate::h2::client::ClientStream;
 use crate::runtime::Stream;
 use crate::tls::TlsStream;
 
@@ -24,6 +26,10 @@ pub enum Wire {
     Plain(Stream),
     /// TLS over a socket.
     Tls(Box<TlsStream>),
+    /// A stream of HTTP/2 that a client has opened, which carries one exchange.
+    H2Server(Box<ServerStream>),
+    /// A stream of an HTTP/2 connection to a server, which carries one exchange.
+    H2Client(Box<ClientStream>),
 }
 
 impl From<Stream> for Wire {
@@ -49,6 +55,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
             Self::Tls(stream) => stream.poll_read(cx, buf),
+            Self::H2Server(stream) => stream.poll_read(cx, buf),
+            Self::H2Client(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -57,6 +65,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
             Self::Tls(stream) => stream.poll_readable(cx),
+            Self::H2Server(stream) => stream.poll_readable(cx),
+            Self::H2Client(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -66,6 +76,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
             Self::Tls(stream) => stream.poll_gone(cx),
+            Self::H2Server(stream) => stream.poll_gone(cx),
+            Self::H2Client(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -78,6 +90,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
             Self::Tls(stream) => stream.poll_write(cx, buf),
+            Self::H2Server(stream) => stream.poll_write(cx, buf),
+            Self::H2Client(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -90,6 +104,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
             Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Server(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Client(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -99,14 +115,22 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
             Self::Tls(stream) => stream.attempt_write(),
+            // The windows are known, and the connection's driver makes attempts of its own.
+            Self::H2Server(_) => {}
+            // What its peer has room for is known.
+            Self::H2Client(_) => {}
         }
     }
 
-    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error.
+    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error; or whether it is one
+    /// that carries no second exchange.
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_stale(),
             Self::Tls(stream) => stream.is_stale(),
+            // Behind the one request nothing can come.
+            Self::H2Server(_) => false,
+            Self::H2Client(_) => true,
         }
     }
 
@@ -120,6 +144,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.take_error(),
             Self::Tls(stream) => stream.take_error(),
+            Self::H2Server(_) => None,
+            Self::H2Client(_) => None,
         }
     }
 
@@ -132,6 +158,13 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
             Self::Tls(stream) => stream.shutdown(how),
+            Self::H2Server(stream) => stream.shutdown(how),
+            Self::H2Client(stream) => {
+                if how != Shutdown::Read {
+                    stream.shutdown_write();
+                }
+                Ok(())
+            }
         }
     }
 
@@ -145,23 +178,33 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
             Self::Tls(stream) => stream.reset_on_close(reset),
+            // It always does.
+            Self::H2Server(_) => Ok(()),
+            // It is reset if it is not complete.
+            Self::H2Client(_) => Ok(()),
         }
     }
 
     /// Says that the connection is about to be closed in order, where closing it does not say so by itself.
     pub fn finish(&self) {
         match self {
-            Self::Plain(_) => {}
+            // The end of a stream is said by its last frame.
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => {}
             // It fails where the peer has reset the connection: there is nobody to be told.
             Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
         }
     }
 
-    /// Whether nobody between the two ends of it can read along.
+    /// Whether it is TLS over a socket.
     pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The protocol that was chosen in the TLS handshake (ALPN, RFC 7301), if one was.
+    pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) => false,
-            Self::Tls(_) => true,
+            Self::Tls(stream) => stream.alpn(),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
         }
     }
 
@@ -171,6 +214,16 @@ impl Wire {
             Self::Plain(_) => true,
             // The keys and the sequence numbers of its records would have to go too.
             Self::Tls(_) => false,
+            Self::H2Server(_) | Self::H2Client(_) => false,
+        }
+    }
+
+    /// Whether the peer has not begun with what was written to it, and said so, or has never seen it: the same may be
+    /// written elsewhere, whatever it is.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => false,
+            Self::H2Client(stream) => stream.is_refused(),
         }
     }
 
@@ -183,7 +236,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tls(_) | Self::H2Server(_) | Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use super::{Connectors, Fields, Listener, Node, Report, Respond, Spanned, read_list};
+use super::{Connectors, Fields, Listener, Node, Report, Respond, Spanned, Tcp, read_list};
 
 /// One service.
 #[derive(Debug, Default)]
 pub(crate) struct Service {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) limits: Limits,
+    pub(crate) h2: H2,
     pub(crate) timeouts: Timeouts,
     pub(crate) connectors: Option<Connectors>,
     pub(crate) respond: Option<Respond>,
+    pub(crate) tcp: Option<Tcp>,
     pub(crate) via: Option<Spanned<String>>,
 }
 
@@ -26,9 +28,11 @@ impl Service {
                 })
                 .unwrap_or_default(),
             limits: fields.take("limits", report, Limits::read).unwrap_or_default(),
+            h2: fields.take("h2", report, H2::read).unwrap_or_default(),
             timeouts: fields.take("timeouts", report, Timeouts::read).unwrap_or_default(),
             connectors: fields.take("connectors", report, Connectors::read),
             respond: fields.take("respond", report, Respond::read),
+            tcp: fields.take("tcp", report, Tcp::read),
             via: fields.take("via", report, Node::string),
         };
         fields.finish(report);
@@ -36,29 +40,39 @@ impl Service {
     }
 }
 
-/// A service either forwards or answers.
+/// What a service can do with who connects to it, and what that is called in messages.
+const TARGETS: [(&str, &str); 3] = [
+    ("connectors", "servers to forward to"),
+    ("respond", "an answer"),
+    ("tcp", "servers to pass connections to"),
+];
+
+/// A service forwards, answers, or passes connections on; one of these.
 fn check_target<'s>(fields: &Fields<'s>, node: &Node<'s>, report: &mut Report<'s>) {
-    match (fields.place("connectors"), fields.place("respond")) {
-        (Some(connectors), Some(respond)) => {
-            report
-                .error(&respond, "a service has either \"connectors\" or \"respond\", not both")
-                .label("an answer")
-                .related(&connectors, "servers to forward to");
-        }
-        (None, None) => {
-            report
-                .error(&node.opening(), "the service has neither \"connectors\" nor \"respond\"")
-                .help("write connectors: (servers: [(addr: \"127.0.0.1:3000\")])")
-                .help("or respond: (status: 200, body: \"hello\\n\")");
-        }
-        (None, Some(respond)) => {
-            if let Some(via) = fields.place("via") {
-                report
-                    .error(&via, "nothing is forwarded, so there is nothing to add a Via field to")
-                    .related(&respond, "the service answers itself");
-            }
-        }
-        (Some(_), None) => {}
+    let mut given = TARGETS.iter().filter_map(|(name, label)| Some((*name, *label, fields.place(name)?)));
+    let Some((name, label, place)) = given.next() else {
+        report
+            .error(&node.opening(), "the service has neither \"connectors\" nor \"respond\" nor \"tcp\"")
+            .help("write connectors: (servers: [(addr: \"127.0.0.1:3000\")])")
+            .help("or respond: (status: 200, body: \"hello\\n\")")
+            .help("or tcp: (servers: [(addr: \"127.0.0.1:5432\")])");
+        return;
+    };
+    for (other, other_label, at) in given {
+        report
+            .error(&at, format!("a service has either {name:?} or {other:?}, not both"))
+            .label(other_label)
+            .related(&place, label);
+    }
+    let does = match name {
+        "respond" => "the service answers itself",
+        "tcp" => "the service passes connections on as they are",
+        _ => return,
+    };
+    if let Some(via) = fields.place("via") {
+        report
+            .error(&via, "nothing is forwarded, so there is nothing to add a Via field to")
+            .related(&place, does);
     }
 }
 
@@ -83,6 +97,37 @@ impl Limits {
         };
         fields.finish(report);
         Some(limits)
+    }
+}
+
+/// How much a client may ask of one connection in HTTP/2.
+#[derive(Debug, Default)]
+pub(crate) struct H2 {
+    pub(crate) max_concurrent_streams: Option<Spanned<u64>>,
+    pub(crate) window: Option<Spanned<u64>>,
+    pub(crate) connection_window: Option<Spanned<u64>>,
+    pub(crate) max_unsent: Option<Spanned<u64>>,
+    pub(crate) max_resets: Option<Spanned<u64>>,
+    pub(crate) max_control_frames: Option<Spanned<u64>>,
+}
+
+impl H2 {
+    fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.h2", report)?;
+        let h2 = Self {
+            max_concurrent_streams: fields
+                .take("max_concurrent_streams", report, |node, report| node.integer(1, 10_000, report)),
+            window: fields.take("window", report, |node, report| node.size(16 << 10, 16 << 20, report)),
+            connection_window: fields
+                .take("connection_window", report, |node, report| node.size(64 << 10, 256 << 20, report)),
+            max_unsent: fields
+                .take("max_unsent", report, |node, report| node.size(16 << 10, 1 << 20, report)),
+            max_resets: fields.take("max_resets", report, |node, report| node.integer(1, 1_000_000, report)),
+            max_control_frames: fields
+                .take("max_control_frames", report, |node, report| node.integer(10, 1_000_000, report)),
+        };
+        fields.finish(report);
+        Some(h2)
     }
 }
 

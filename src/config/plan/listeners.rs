@@ -60,7 +60,9 @@ pub(super) fn plan(
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
-            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, report));
+            // Clients that speak TLS choose the version in their handshake, so nothing is lost by offering both.
+            let offer_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
+            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, offer_h2, report));
             let acceptor = tls.as_ref().map(|credentials| Arc::clone(credentials.acceptor()));
             let spec = ListenerSpec {
                 id,
@@ -68,7 +70,7 @@ pub(super) fn plan(
                 address,
                 mode,
                 activation,
-                terms: Arc::new(Terms { tls: acceptor }),
+                terms: Arc::new(Terms { tls: acceptor, offer_h2 }),
                 tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
