@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 pub mod family;
 pub mod faults;
+pub mod h2_frames;
 pub mod h2_origin;
 pub mod load;
 pub mod log;
