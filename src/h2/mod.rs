@@ -4,6 +4,10 @@
 //! [`Wire`](crate::wire::Wire) that carries one exchange, so that the proxy knows one version of the protocol only.
 
 pub mod client;
+mod error;
 mod io;
+mod server;
 
+pub use error::Error;
 pub use io::Io;
+pub use server::{Malformed, Opened, PREFACE, Server, ServerLimits, ServerStream};

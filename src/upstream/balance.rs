@@ -81,6 +81,7 @@ mod tests {
             .map(|&weight| Server {
                 name: format!("w{weight}"),
                 addresses: vec![Address::Unix("/x".into())],
+                tls: None,
                 weight: NonZeroU32::new(weight).unwrap(),
                 proto: Proto::H1Only,
             })

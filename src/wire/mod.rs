@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::h2::ServerStream;
 use crate::h2::client::ClientStream;
 use crate::runtime::Stream;
 use crate::tls::TlsStream;
@@ -25,6 +26,8 @@ pub enum Wire {
     Plain(Stream),
     /// TLS over a socket.
     Tls(Box<TlsStream>),
+    /// A stream of HTTP/2 that a client has opened, which carries one exchange.
+    H2Server(Box<ServerStream>),
     /// A stream of an HTTP/2 connection to a server, which carries one exchange.
     H2Client(Box<ClientStream>),
 }
@@ -52,6 +55,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
             Self::Tls(stream) => stream.poll_read(cx, buf),
+            Self::H2Server(stream) => stream.poll_read(cx, buf),
             Self::H2Client(stream) => stream.poll_read(cx, buf),
         }
     }
@@ -61,6 +65,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
             Self::Tls(stream) => stream.poll_readable(cx),
+            Self::H2Server(stream) => stream.poll_readable(cx),
             Self::H2Client(stream) => stream.poll_readable(cx),
         }
     }
@@ -71,6 +76,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
             Self::Tls(stream) => stream.poll_gone(cx),
+            Self::H2Server(stream) => stream.poll_gone(cx),
             Self::H2Client(stream) => stream.poll_gone(cx),
         }
     }
@@ -84,6 +90,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
             Self::Tls(stream) => stream.poll_write(cx, buf),
+            Self::H2Server(stream) => stream.poll_write(cx, buf),
             Self::H2Client(stream) => stream.poll_write(cx, buf),
         }
     }
@@ -97,6 +104,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
             Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Server(stream) => stream.poll_write_vectored(cx, bufs),
             Self::H2Client(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
@@ -107,6 +115,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
             Self::Tls(stream) => stream.attempt_write(),
+            // The windows are known, and the connection's driver makes attempts of its own.
+            Self::H2Server(_) => {}
             // What its peer has room for is known.
             Self::H2Client(_) => {}
         }
@@ -118,6 +128,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.is_stale(),
             Self::Tls(stream) => stream.is_stale(),
+            // Behind the one request nothing can come.
+            Self::H2Server(_) => false,
             Self::H2Client(_) => true,
         }
     }
@@ -132,6 +144,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.take_error(),
             Self::Tls(stream) => stream.take_error(),
+            Self::H2Server(_) => None,
             Self::H2Client(_) => None,
         }
     }
@@ -145,6 +158,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
             Self::Tls(stream) => stream.shutdown(how),
+            Self::H2Server(stream) => stream.shutdown(how),
             Self::H2Client(stream) => {
                 if how != Shutdown::Read {
                     stream.shutdown_write();
@@ -164,6 +178,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
             Self::Tls(stream) => stream.reset_on_close(reset),
+            // It always does.
+            Self::H2Server(_) => Ok(()),
             // It is reset if it is not complete.
             Self::H2Client(_) => Ok(()),
         }
@@ -172,26 +188,18 @@ impl Wire {
     /// Says that the connection is about to be closed in order, where closing it does not say so by itself.
     pub fn finish(&self) {
         match self {
-            Self::Plain(_) | Self::H2Client(_) => {}
+            // The end of a stream is said by its last frame.
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => {}
             // It fails where the peer has reset the connection: there is nobody to be told.
             Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
         }
     }
 
-    /// Whether nobody between the two ends of it can read along.
-    pub fn is_secure(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(_) => true,
-            Self::H2Client(stream) => stream.is_secure(),
-        }
-    }
-
-    /// The protocol that both ends chose over TLS, if they did (RFC 7301).
+    /// The protocol that was chosen in the TLS handshake (ALPN, RFC 7301), if one was.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) | Self::H2Client(_) => None,
             Self::Tls(stream) => stream.alpn(),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
         }
     }
 
@@ -201,7 +209,7 @@ impl Wire {
             Self::Plain(_) => true,
             // The keys and the sequence numbers of its records would have to go too.
             Self::Tls(_) => false,
-            Self::H2Client(_) => false,
+            Self::H2Server(_) | Self::H2Client(_) => false,
         }
     }
 
@@ -209,7 +217,7 @@ impl Wire {
     /// written elsewhere, whatever it is.
     pub fn is_refused(&self) -> bool {
         match self {
-            Self::Plain(_) | Self::Tls(_) => false,
+            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => false,
             Self::H2Client(stream) => stream.is_refused(),
         }
     }
@@ -224,6 +232,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.into_fd(),
             Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::H2Server(_) => Err(io::ErrorKind::Unsupported.into()),
             Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::uri::Scheme;
 
 use super::connection::Shared;
 use super::receiving::Receiving;
@@ -80,11 +79,6 @@ impl ClientStream {
     /// Tells the streams of one connection from those of others.
     pub fn connection(&self) -> ConnectionId {
         ConnectionId::of(&self.shared)
-    }
-
-    /// Whether the connection goes over TLS.
-    pub fn is_secure(&self) -> bool {
-        self.shared.scheme == Scheme::HTTPS
     }
 
     /// Says that the response has been read to its end, which the stream may not have come to: then its connection sees

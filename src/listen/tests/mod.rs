@@ -23,7 +23,7 @@ use super::{Departure, Fleet, Leave, ListenerSpec};
 use crate::base::{Address, ListenerId};
 use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
 use crate::system::{Bound, Listening};
-use crate::upstream::{Group, PoolSettings, Server};
+use crate::upstream::{Group, PoolSettings, Proto, Server, SharingSettings};
 
 /// Far more than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,6 +51,7 @@ impl Door {
                 mode: None,
                 activation: None,
                 terms: Arc::default(),
+                tls: None,
             },
         }
     }
@@ -103,15 +104,17 @@ fn forwards(origin: SocketAddr) -> Service {
         addresses: vec![Address::Tcp(origin)],
         weight: NonZeroU32::MIN,
         tls: None,
+        proto: Proto::H1Only,
     };
-    let group = Group { servers: vec![server], pool: PoolSettings::default() };
+    let group =
+        Group { servers: vec![server], pool: PoolSettings::default(), sharing: SharingSettings::default() };
     service(Handler::Proxy { group, via: None })
 }
 
 fn service(handler: Handler) -> Service {
     // On a machine that is busy with other things no client is to be too slow.
     let timeouts = Timeouts { head: 10 * LIMIT, idle: 10 * LIMIT, ..Timeouts::default() };
-    Service { name: "web".into(), limits: Limits::default(), timeouts, handler }
+    Service { name: "web".into(), limits: Limits::default(), timeouts, h2: Default::default(), handler }
 }
 
 /// A client that waits for what it is told, with a limit.
