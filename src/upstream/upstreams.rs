@@ -233,9 +233,9 @@ impl Upstreams {
                 }
                 let deadline = until.min(self.handle.now() + connect);
                 self.begin(server, shared, stream, deadline, timer).await?;
-                except = None;
                 continue;
             }
+            // There can be no other.
             if except.take().is_some() {
                 continue;
             }
