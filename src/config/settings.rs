@@ -602,6 +602,48 @@ pub const SETTINGS: &[Setting] = &[
         "{\"content-type\": \"text/plain\"}",
     ),
     setting("services.*.respond.body", "string", "\"\"", "The body of the answer.", "\"hello\\n\""),
+    setting(
+        "services.*.tcp",
+        "structure",
+        "none",
+        "The servers that connections are passed on to, whatever they carry.",
+        "(servers: [(addr: \"127.0.0.1:5432\")])",
+    ),
+    setting(
+        "services.*.tcp.servers",
+        "list of structures",
+        "required",
+        "The servers of the tcp service.",
+        "[(addr: \"127.0.0.1:5432\")]",
+    ),
+    setting(
+        "services.*.tcp.servers[].addr",
+        "address",
+        "required",
+        "The address that connections are passed on to.",
+        "\"127.0.0.1:5432\"",
+    ),
+    setting(
+        "services.*.tcp.servers[].weight",
+        "integer from 1 to 1000",
+        "1",
+        "Its share of the connections, relative to the other servers for the same clients.",
+        "2",
+    ),
+    setting(
+        "services.*.tcp.servers[].sni",
+        "list of strings",
+        "none",
+        "The server names in a TLS ClientHello that the server is for.",
+        "[\"db.example\", \"*.db.example\"]",
+    ),
+    setting(
+        "services.*.tcp.idle_timeout",
+        "duration",
+        "as for tunnels",
+        "How long a connection may carry nothing in either direction.",
+        "\"10m\"",
+    ),
 ];
 
 /// Fields that later versions read, so that this one can say so.
@@ -614,7 +656,6 @@ const LATER: &[&str] = &[
     "services.*.rate_limiting",
     "services.*.access_log",
     "services.*.file_server",
-    "services.*.tcp",
     "services.*.listeners[].proxy_protocol",
     "services.*.connectors.retries",
     "services.*.connectors.load_balance.health_check",

@@ -18,7 +18,7 @@ use super::entrance::Entrance;
 use super::fleet::Ending;
 use super::load::{Load, Place, TunnelPlace};
 use crate::base::ListenerId;
-use crate::proxy::{self, Keeper, Leave, Leaving, Parting, Resting, Service, ServiceContext};
+use crate::proxy::{self, Keeper, Leave, Leaving, Parting, Resting, Service, ServiceContext, Terms};
 use crate::runtime::{Handle, Task};
 use crate::system;
 
@@ -209,13 +209,17 @@ impl Worker {
         self.leaving.tell(leave);
         if leave == Leave::Stay {
             self.ended.set([false; 2]);
-        } else {
-            self.services.iter().for_each(|service| service.close_idle_upstreams());
+        } else if leave == Leave::Close || self.connections.borrow().is_empty() {
+            self.close_idle_upstreams();
         }
         if leave != Leave::Stay {
             // Those that wait for a request, and tunnels, are to wait for a permit too; those of HTTP/2 tell their clients.
             self.handle.wake_readers();
         }
+    }
+
+    fn close_idle_upstreams(&self) {
+        self.services.iter().for_each(|service| service.close_idle_upstreams());
     }
 
     /// Closes connections, but those that are on their way out, which another instance may have taken by now.
@@ -248,7 +252,7 @@ impl Worker {
     }
 
     fn serve(self: &Rc<Self>, arrival: Arrival) {
-        let Arrival { listener, terms, mut connection, place } = arrival;
+        let Arrival { listener, terms, connection, place } = arrival;
         let Some(context) = self.services.get(place.service()) else { return };
         let context = Rc::clone(context);
         let serial = self.serial.get();
@@ -262,14 +266,26 @@ impl Worker {
             tunnel.get_or_init(|| self.load.count_tunnel());
         }
         let registration = Registration { worker, key, serial, tunnel, _place: place };
-        let task = self.handle.spawn(async move {
-            while let Some(parting) = proxy::serve(&context, &terms, connection, &registration).await
-                && let Some(back) = registration.depart(&listener, parting).await
-            {
-                connection = back;
-            }
-        });
+        let task = self.handle.spawn(attend(context, terms, listener, connection, registration));
         entry.insert(Entry { task, serial, is_tunnel, is_away: false });
+    }
+}
+
+/// Serves a connection until it ends or is another instance's; what comes back from its way out is served again.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+fn attend(
+    context: Rc<ServiceContext>,
+    terms: Arc<Terms>,
+    listener: Arc<ListenerId>,
+    mut connection: Resting,
+    registration: Registration,
+) -> impl Future<Output = ()> {
+    async move {
+        while let Some(parting) = proxy::serve(&context, &terms, connection, &registration).await
+            && let Some(back) = registration.depart(&listener, parting).await
+        {
+            connection = back;
+        }
     }
 }
 
@@ -335,6 +351,28 @@ impl Drop for Registration {
         {
             // The task is ending by itself; cancelling it from within would be wrong.
             entry.task.detach();
+            if connections.is_empty() && !self.worker.leaving.is_over() {
+                // What no client's connection took along.
+                drop(connections);
+                self.worker.close_idle_upstreams();
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// All that a connection's task holds, on the heap once.
+    #[test]
+    fn a_connections_future_is_small() {
+        let size = size_of_future(attend);
+        println!("the future of a connection's task: {size} bytes");
+        assert!(size <= 1024, "the future of a connection's task has {size} bytes");
     }
 }

@@ -120,6 +120,8 @@ impl Downstream {
         permit: Permit,
     ) -> io::Result<Parting> {
         debug_assert!(self.unread.is_empty(), "what was read would be lost");
+        // A tunnel has no further requests.
+        let spare = if tunnel.is_none() { context.take_spare() } else { None };
         let tunnel = tunnel.map(Tunnel::into_parts).transpose()?.map(Box::new);
         let connection = Resting {
             client: self.stream.into_fd()?,
@@ -127,6 +129,7 @@ impl Downstream {
             requests: self.requests,
             pipelines: self.pipelines,
             tunnel,
+            spare,
             offered: context.leaving.now(),
             shared: true,
         };
@@ -237,7 +240,7 @@ impl Downstream {
 
     /// Closes the connection after a response that the client may still be reading: takes what the client sends, and
     /// throws it away, until that closes too, is silent for `silence`, or has gone on for `most`.
-    pub(super) async fn linger(mut self, handle: &Handle, silence: Duration, most: Duration) {
+    pub(super) async fn linger(&mut self, handle: &Handle, silence: Duration, most: Duration) {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }

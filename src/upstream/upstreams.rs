@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -44,9 +46,20 @@ pub struct Connection {
     requests: u64,
 }
 
+/// An idle connection to a server on its way between workers, in no epoll instance.
+#[derive(Debug)]
+pub struct Spare {
+    /// The socket, nonblocking.
+    pub fd: OwnedFd,
+    /// Who it is connected to, where that is known.
+    pub peer: Option<SocketAddr>,
+    /// How many requests it has carried.
+    pub requests: u64,
+}
+
 /// The servers that a request has tried without getting a connection.
 #[derive(Debug, Default)]
-pub struct Tried(SmallVec<[usize; 4]>);
+pub struct Tried(SmallVec<[usize; 2]>);
 
 impl Upstreams {
     /// `worker` shifts the begin of the round, so that the workers do not all begin with the same server.
@@ -86,27 +99,28 @@ impl Upstreams {
         let chosen = self.turn.choose(|_| true).ok_or(ConnectError::Exhausted)?;
         match self.take_idle(chosen) {
             Some(connection) => Ok(connection),
-            None => self.connect_from(chosen, None, tried, connect, until, timer).await,
+            // Rare where connections are kept, and larger than all that a request needs otherwise.
+            None => Box::pin(self.connect_from(chosen, None, tried, connect, until, timer)).await,
         }
     }
 
     /// A new connection in place of `stale`, which turned out to be closed or took no request: to its server, or to the
     /// next in turn where that one refuses. In place of a stream it is one on another connection, if there may be another.
-    pub async fn reconnect(
+    pub fn reconnect(
         &self,
         stale: Connection,
         tried: &mut Tried,
         connect: Duration,
         until: Instant,
         timer: &Timer,
-    ) -> Result<Connection, ConnectError> {
+    ) -> impl Future<Output = Result<Connection, ConnectError>> {
         let server = stale.server;
         let except = match &stale.stream {
             Wire::H2Client(stream) => Some(stream.connection()),
             _ => None,
         };
         drop(stale);
-        self.connect_from(server, except, tried, connect, until, timer).await
+        Box::pin(self.connect_from(server, except, tried, connect, until, timer))
     }
 
     /// Takes back a connection on which nothing is outstanding.
@@ -116,7 +130,38 @@ impl Upstreams {
             stream.finish();
             return;
         }
-        let requests = requests + 1;
+        self.keep(server, stream, requests + 1);
+    }
+
+    /// Gives an idle connection away, if there is one, for a worker of another instance. Servers on Unix sockets are
+    /// left out, because where such a socket leads to cannot be checked, and those that are spoken to over TLS.
+    pub fn take_spare(&self) -> Option<Spare> {
+        let plain = |server: &Server| {
+            server.tls.is_none() && matches!(server.addresses.first(), Some(Address::Tcp(_)))
+        };
+        let servers = self.group.servers.iter().zip(&self.pools).filter(|(server, _)| plain(server));
+        let now = self.handle.now();
+        let (stream, requests) =
+            servers.into_iter().find_map(|(_, pool)| pool.take(&self.group.pool, now))?;
+        Some(Spare { fd: stream.into_fd().ok()?, peer: None, requests })
+    }
+
+    /// Takes an idle connection that another instance gave away; closes it if it is to no server of the group that is
+    /// spoken to in the same way.
+    pub fn add_spare(&self, spare: Spare) {
+        let Spare { fd, peer, requests } = spare;
+        let Some(address) = peer.map(Address::Tcp) else { return };
+        let fits = |server: &Server| {
+            server.tls.is_none() && server.proto == Proto::H1Only && server.addresses.contains(&address)
+        };
+        let server = self.group.servers.iter().position(fits);
+        // One that cannot be watched is no loss.
+        if let (Some(server), Ok(stream)) = (server, self.handle.stream(fd)) {
+            self.keep(server, stream.into(), requests);
+        }
+    }
+
+    fn keep(&self, server: usize, stream: Wire, requests: u64) {
         if requests >= self.group.pool.max_requests {
             return;
         }

@@ -195,6 +195,11 @@ impl Wire {
         }
     }
 
+    /// Whether it is TLS over a socket.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// The protocol that was chosen in the TLS handshake (ALPN, RFC 7301), if one was.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
@@ -231,9 +236,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
-            Self::H2Server(_) => Err(io::ErrorKind::Unsupported.into()),
-            Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tls(_) | Self::H2Server(_) | Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

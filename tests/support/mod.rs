@@ -10,8 +10,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod asker;
+pub mod bytes;
 pub mod client;
 pub mod config;
+pub mod counter;
 pub mod family;
 pub mod faults;
 pub mod h2_frames;
@@ -29,6 +31,7 @@ pub mod socket;
 pub mod tools;
 pub mod wait;
 
+pub use bytes::BytesOrigin;
 pub use client::{Conn, Response, get};
 pub use config::Config;
 pub use family::{Family, Member, Said};

@@ -8,6 +8,7 @@ mod listener;
 mod respond;
 mod service;
 mod system;
+mod tcp;
 mod tls;
 
 use super::diagnostics::Report;
@@ -19,6 +20,7 @@ pub(super) use listener::Listener;
 pub(super) use respond::Respond;
 pub(super) use service::{H2, Limits, Service, Timeouts};
 pub(super) use system::System;
+pub(super) use tcp::Tcp;
 pub(super) use tls::{Certificate, Handshake, Tickets, Tls};
 
 /// A whole file.

@@ -19,7 +19,7 @@ use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
 use crate::upstream::{Group, PoolSettings, Proto, Server, SharingSettings};
 
 use super::listeners::Placed;
-use super::{or, respond};
+use super::{or, respond, tcp};
 
 /// The longest name of a service, in bytes.
 const MAX_NAME: usize = 128;
@@ -38,26 +38,25 @@ pub(super) fn plan_all(
         check_name(name, report);
         let limits = limits(&draft.limits);
         let via = draft.via.as_ref().and_then(|via| pseudonym(via, report));
-        let handler = match (&draft.connectors, &draft.respond) {
-            (_, Some(respond)) => Handler::Respond(respond::plan(respond, report)),
-            (Some(connectors), None) => {
+        let mut timeouts = timeouts(&draft.timeouts);
+        let handler = match (&draft.connectors, &draft.respond, &draft.tcp) {
+            (_, Some(respond), _) => Handler::Respond(respond::plan(respond, report)),
+            (Some(connectors), None, _) => {
                 Handler::Proxy { group: group(name, connectors, &limits, listeners, names, report), via }
             }
+            (None, None, Some(tcp)) => {
+                timeouts.tunnel = or(&tcp.idle_timeout, timeouts.tunnel);
+                Handler::Tcp(tcp::plan(name, tcp, listeners, names, report))
+            }
             // It has been reported that nothing answers.
-            (None, None) => Handler::Respond(Respond {
+            (None, None, None) => Handler::Respond(Respond {
                 status: http::StatusCode::OK,
                 headers: Vec::new(),
                 body: Vec::new(),
             }),
         };
         let h2 = h2_limits(&draft.h2, &limits);
-        planned.push(Arc::new(Service {
-            name: name.value.as_str().into(),
-            limits,
-            timeouts: timeouts(&draft.timeouts),
-            h2,
-            handler,
-        }));
+        planned.push(Arc::new(Service { name: name.value.as_str().into(), limits, timeouts, h2, handler }));
     }
     planned
 }
@@ -148,17 +147,8 @@ fn group(
     let mut servers = Vec::new();
     for server in &draft.servers {
         let Some(addr) = &server.addr else { continue };
-        let addresses = server_addresses(addr, names, report);
-        let mut own = listeners.iter().filter(|listener| *listener.spec.service == *service);
-        if let Some(own) = own.find(|own| addresses.iter().any(|address| reaches(address, &own.spec.address)))
-        {
-            report
-                .error(&addr.at, "the service would forward to itself")
-                .related(&own.at, "its own listener");
-        }
-        let weight = server.weight.as_ref().and_then(|weight| u32::try_from(weight.value).ok());
-        let weight = weight.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-        let proto = proto(server, report);
+        let addresses = checked_addresses(service, addr, listeners, names, report);
+        let (weight, proto) = (weight(&server.weight), proto(server, report));
         servers.push(Server { name: addr.value.clone(), addresses, weight, tls: None, proto });
     }
     let pool = PoolSettings {
@@ -216,6 +206,28 @@ fn sharing(draft: &draft::Sharing, pool: &PoolSettings, limits: &Limits) -> Shar
             idle_timeout: pool.idle_timeout,
         },
     }
+}
+
+/// The share of a server.
+pub(super) fn weight(given: &Option<Spanned<u64>>) -> NonZeroU32 {
+    let weight = given.as_ref().and_then(|weight| u32::try_from(weight.value).ok());
+    weight.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+/// Every address of a server, none of which is the service's own.
+pub(super) fn checked_addresses(
+    service: &str,
+    addr: &Spanned<String>,
+    listeners: &[Placed],
+    names: &Names<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Address> {
+    let addresses = server_addresses(addr, names, report);
+    let mut own = listeners.iter().filter(|listener| *listener.spec.service == *service);
+    if let Some(own) = own.find(|own| addresses.iter().any(|address| reaches(address, &own.spec.address))) {
+        report.error(&addr.at, "the service would forward to itself").related(&own.at, "its own listener");
+    }
+    addresses
 }
 
 /// Whether a connection to `server` arrives at `listener`, as far as the addresses tell: they are the same, or the

@@ -106,8 +106,8 @@ fn forwards(origin: SocketAddr) -> Service {
         tls: None,
         proto: Proto::H1Only,
     };
-    let group =
-        Group { servers: vec![server], pool: PoolSettings::default(), sharing: SharingSettings::default() };
+    let (pool, sharing) = (PoolSettings::default(), SharingSettings::default());
+    let group = Group { servers: vec![server], pool, sharing };
     service(Handler::Proxy { group, via: None })
 }
 
