@@ -18,6 +18,7 @@ use super::{ServiceContext, rewrite};
 use crate::http::{Framing, Method, Version};
 use crate::runtime::Buffer;
 use crate::upstream::{ConnectError, Connection, Tried, Upstreams};
+use crate::wire::Wire;
 
 /// What must be remembered of a request once its head has been sent on.
 pub(super) struct Request {
@@ -26,6 +27,7 @@ pub(super) struct Request {
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
     pub(super) expect_continue: bool,
+    pub(super) grpc: bool,
     pub(super) began: Instant,
 }
 
@@ -48,12 +50,14 @@ pub(super) async fn run(
         let answer = respond::last_hop(head.method);
         return respond::fixed(context, downstream, scratch, head_length, began, &answer).await;
     }
+    let http2 = matches!(downstream.stream, Wire::H2Server(_));
     let request = Request {
         method: head.method,
         version: head.version,
         keep_alive: head.keep_alive,
         upgrade: head.upgrade,
         expect_continue: head.expect_continue,
+        grpc: http2 && rewrite::is_grpc(downstream.unread.unread(), head),
         began,
     };
     let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
@@ -64,8 +68,12 @@ pub(super) async fn run(
         }
         _ => request_body(&head.framing, outgoing, context),
     };
-    let rewriting =
-        rewrite::RequestContext { forwarded: &downstream.forwarded, via, host: upstreams.default_host() };
+    let rewriting = rewrite::RequestContext {
+        forwarded: &downstream.forwarded,
+        via,
+        http2,
+        host: upstreams.default_host(),
+    };
     let line = rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
     let line = scratch.to_upstream.get(..line).unwrap_or_default();
     note_line(&mut scratch.line, line);
@@ -216,7 +224,8 @@ async fn fail(
     log(context, downstream, &scratch.line, server, failure);
     let head = request.method == Method::Head;
     let keep_alive = request.keep_alive && body_received;
-    let client = Client { version: request.version, head, keep_alive, received: body_received };
+    let Request { version, grpc, .. } = *request;
+    let client = Client { version, head, keep_alive, received: body_received, grpc };
     respond::failure(context, downstream, scratch, failure, client).await
 }
 
