@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 pub mod family;
 pub mod faults;
+pub mod h2;
 pub mod load;
 pub mod log;
 pub mod manager;
