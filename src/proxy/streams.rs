@@ -42,7 +42,10 @@ pub(super) async fn serve(context: &Rc<ServiceContext>, downstream: Downstream, 
     });
     let cancel = Cancel(&session);
     let outcome = drive(&session, &io, &timer, keeper).await;
-    if let Err(end) = &outcome {
+    // Of a connection that fails its exchanges tell, if there are any.
+    if let Err(end) = &outcome
+        && !matches!(end, End::Failed(h2::Error::Io(_)))
+    {
         log(&session, end);
     }
     session.drained(&timer).await;
