@@ -3,7 +3,7 @@
 //!
 //! The crate is a library and a thin binary. Its rooms, from the process's outside to the wire:
 //!
-//! `cli` → `config` → `lifecycle` → (`handoff`, `listen`) → `proxy` → `upstream` → `wire` → `h2` → `http` → `runtime` → `system`
+//! `cli` → `config` → `lifecycle` → (`handoff`, `listen`) → `proxy` → `upstream` → `wire` → (`tls`, `h2`) → `http` → `runtime` → `system`
 //!
 //! An import points right or skips ahead, never back; `base` and `observe` may be used by all.
 //! A test (`tests/rooms.rs`) holds the rule.
@@ -30,5 +30,6 @@ pub mod observe;
 pub mod proxy;
 pub mod runtime;
 pub mod system;
+pub mod tls;
 pub mod upstream;
 pub mod wire;

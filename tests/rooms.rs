@@ -15,7 +15,7 @@ const ORDER: &[&[&str]] = &[
     &["proxy"],
     &["upstream"],
     &["wire"],
-    &["h2"],
+    &["tls", "h2"],
     &["http"],
     &["runtime"],
     &["system"],

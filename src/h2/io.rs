@@ -35,6 +35,8 @@ struct Inner<S> {
     /// Counts every successful read of the stream and every write to it.
     moves: u64,
     meter: Option<Meter>,
+    /// Counts every successful read of the stream.
+    reads: u64,
 }
 
 impl<S> Io<S> {
@@ -47,6 +49,7 @@ impl<S> Io<S> {
             sent: 0,
             moves: 0,
             meter: None,
+            reads: 0,
         })))
     }
 
@@ -74,6 +77,11 @@ impl<S> Io<S> {
     /// Counts every successful read and write of the stream below, so that a stall can be told from progress.
     pub fn moves(&self) -> u64 {
         self.0.borrow().moves
+    }
+
+    /// Counts every successful read of the stream below, so that a peer that is there can be told from one that is not.
+    pub fn reads(&self) -> u64 {
+        self.0.borrow().reads
     }
 }
 
@@ -189,6 +197,7 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
             meter.received(buf.filled().get(before..).unwrap_or_default());
         }
         inner.moves = inner.moves.wrapping_add(1);
+        inner.reads = inner.reads.wrapping_add(1);
         Poll::Ready(Ok(()))
     }
 }

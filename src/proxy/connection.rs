@@ -10,8 +10,10 @@ use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::scratch::Scratch;
 use super::streams;
+use super::tcp::{self, Ended};
 use super::tunnel::{self, Tunnel};
-use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms, exchange, respond, rewrite};
+use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
+use super::{exchange, greet, respond, rewrite};
 use crate::h2::ServerStream;
 use crate::wire::Wire;
 
@@ -35,7 +37,7 @@ pub(super) enum Next {
 
 /// How long a connection that River closes is still read from, so that what the client sends meanwhile does not
 /// reset it and take the response with it (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// How long it is where the client may be sending a body that nobody wants any more: clients that read no response
 /// before they have sent all of it are to see it, too.
@@ -89,23 +91,45 @@ pub async fn serve(
             return None;
         }
     };
+    let timer = handle.timer();
+    let is_secure = terms.tls.is_some() && !shared;
+    let stream = match &terms.tls {
+        // What another instance passes on is plain: it could not have passed it on otherwise.
+        Some(acceptor) if !shared => {
+            match Box::pin(greet::client(context, stream, peer, acceptor, &timer)).await {
+                Some(stream) => stream,
+                None => return None,
+            }
+        }
+        _ => stream.into(),
+    };
     let mut downstream = Downstream {
-        stream: stream.into(),
+        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip()), is_secure).into(),
+        stream,
         unread: handle.buffers().take(),
-        timer: handle.timer(),
+        timer,
         peer,
-        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip())).into(),
         pipelines,
         requests,
         offered,
     };
     let end = match tunnel {
         Some(tunnel) => End::Tunnel(tunnel),
-        None => exchanges(context, terms, &mut downstream).await,
+        None => match &context.service.handler {
+            Handler::Tcp(service) => match tcp::begin(context, &mut downstream, &service.routes).await {
+                Some(tunnel) => End::Tunnel(tunnel),
+                None => End::Close,
+            },
+            Handler::Proxy { .. } | Handler::Respond(_) => exchanges(context, terms, &mut downstream).await,
+        },
     };
     match end {
-        // Not in order, if the socket has been told so.
-        End::Close | End::Abort => None,
+        End::Close => {
+            downstream.stream.finish();
+            None
+        }
+        // Not in order, if the socket has been told so; over TLS, it is not unless it is finished.
+        End::Abort => None,
         End::Linger { silence, most } => {
             downstream.linger(handle, silence, most).await;
             None
@@ -128,7 +152,12 @@ async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Dow
     let timeouts = &context.service.timeouts;
     let patience = if downstream.requests == 0 { timeouts.head } else { timeouts.idle };
     let mut until = handle.now() + patience;
-    let mut undecided = terms.offer_h2 && downstream.requests == 0;
+    if downstream.stream.alpn() == Some(b"h2") {
+        return End::Http2;
+    }
+    // Over TLS it is chosen in the handshake or not at all (RFC 9113 §3.1).
+    let is_plain = terms.tls.is_none();
+    let mut undecided = terms.offer_h2 && is_plain && downstream.requests == 0;
     loop {
         downstream.unread.shed();
         match downstream.await_request(context, until).await {
@@ -205,14 +234,23 @@ async fn through(
     mut tunnel: Tunnel,
 ) -> Option<Parting> {
     downstream.unread.shed();
-    match tunnel::run(context, &downstream, &mut tunnel).await {
-        Ok(None) => None,
-        Ok(Some(permit)) => parted(downstream.part(context, Some(tunnel), permit)),
-        Err(failure) => {
-            log(context, &downstream, &tunnel.line, &tunnel.name, &failure);
-            None
+    let outcome = tunnel::run(context, &downstream, &mut tunnel).await;
+    match (&context.service.handler, &outcome) {
+        (Handler::Tcp(_), outcome) => {
+            let ended = match outcome {
+                Ok(None) => Ended::InOrder,
+                Ok(Some(_)) => Ended::Moved,
+                Err(failure) => Ended::Failed(failure),
+            };
+            tcp::log(context, &downstream, &tunnel, &ended);
+        }
+        (Handler::Proxy { .. } | Handler::Respond(_), Ok(_)) => {}
+        (Handler::Proxy { .. } | Handler::Respond(_), Err(failure)) => {
+            log(context, &downstream, &tunnel.line, &tunnel.name, failure);
         }
     }
+    let permit = outcome.ok().flatten()?;
+    parted(downstream.part(context, Some(tunnel), permit))
 }
 
 fn parted(parting: io::Result<Parting>) -> Option<Parting> {
@@ -239,6 +277,8 @@ async fn one_request(context: &ServiceContext, downstream: &mut Downstream, scra
             Handler::Respond(answer) => {
                 respond::fixed(context, downstream, scratch, length, began, answer).await
             }
+            // Nobody asks for one.
+            Handler::Tcp(_) => Next::Close,
         },
         HeadRead::Gone => Next::Close,
         HeadRead::Nothing => Next::StillIdle,

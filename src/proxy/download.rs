@@ -108,6 +108,11 @@ pub(super) async fn send_response(
             }
             ready!(downstream.timer.poll_expired(cx));
             if attempted || (download.waiting() != Waiting::Sink && uploading != Some(Waiting::Sink)) {
+                if download.waiting() == Waiting::Sink {
+                    // What was written would stay in the kernel's memory for as long as the client keeps its window
+                    // closed and says that it is there, which costs it nothing.
+                    let _ = downstream.stream.reset_on_close(true);
+                }
                 return Poll::Ready(Err(failure(cut_short)));
             }
             attempted = true;

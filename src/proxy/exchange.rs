@@ -35,6 +35,9 @@ pub(super) struct Request {
 /// for as long as a request takes by default stays below; the request time-out bounds them too.
 const MOST_INTERIM: usize = 1000;
 
+/// How often a request is repeated that servers say they have not begun with.
+const MOST_REFUSED: u32 = 3;
+
 /// Forwards a request whose head has been read and brings its response back.
 pub(super) async fn run(
     context: &ServiceContext,
@@ -94,7 +97,7 @@ pub(super) async fn run(
                 log(context, downstream, &scratch.line, "", &failure);
                 return Next::Close;
             }
-            Err((server, Lost::Stale(failure) | Lost::Failed(failure))) => {
+            Err((server, Lost::Stale(failure) | Lost::Refused(failure) | Lost::Failed(failure))) => {
                 let received_all = upload.state == UploadState::Done || upload.pump.has_arrived();
                 let failure = &failure;
                 return fail(context, downstream, scratch, &request, &server, failure, received_all).await;
@@ -112,7 +115,8 @@ pub(super) async fn run(
         received.consume(length);
         let unread = std::mem::replace(&mut downstream.unread, context.handle.buffers().take());
         let name = upstreams.name(&server);
-        let tunnel = Tunnel::begin(name.to_owned(), server.stream, &scratch.line, unread, received, out);
+        let (name, line, handle) = (name.to_owned(), &scratch.line, &context.handle);
+        let tunnel = Tunnel::begin(name, server.stream, line, unread, received, out, handle);
         return Next::Tunnel(Box::new(tunnel));
     }
     let response = Response { server, received, length };
@@ -122,7 +126,9 @@ pub(super) async fn run(
 /// Sends the request and waits for the head of its final response, or of a 101.
 ///
 /// Where an idle connection turns out to have been closed, the request goes once more over a fresh one, if not a byte of
-/// it was sent (RFC 9112 §9.3.1), or if it is safe to repeat (RFC 9110 §9.2.2) and all of it is at hand. On failure the first half names the server.
+/// it was sent (RFC 9112 §9.3.1), or if it is safe to repeat (RFC 9110 §9.2.2) and all of it is at hand. Where the server
+/// says that it has not begun with it, it goes again whatever it is, if all of it is at hand. On failure the first half
+/// names the server.
 async fn respond_to(
     context: &ServiceContext,
     upstreams: &Upstreams,
@@ -134,12 +140,11 @@ async fn respond_to(
 ) -> Result<(Connection, usize), (String, Lost)> {
     let timeouts = &context.service.timeouts;
     let until = request.began + timeouts.request;
-    let replayable = upload.pump.has_arrived() && request.method.is_idempotent();
     let mut tried = Tried::default();
     let acquired = upstreams.acquire(&mut tried, timeouts.connect, until, &downstream.timer).await;
     let mut server = acquired.map_err(|error| (String::new(), Lost::Failed(connect_failure(&error))))?;
     let mut interim = 0;
-    let mut retried = false;
+    let mut retried = 0;
     loop {
         let mut attempt = Attempt {
             context,
@@ -171,8 +176,12 @@ async fn respond_to(
                 sent.map_err(|failure| (upstreams.name(&server).to_owned(), Lost::ClientGone(failure)))?;
             }
             Ok(length) => return Ok((server, length)),
-            Err(Lost::Stale(_)) if (replayable || !upload.pump.has_touched()) && !retried && interim == 0 => {
-                retried = true;
+            Err(ref lost)
+                if let Some(times) = repeats(lost, upload, request.method.is_idempotent())
+                    && retried < times
+                    && interim == 0 =>
+            {
+                retried += 1;
                 upload.pump.rewind();
                 upload.state = UploadState::Running;
                 received.clear();
@@ -212,6 +221,16 @@ async fn forward_interim(
     Ok(())
 }
 
+/// How often a request that was lost may be repeated in all, if at all.
+fn repeats(lost: &Lost, upload: &Upload, idempotent: bool) -> Option<u32> {
+    let untouched = !upload.pump.has_touched();
+    match lost {
+        Lost::Stale(_) if untouched || (idempotent && upload.pump.has_arrived()) => Some(1),
+        Lost::Refused(_) if untouched || upload.pump.has_arrived() => Some(MOST_REFUSED),
+        _ => None,
+    }
+}
+
 async fn fail(
     context: &ServiceContext,
     downstream: &Downstream,
@@ -229,10 +248,14 @@ async fn fail(
     respond::failure(context, downstream, scratch, failure, client).await
 }
 
-fn connect_failure(error: &ConnectError) -> Failure {
+pub(super) fn connect_failure(error: &ConnectError) -> Failure {
     match error {
         error if error.is_own() => Failure::river(503, error.to_string()),
+        ConnectError::Full { .. } => Failure::upstream(503, error.to_string()),
         ConnectError::TimedOut { .. } => Failure::upstream(504, error.to_string()),
-        ConnectError::Refused { .. } | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
+        ConnectError::Refused { .. }
+        | ConnectError::Handshake { .. }
+        | ConnectError::Protocol { .. }
+        | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
     }
 }

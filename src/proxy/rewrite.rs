@@ -31,8 +31,8 @@ pub(super) struct ResponseContext<'a> {
 
 /// What is said of a client to the server with each of its requests.
 ///
-/// `client` is its address; none where it came over a Unix socket.
-pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
+/// `client` is its address; none where it came over a Unix socket. `secure` is whether it speaks TLS.
+pub(super) fn forwarded(client: Option<IpAddr>, secure: bool) -> Box<[u8]> {
     let mut out = Vec::new();
     if let Some(client) = client {
         out.extend_from_slice(b"X-Forwarded-For: ");
@@ -40,7 +40,8 @@ pub(super) fn forwarded(client: Option<IpAddr>) -> Box<[u8]> {
         out.extend_from_slice(client.to_canonical().to_string().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+    let proto: &[u8] = if secure { b"https" } else { b"http" };
+    field(&mut out, b"X-Forwarded-Proto", proto);
     out.into()
 }
 
@@ -303,9 +304,10 @@ mod tests {
         for (address, named) in
             [("127.0.0.1", "127.0.0.1"), ("2001:db8::5", "2001:db8::5"), ("::ffff:10.1.2.3", "10.1.2.3")]
         {
-            let said = String::from_utf8(forwarded(Some(address.parse().unwrap())).into()).unwrap();
+            let said = String::from_utf8(forwarded(Some(address.parse().unwrap()), false).into()).unwrap();
             assert!(said.starts_with(&format!("X-Forwarded-For: {named}\r\n")), "{said}");
         }
-        assert!(!forwarded(None).starts_with(b"X-Forwarded-For"));
+        assert_eq!(*forwarded(None, false), *b"X-Forwarded-Proto: http\r\n");
+        assert_eq!(*forwarded(None, true), *b"X-Forwarded-Proto: https\r\n");
     }
 }

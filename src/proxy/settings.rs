@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::{h2, upstream};
+use super::Tcp;
+use crate::{h2, tls, upstream};
 
 /// What holds for the connections of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
+    /// How its clients are taken where they speak TLS; none where they speak plainly.
+    pub tls: Option<Arc<tls::Acceptor>>,
     /// Clients may speak HTTP/2: with TLS if they choose it by ALPN, without if they begin with its preface.
     pub offer_h2: bool,
 }
@@ -29,6 +32,13 @@ pub struct Service {
     pub handler: Handler,
 }
 
+impl Service {
+    /// Whether its clients send requests, rather than bytes of any kind.
+    pub fn takes_requests(&self) -> bool {
+        !matches!(self.handler, Handler::Tcp(_))
+    }
+}
+
 /// What answers the requests of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handler {
@@ -41,6 +51,8 @@ pub enum Handler {
     },
     /// They all get one fixed answer.
     Respond(Respond),
+    /// There are no requests: the connections themselves are passed on to servers.
+    Tcp(Tcp),
 }
 
 /// A fixed answer.
@@ -92,7 +104,7 @@ pub struct Timeouts {
     pub upstream_write: Duration,
     /// From a request's first byte to the last byte of its response's head.
     pub request: Duration,
-    /// A tunnel (after 101) with no byte in either direction.
+    /// A tunnel (after 101, or a connection of a tcp service) with no byte in either direction.
     pub tunnel: Duration,
 }
 

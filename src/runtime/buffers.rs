@@ -39,6 +39,11 @@ impl Buffers {
         self.wrap(self.shelves.take(LARGE_BUFFER))
     }
 
+    /// A buffer without memory, until it is [supplied](Buffer::supply) or [widened](Buffer::widen).
+    pub fn empty(&self) -> Buffer {
+        self.wrap(Vec::new())
+    }
+
     /// How many small and large buffers wait to be used.
     pub fn kept(&self) -> (usize, usize) {
         (self.shelves.small.borrow().len(), self.shelves.large.borrow().len())
@@ -190,6 +195,11 @@ impl Buffer {
     /// The bytes that have been read into the buffer and not been consumed.
     pub fn unread(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Like [`unread`](Self::unread), for what is decrypted where it lies.
+    pub fn unread_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..self.end).unwrap_or_default()
     }
 
     /// How many bytes are unread.

@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::h2::ServerStream;
+use crate::h2::client::ClientStream;
 use crate::runtime::Stream;
+use crate::tls::TlsStream;
 
 /// A connection to a client or to a server, as the proxy uses it.
 ///
@@ -22,13 +24,23 @@ use crate::runtime::Stream;
 pub enum Wire {
     /// A plain socket, TCP or Unix.
     Plain(Stream),
+    /// TLS over a socket.
+    Tls(Box<TlsStream>),
     /// A stream of HTTP/2 that a client has opened, which carries one exchange.
     H2Server(Box<ServerStream>),
+    /// A stream of an HTTP/2 connection to a server, which carries one exchange.
+    H2Client(Box<ClientStream>),
 }
 
 impl From<Stream> for Wire {
     fn from(stream: Stream) -> Self {
         Self::Plain(stream)
+    }
+}
+
+impl From<Box<TlsStream>> for Wire {
+    fn from(stream: Box<TlsStream>) -> Self {
+        Self::Tls(stream)
     }
 }
 
@@ -42,7 +54,9 @@ impl Wire {
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
+            Self::Tls(stream) => stream.poll_read(cx, buf),
             Self::H2Server(stream) => stream.poll_read(cx, buf),
+            Self::H2Client(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -50,7 +64,9 @@ impl Wire {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
+            Self::Tls(stream) => stream.poll_readable(cx),
             Self::H2Server(stream) => stream.poll_readable(cx),
+            Self::H2Client(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -59,7 +75,9 @@ impl Wire {
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
+            Self::Tls(stream) => stream.poll_gone(cx),
             Self::H2Server(stream) => stream.poll_gone(cx),
+            Self::H2Client(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -71,7 +89,9 @@ impl Wire {
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
+            Self::Tls(stream) => stream.poll_write(cx, buf),
             Self::H2Server(stream) => stream.poll_write(cx, buf),
+            Self::H2Client(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -83,7 +103,9 @@ impl Wire {
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
             Self::H2Server(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Client(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -92,17 +114,23 @@ impl Wire {
     pub fn attempt_write(&self) {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
+            Self::Tls(stream) => stream.attempt_write(),
             // The windows are known, and the connection's driver makes attempts of its own.
             Self::H2Server(_) => {}
+            // What its peer has room for is known.
+            Self::H2Client(_) => {}
         }
     }
 
-    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error.
+    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error; or whether it is one
+    /// that carries no second exchange.
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_stale(),
+            Self::Tls(stream) => stream.is_stale(),
             // Behind the one request nothing can come.
             Self::H2Server(_) => false,
+            Self::H2Client(_) => true,
         }
     }
 
@@ -115,7 +143,9 @@ impl Wire {
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
             Self::Plain(stream) => stream.take_error(),
+            Self::Tls(stream) => stream.take_error(),
             Self::H2Server(_) => None,
+            Self::H2Client(_) => None,
         }
     }
 
@@ -127,7 +157,14 @@ impl Wire {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
+            Self::Tls(stream) => stream.shutdown(how),
             Self::H2Server(stream) => stream.shutdown(how),
+            Self::H2Client(stream) => {
+                if how != Shutdown::Read {
+                    stream.shutdown_write();
+                }
+                Ok(())
+            }
         }
     }
 
@@ -140,8 +177,34 @@ impl Wire {
     pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
+            Self::Tls(stream) => stream.reset_on_close(reset),
             // It always does.
             Self::H2Server(_) => Ok(()),
+            // It is reset if it is not complete.
+            Self::H2Client(_) => Ok(()),
+        }
+    }
+
+    /// Says that the connection is about to be closed in order, where closing it does not say so by itself.
+    pub fn finish(&self) {
+        match self {
+            // The end of a stream is said by its last frame.
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => {}
+            // It fails where the peer has reset the connection: there is nobody to be told.
+            Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
+        }
+    }
+
+    /// Whether it is TLS over a socket.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The protocol that was chosen in the TLS handshake (ALPN, RFC 7301), if one was.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => stream.alpn(),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
         }
     }
 
@@ -149,7 +212,18 @@ impl Wire {
     pub fn can_move(&self) -> bool {
         match self {
             Self::Plain(_) => true,
-            Self::H2Server(_) => false,
+            // The keys and the sequence numbers of its records would have to go too.
+            Self::Tls(_) => false,
+            Self::H2Server(_) | Self::H2Client(_) => false,
+        }
+    }
+
+    /// Whether the peer has not begun with what was written to it, and said so, or has never seen it: the same may be
+    /// written elsewhere, whatever it is.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => false,
+            Self::H2Client(stream) => stream.is_refused(),
         }
     }
 
@@ -162,7 +236,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
-            Self::H2Server(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tls(_) | Self::H2Server(_) | Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

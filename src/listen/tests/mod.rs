@@ -23,7 +23,7 @@ use super::{Departure, Fleet, Leave, ListenerSpec};
 use crate::base::{Address, ListenerId};
 use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
 use crate::system::{Bound, Listening};
-use crate::upstream::{Group, PoolSettings, Server};
+use crate::upstream::{Group, PoolSettings, Proto, Server, SharingSettings};
 
 /// Far more than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,6 +51,7 @@ impl Door {
                 mode: None,
                 activation: None,
                 terms: Arc::default(),
+                tls: None,
             },
         }
     }
@@ -98,9 +99,15 @@ fn answers(body: &str) -> Service {
 
 /// A service that forwards everything to `origin`.
 fn forwards(origin: SocketAddr) -> Service {
-    let server =
-        Server { name: origin.to_string(), addresses: vec![Address::Tcp(origin)], weight: NonZeroU32::MIN };
-    let group = Group { servers: vec![server], pool: PoolSettings::default() };
+    let server = Server {
+        name: origin.to_string(),
+        addresses: vec![Address::Tcp(origin)],
+        weight: NonZeroU32::MIN,
+        tls: None,
+        proto: Proto::H1Only,
+    };
+    let (pool, sharing) = (PoolSettings::default(), SharingSettings::default());
+    let group = Group { servers: vec![server], pool, sharing };
     service(Handler::Proxy { group, via: None })
 }
 

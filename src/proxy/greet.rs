@@ -1,0 +1,68 @@
+//! What comes before a client's first request: the TLS handshake.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::downstream::Downstream;
+use super::{ServiceContext, rewrite};
+use crate::http::Version;
+use crate::runtime::{Buffer, Stream, Timer};
+use crate::tls::{self, Accepted, HandshakeError};
+use crate::wire::Wire;
+
+/// How the answer to plain HTTP ends, on a port where TLS is spoken.
+const PLAIN: &[u8] = b"400 Bad Request: this is plain HTTP, and TLS is spoken on this port (https://)\n";
+
+/// Makes TLS with a client. None where that comes to nothing, which is logged then.
+pub(super) async fn client(
+    context: &ServiceContext,
+    stream: Stream,
+    peer: Option<SocketAddr>,
+    acceptor: &tls::Acceptor,
+    timer: &Timer,
+) -> Option<Wire> {
+    match tls::accept(stream, acceptor, &context.handle, timer).await {
+        Ok(Accepted::Tls(stream)) => Some(stream.into()),
+        Ok(Accepted::Plain(stream, received)) => {
+            log(context, peer, &"the client speaks plain HTTP");
+            refuse_plain(context, stream, received, peer).await;
+            None
+        }
+        // So does whoever looks whether the port is open.
+        Err(HandshakeError::Silent) => None,
+        Err(error) => {
+            log(context, peer, &error);
+            None
+        }
+    }
+}
+
+fn log(context: &ServiceContext, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {
+    let service = &*context.service.name;
+    let client = peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
+    tracing::info!(target: "river::proxy", service, client, %why, "TLS handshake failed");
+}
+
+/// Tells a client that it should have spoken TLS, in the language that it understands.
+async fn refuse_plain(context: &ServiceContext, stream: Stream, received: Buffer, peer: Option<SocketAddr>) {
+    let downstream = Downstream {
+        stream: stream.into(),
+        unread: received,
+        timer: context.handle.timer(),
+        peer,
+        forwarded: Rc::default(),
+        pipelines: false,
+        requests: 0,
+        offered: None,
+    };
+    let mut answer = Vec::new();
+    rewrite::status_line(&mut answer, 400, b"Bad Request");
+    rewrite::date(&mut answer);
+    rewrite::field(&mut answer, b"Content-Type", b"text/plain");
+    rewrite::content_length(&mut answer, PLAIN.len() as u64);
+    rewrite::connection(&mut answer, false, Version::Http11);
+    answer.extend_from_slice(b"\r\n");
+    if downstream.send(&answer, PLAIN, context).await.is_ok() {
+        downstream.linger(&context.handle, super::connection::LINGER, super::connection::LINGER).await;
+    }
+}
