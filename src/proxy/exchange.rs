@@ -51,7 +51,7 @@ pub(super) async fn run(
     let head = &scratch.request;
     if rewrite::forwards_left(downstream.unread.unread(), head) == Some(0) {
         let answer = respond::last_hop(head.method);
-        return respond::fixed(context, downstream, scratch, head_length, began, &answer).await;
+        return Box::pin(respond::fixed(context, downstream, scratch, head_length, began, &answer)).await;
     }
     let http2 = matches!(downstream.stream, Wire::H2Server(_));
     let request = Request {
@@ -63,8 +63,53 @@ pub(super) async fn run(
         grpc: http2 && rewrite::is_grpc(downstream.unread.unread(), head),
         began,
     };
-    let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
     let via = via.map(HeaderValue::as_bytes);
+    let mut upload = match begin(context, upstreams, downstream, scratch, head_length, via) {
+        Ok(upload) => upload,
+        Err(failure) => {
+            return Box::pin(fail(context, downstream, scratch, &request, "", &failure, false)).await;
+        }
+    };
+    let mut received = context.handle.buffers().take();
+    let (server, length) =
+        match respond_to(context, upstreams, downstream, scratch, &mut upload, &mut received, &request).await
+        {
+            Ok(found) => found,
+            Err((_, Lost::ClientGone(failure))) => {
+                log(context, downstream, &scratch.line, "", &failure);
+                return Next::Close;
+            }
+            Err((server, Lost::Stale(failure) | Lost::Refused(failure) | Lost::Failed(failure))) => {
+                let received_all = upload.state == UploadState::Done || upload.pump.has_arrived();
+                let failed = fail(context, downstream, scratch, &request, &server, &failure, received_all);
+                return Box::pin(failed).await;
+            }
+        };
+    if scratch.response.status == 101 {
+        let name = upstreams.name(&server).to_owned();
+        let tunnel = switch(context, downstream, scratch, name, server, received, length, via, &request);
+        return Next::Tunnel(tunnel);
+    }
+    let response = Response { server: &server, received: &mut received, length };
+    let (next, reusable) =
+        send_response(context, upstreams, downstream, scratch, &mut upload, response, &request, via).await;
+    if reusable && received.is_empty() && context.leaving.is_over() {
+        upstreams.release(server);
+    }
+    next
+}
+
+/// Writes the head for the server, and as much of the body behind it as is there and small.
+fn begin(
+    context: &ServiceContext,
+    upstreams: &Upstreams,
+    downstream: &mut Downstream,
+    scratch: &mut Scratch,
+    head_length: usize,
+    via: Option<&[u8]>,
+) -> Result<Upload, Failure> {
+    let head = &scratch.request;
+    let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
     let body = match via {
         Some(via) if rewrite::is_loop(downstream.unread.unread(), head, via) => {
             Err(Failure::river(508, "the request has come through here too often"))
@@ -81,46 +126,36 @@ pub(super) async fn run(
     let line = scratch.to_upstream.get(..line).unwrap_or_default();
     note_line(&mut scratch.line, line);
     downstream.unread.consume(head_length);
-    let mut pump = match body {
-        Ok(pump) => pump,
-        Err(failure) => return fail(context, downstream, scratch, &request, "", &failure, false).await,
-    };
+    let mut pump = body?;
     pump.stage(&mut downstream.unread, &mut scratch.to_upstream);
-    let mut upload = Upload { pump, state: UploadState::Running };
+    Ok(Upload { pump, state: UploadState::Running })
+}
 
-    let mut received = context.handle.buffers().take();
-    let (server, length) =
-        match respond_to(context, upstreams, downstream, scratch, &mut upload, &mut received, &request).await
-        {
-            Ok(found) => found,
-            Err((_, Lost::ClientGone(failure))) => {
-                log(context, downstream, &scratch.line, "", &failure);
-                return Next::Close;
-            }
-            Err((server, Lost::Stale(failure) | Lost::Refused(failure) | Lost::Failed(failure))) => {
-                let received_all = upload.state == UploadState::Done || upload.pump.has_arrived();
-                let failure = &failure;
-                return fail(context, downstream, scratch, &request, &server, failure, received_all).await;
-            }
-        };
-    if scratch.response.status == 101 {
-        let mut out = std::mem::take(&mut scratch.to_downstream);
-        let rewriting = rewrite::ResponseContext {
-            via,
-            framing: Framing::None,
-            keep_alive: true,
-            client_version: request.version,
-        };
-        rewrite::response(&mut out, received.unread(), &scratch.response, &rewriting);
-        received.consume(length);
-        let unread = std::mem::replace(&mut downstream.unread, context.handle.buffers().take());
-        let name = upstreams.name(&server);
-        let (name, line, handle) = (name.to_owned(), &scratch.line, &context.handle);
-        let tunnel = Tunnel::begin(name, server.stream, line, unread, received, out, handle);
-        return Next::Tunnel(Box::new(tunnel));
-    }
-    let response = Response { server, received, length };
-    send_response(context, upstreams, downstream, scratch, upload, response, &request, via).await
+/// The tunnel that a 101 response of so many bytes makes of the two connections; its head is the first to go through.
+#[expect(clippy::too_many_arguments, reason = "both halves of one exchange")]
+fn switch(
+    context: &ServiceContext,
+    downstream: &mut Downstream,
+    scratch: &mut Scratch,
+    name: String,
+    server: Connection,
+    mut received: Buffer,
+    length: usize,
+    via: Option<&[u8]>,
+    request: &Request,
+) -> Box<Tunnel> {
+    let mut out = std::mem::take(&mut scratch.to_downstream);
+    let rewriting = rewrite::ResponseContext {
+        via,
+        framing: Framing::None,
+        keep_alive: true,
+        client_version: request.version,
+    };
+    rewrite::response(&mut out, received.unread(), &scratch.response, &rewriting);
+    received.consume(length);
+    let unread = std::mem::replace(&mut downstream.unread, context.handle.buffers().take());
+    let (line, handle) = (&scratch.line, &context.handle);
+    Box::new(Tunnel::begin(name, server.stream, line, unread, received, out, handle))
 }
 
 /// Sends the request and waits for the head of its final response, or of a 101.
@@ -172,7 +207,8 @@ async fn respond_to(
                     let failure = Failure::upstream(502, "the server sent too many interim responses");
                     return Err((upstreams.name(&server).to_owned(), Lost::Failed(failure)));
                 }
-                let sent = forward_interim(context, downstream, scratch, received, length, request).await;
+                let sent = forward_interim(context, downstream, scratch, received, length, request);
+                let sent = Box::pin(sent).await;
                 sent.map_err(|failure| (upstreams.name(&server).to_owned(), Lost::ClientGone(failure)))?;
             }
             Ok(length) => return Ok((server, length)),

@@ -46,7 +46,7 @@ pub struct Connection {
 
 /// The servers that a request has tried without getting a connection.
 #[derive(Debug, Default)]
-pub struct Tried(SmallVec<[usize; 4]>);
+pub struct Tried(SmallVec<[usize; 2]>);
 
 impl Upstreams {
     /// `worker` shifts the begin of the round, so that the workers do not all begin with the same server.
@@ -86,27 +86,28 @@ impl Upstreams {
         let chosen = self.turn.choose(|_| true).ok_or(ConnectError::Exhausted)?;
         match self.take_idle(chosen) {
             Some(connection) => Ok(connection),
-            None => self.connect_from(chosen, None, tried, connect, until, timer).await,
+            // Rare where connections are kept, and larger than all that a request needs otherwise.
+            None => Box::pin(self.connect_from(chosen, None, tried, connect, until, timer)).await,
         }
     }
 
     /// A new connection in place of `stale`, which turned out to be closed or took no request: to its server, or to the
     /// next in turn where that one refuses. In place of a stream it is one on another connection, if there may be another.
-    pub async fn reconnect(
+    pub fn reconnect(
         &self,
         stale: Connection,
         tried: &mut Tried,
         connect: Duration,
         until: Instant,
         timer: &Timer,
-    ) -> Result<Connection, ConnectError> {
+    ) -> impl Future<Output = Result<Connection, ConnectError>> {
         let server = stale.server;
         let except = match &stale.stream {
             Wire::H2Client(stream) => Some(stream.connection()),
             _ => None,
         };
         drop(stale);
-        self.connect_from(server, except, tried, connect, until, timer).await
+        Box::pin(self.connect_from(server, except, tried, connect, until, timer))
     }
 
     /// Takes back a connection on which nothing is outstanding.

@@ -56,13 +56,7 @@ pub(super) fn plan_all(
             }),
         };
         let h2 = h2_limits(&draft.h2, &limits);
-        planned.push(Arc::new(Service {
-            name: name.value.as_str().into(),
-            limits,
-            timeouts,
-            h2,
-            handler,
-        }));
+        planned.push(Arc::new(Service { name: name.value.as_str().into(), limits, timeouts, h2, handler }));
     }
     planned
 }
