@@ -18,7 +18,6 @@ use super::{ServiceContext, rewrite};
 use crate::http::{Framing, Method, Version};
 use crate::runtime::Buffer;
 use crate::upstream::{ConnectError, Connection, Tried, Upstreams};
-use crate::wire::Wire;
 
 /// What must be remembered of a request once its head has been sent on.
 pub(super) struct Request {
@@ -53,14 +52,13 @@ pub(super) async fn run(
         let answer = respond::last_hop(head.method);
         return Box::pin(respond::fixed(context, downstream, scratch, head_length, began, &answer)).await;
     }
-    let http2 = matches!(downstream.stream, Wire::H2Server(_));
     let request = Request {
         method: head.method,
         version: head.version,
         keep_alive: head.keep_alive,
         upgrade: head.upgrade,
         expect_continue: head.expect_continue,
-        grpc: http2 && rewrite::is_grpc(downstream.unread.unread(), head),
+        grpc: downstream.is_http2() && rewrite::is_grpc(downstream.unread.unread(), head),
         began,
     };
     let via = via.map(HeaderValue::as_bytes);
@@ -119,7 +117,7 @@ fn begin(
     let rewriting = rewrite::RequestContext {
         forwarded: &downstream.forwarded,
         via,
-        http2,
+        http2: downstream.is_http2(),
         host: upstreams.default_host(),
     };
     let line = rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);

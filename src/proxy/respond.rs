@@ -14,7 +14,6 @@ use super::scratch::{Scratch, note_line};
 use super::upload::{body_failure, request_body};
 use super::{Respond, ServiceContext, rewrite};
 use crate::http::{Method, Version};
-use crate::wire::Wire;
 
 /// What an answer has to know of the request.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +61,7 @@ pub(super) async fn fixed(
         head: request.method == Method::Head,
         keep_alive: request.keep_alive,
         received: false,
-        grpc: matches!(downstream.stream, Wire::H2Server(_))
-            && rewrite::is_grpc(downstream.unread.unread(), request),
+        grpc: downstream.is_http2() && rewrite::is_grpc(downstream.unread.unread(), request),
     };
     // Who waits to be told to go on is told the answer instead, and the body is never sent (RFC 9110 §10.1.1).
     let expects = request.expect_continue;
