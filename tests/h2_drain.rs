@@ -136,21 +136,6 @@ fn a_long_stream_holds_its_connection_through_the_drain() {
     assert!(old.wait_exit(PATIENCE).success());
 }
 
-/// What h2load reports on its line `requests:`, by name.
-fn requests(report: &str, name: &str) -> u64 {
-    let line =
-        report.lines().find(|line| line.starts_with("requests:")).unwrap_or_else(|| panic!("{report}"));
-    let mut words = line.trim_start_matches("requests:").split([' ', ',']).filter(|word| !word.is_empty());
-    let mut last = 0;
-    while let Some(word) = words.next() {
-        if word == name {
-            return last;
-        }
-        last = word.parse().unwrap_or(last);
-    }
-    panic!("{name} is not in {line}");
-}
-
 /// h2load opens no new connection after a GOAWAY, whoever sends it, and counts what it never sent as failed. What it did
 /// send, up to the second GOAWAY, is answered.
 #[test]
@@ -169,10 +154,12 @@ fn h2load_across_upgrades_has_every_stream_answered_that_it_opened() {
             .unwrap();
         let mut lines = BufReader::new(load.stdout.take().unwrap()).lines().map(Result::unwrap);
         let first = lines.find(|line| line.starts_with("progress:")).unwrap();
-        current = upgrade(&current);
+        let new = upgrade(&current);
+        let old = std::mem::replace(&mut current, new);
         let report: Vec<String> = lines.collect();
         let report = report.join("\n");
         assert!(load.wait().unwrap().success());
+        assert!(old.wait_exit(PATIENCE).success());
         let [started, done, succeeded] = ["started", "done", "succeeded"].map(|name| count(&report, name));
         assert!(started >= 4_000 && started < 40_000, "{first}, then {report}");
         assert_eq!((done, succeeded), (started, started), "round {round}: {report}");
@@ -196,7 +183,9 @@ fn a_load_across_upgrades_loses_no_stream() {
     for _ in 0..4 {
         let before = finished.load(Ordering::SeqCst);
         until("more responses", PATIENCE, || finished.load(Ordering::SeqCst) > before + 500);
-        current = upgrade(&current);
+        let new = upgrade(&current);
+        let old = std::mem::replace(&mut current, new);
+        assert!(old.wait_exit(PATIENCE).success());
     }
     stop.store(true, Ordering::SeqCst);
     let (mut reconnects, mut again) = (0, 0);

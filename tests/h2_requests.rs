@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use support::config::{connectors, respond};
 use support::h2::{H2, exactly, get, read, request, send_all, wait};

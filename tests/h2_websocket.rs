@@ -6,8 +6,8 @@ mod support;
 
 use std::io;
 
+use ::bytes::Bytes;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use support::h2::{H2, exactly, get, read, receive, wait};
 use support::*;
