@@ -50,9 +50,9 @@ pub(super) fn plan(
         servers.push(Server {
             name: addr.value.clone(),
             addresses,
-            tls: None,
             weight: weight(&server.weight),
-            proto: Proto::default(),
+            tls: None,
+            proto: Proto::H1Only,
         });
     }
     // Names that have the same servers share their turn.
