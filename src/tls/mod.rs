@@ -16,6 +16,9 @@ mod session;
 mod stream;
 mod turnstile;
 
+#[cfg(test)]
+mod tests;
+
 pub use acceptor::{Acceptor, HandshakeLimits};
 pub use connector::{Connector, ConnectorError, Identity, Roots};
 pub use handshake::{Accepted, HandshakeError, accept, connect};
