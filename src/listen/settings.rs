@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{Address, ListenerId};
 use crate::proxy::Terms;
+use crate::tls::Credentials;
 
 /// One listener of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,4 +21,6 @@ pub struct ListenerSpec {
     pub activation: Option<Arc<str>>,
     /// What holds for its connections.
     pub terms: Arc<Terms>,
+    /// The certificates that its acceptor is made of, for the control thread to renew.
+    pub tls: Option<Arc<Credentials>>,
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::ServiceContext;
 use super::depart::{Offer, Parting, Permit, Resting};
 use super::failure::Failure;
 use super::tunnel::Tunnel;
+use crate::h2::PREFACE;
 use crate::http::{RequestHead, Unparsed, parse_request};
 use crate::runtime::{Buffer, Handle, Timer};
 use crate::wire::Wire;
@@ -24,7 +26,7 @@ pub(super) struct Downstream {
     /// The client's address; none for a client on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     /// What is said of the client to servers; made once.
-    pub(super) forwarded: Box<[u8]>,
+    pub(super) forwarded: Rc<[u8]>,
     /// The client has sent a request before it had the response to the last, and may do so again.
     pub(super) pipelines: bool,
     /// How many requests were answered.
@@ -76,6 +78,31 @@ impl Downstream {
             offer
                 .poll(cx, &context.leaving, context.leaving.moves(self.offered) && self.stream.can_move())
                 .map(Awaited::Permit)
+        })
+        .await
+    }
+
+    /// Whether the client begins as one of HTTP/2, no later known than `until`. `None` if it has sent nothing after all.
+    /// What was read is unread.
+    pub(super) async fn begins_http2(&mut self, until: Instant) -> Option<bool> {
+        self.timer.set(until);
+        poll_fn(|cx| {
+            loop {
+                let there = self.unread.unread();
+                let known = there.len().min(PREFACE.len());
+                if there.get(..known) != PREFACE.get(..known) {
+                    return Poll::Ready(Some(false));
+                }
+                if known == PREFACE.len() {
+                    return Poll::Ready(Some(true));
+                }
+                match self.stream.poll_read(cx, self.unread.space_mut()) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(false)),
+                    Poll::Ready(Ok(count)) => self.unread.filled(count),
+                    Poll::Pending if self.unread.is_empty() => return Poll::Ready(None),
+                    Poll::Pending => return self.timer.poll_expired(cx).map(|()| Some(false)),
+                }
+            }
         })
         .await
     }

@@ -1,7 +1,8 @@
 //! TLS on top of the runtime's streams: both handshakes, and the stream that they make.
 //!
 //! All calls to rustls are made in this room. What the rooms left of it see is an [`Acceptor`] for a listener, a
-//! [`Connector`] for a server, and the [`TlsStream`] that [`accept`] or [`connect`] makes with them.
+//! [`Connector`] for a server, and the [`TlsStream`] that [`accept`] or [`connect`] makes with them. A listener's acceptor
+//! is made of its [`Credentials`], which the control thread renews when their files change.
 //!
 //! # Cancel safety
 //!
@@ -10,10 +11,18 @@
 
 mod acceptor;
 mod connector;
+mod credentials;
+mod facts;
 mod handshake;
+mod loaded;
+mod names;
+mod pem;
 mod provider;
+mod resolver;
 mod session;
+mod settings;
 mod stream;
+mod tickets;
 mod turnstile;
 
 #[cfg(test)]
@@ -21,5 +30,15 @@ mod tests;
 
 pub use acceptor::{Acceptor, HandshakeLimits};
 pub use connector::{Connector, ConnectorError, Identity, Roots};
+pub use credentials::{Credentials, Renewal};
+pub use facts::{Facts, FactsError};
 pub use handshake::{Accepted, HandshakeError, accept, connect};
+pub use loaded::{Fault, Piece};
+pub use pem::Problem;
+pub use rustls::CipherSuite;
+pub use settings::{
+    CertificateFiles, ClientAuth, ListenerTls, MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion,
+    TicketSettings, cipher_suite, cipher_suite_names, is_of_tls13,
+};
 pub use stream::TlsStream;
+pub use tickets::{TicketKey, TicketKeys, Tickets};

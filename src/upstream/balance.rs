@@ -81,6 +81,7 @@ mod tests {
                 tls: None,
                 name: format!("w{weight}"),
                 addresses: vec![Address::Unix("/x".into())],
+                tls: None,
                 weight: NonZeroU32::new(weight).unwrap(),
             })
             .collect()

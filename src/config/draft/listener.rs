@@ -2,7 +2,7 @@
 
 use crate::config::node::Kind;
 
-use super::{Fields, Node, Report, Spanned};
+use super::{Fields, Node, Report, Spanned, Tls};
 
 /// One listener of a service.
 #[derive(Debug, Default)]
@@ -10,6 +10,8 @@ pub(crate) struct Listener {
     pub(crate) bind: Option<Spanned<String>>,
     pub(crate) mode: Option<Spanned<u64>>,
     pub(crate) activation: Option<Spanned<String>>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) offer_h2: Option<Spanned<bool>>,
 }
 
 impl Listener {
@@ -19,6 +21,8 @@ impl Listener {
             bind: fields.require("bind", report, Node::string),
             mode: fields.take("mode", report, read_mode),
             activation: fields.take("activation", report, Node::string),
+            tls: fields.take("tls", report, Tls::read),
+            offer_h2: fields.take("offer_h2", report, Node::boolean),
         };
         fields.finish(report);
         Some(listener)

@@ -8,6 +8,7 @@ mod listener;
 mod respond;
 mod service;
 mod system;
+mod tls;
 
 use super::diagnostics::Report;
 use super::fields::Fields;
@@ -16,8 +17,9 @@ use super::node::{Node, Spanned};
 pub(super) use connectors::Connectors;
 pub(super) use listener::Listener;
 pub(super) use respond::Respond;
-pub(super) use service::{Limits, Service, Timeouts};
+pub(super) use service::{H2, Limits, Service, Timeouts};
 pub(super) use system::System;
+pub(super) use tls::{Certificate, Handshake, Tickets, Tls};
 
 /// A whole file.
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ pub(crate) struct System {
     pub(crate) group: Option<Spanned<String>>,
     pub(crate) drain_timeout: Option<Spanned<Duration>>,
     pub(crate) tunnel_drain_timeout: Option<Spanned<Duration>>,
+    pub(crate) certificate_check: Option<Spanned<Duration>>,
     pub(crate) ready_timeout: Option<Spanned<Duration>>,
     pub(crate) guard: Option<Spanned<Duration>>,
     pub(crate) max_draining: Option<Spanned<u64>>,
@@ -33,6 +34,7 @@ impl System {
             group: fields.take("group", report, Node::string),
             drain_timeout: fields.take("drain_timeout", report, Node::duration),
             tunnel_drain_timeout: fields.take("tunnel_drain_timeout", report, Node::duration),
+            certificate_check: fields.take("certificate_check", report, Node::duration_or_zero),
             ..Self::default()
         };
         fields.take("handoff", report, |node, report| system.read_handoff(node, report));

@@ -12,8 +12,9 @@ use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
+use crate::proxy::Terms;
 
-use super::System;
+use super::{System, tls};
 
 /// A port for examples of what to write.
 const EXAMPLE_PORT: u16 = 8080;
@@ -59,13 +60,18 @@ pub(super) fn plan(
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
+            // Clients that speak TLS choose the version in their handshake, so nothing is lost by offering both.
+            let offer_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
+            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, offer_h2, report));
+            let acceptor = tls.as_ref().map(|credentials| Arc::clone(credentials.acceptor()));
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::default(),
+                terms: Arc::new(Terms { tls: acceptor, offer_h2 }),
+                tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }

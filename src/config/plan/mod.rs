@@ -4,6 +4,7 @@ mod listeners;
 mod respond;
 mod service;
 mod system;
+mod tls;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub struct System {
     pub drain_timeout: Duration,
     /// How long tunnels may, where they cannot move to the successor.
     pub tunnel_drain_timeout: Duration,
+    /// How often the files of certificates are looked at; zero is only when asked.
+    pub certificate_check: Duration,
 }
 
 /// How a hand-over goes.
@@ -80,6 +83,9 @@ pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long tunnels may, where nothing else is said.
 pub const DEFAULT_TUNNEL_DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How often the files of certificates are looked at, where nothing else is said.
+const DEFAULT_CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
 
 /// What flags and environment variables say; each beats what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

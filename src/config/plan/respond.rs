@@ -63,6 +63,35 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Fields of requests that River writes itself, beside [`OWN`].
+const REQUESTS_OWN: [&str; 9] = [
+    "expect",
+    "forwarded",
+    "host",
+    "max-forwards",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// The name of a field that River is to write into requests.
+pub(super) fn request_field(name: &Spanned<String>, report: &mut Report<'_>) -> Option<HeaderName> {
+    let header = HeaderName::from_bytes(name.as_bytes()).ok();
+    let Some(header) = header.filter(|_| name.bytes().all(is_token_byte)) else {
+        report
+            .error(&name.at, format!("{:?} is no name of a header field", name.value))
+            .help("a name has letters, digits and any of !#$%&'*+-.^_`|~");
+        return None;
+    };
+    if OWN.iter().chain(&REQUESTS_OWN).any(|own| *own == header.as_str()) {
+        report.error(&name.at, format!("{header} has another meaning, which River writes itself"));
+        return None;
+    }
+    Some(header)
+}
+
 fn header(
     name: &Spanned<String>,
     value: &Spanned<String>,

@@ -9,7 +9,10 @@ use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::system::{Account, AccountError};
 
-use super::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_TUNNEL_DRAIN_TIMEOUT, Handoff, Overrides, System, or};
+use super::{
+    DEFAULT_CERTIFICATE_CHECK, DEFAULT_DRAIN_TIMEOUT, DEFAULT_TUNNEL_DRAIN_TIMEOUT, Handoff, Overrides,
+    System, or,
+};
 
 /// What is checked about a path beyond that a file can be made there.
 type Check = fn(&str, &Path) -> Result<(), String>;
@@ -67,6 +70,7 @@ pub(super) fn plan(draft: &draft::System, overrides: &Overrides, report: &mut Re
         },
         drain_timeout: or(&draft.drain_timeout, DEFAULT_DRAIN_TIMEOUT),
         tunnel_drain_timeout: or(&draft.tunnel_drain_timeout, DEFAULT_TUNNEL_DRAIN_TIMEOUT),
+        certificate_check: or(&draft.certificate_check, DEFAULT_CERTIFICATE_CHECK),
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) fn listener(address: &str, nth: usize) -> ListenerSpec {
         mode: None,
         activation: None,
         terms: Arc::default(),
+        tls: None,
     }
 }
 
@@ -209,6 +210,7 @@ fn a_cold_start_that_cannot_take_its_files_accepts_nobody() {
             mode: None,
             activation: None,
             terms: Arc::default(),
+            tls: None,
         });
         mine.upgrade_socket = Some(directory.join("none/upgrade.sock"));
         let one = start(&executor, mine);

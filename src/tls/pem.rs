@@ -1,0 +1,154 @@
+//! Certificates and keys in PEM (RFC 7468).
+
+use std::error::Error;
+use std::fmt;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+
+use super::facts::{Facts, FactsError};
+use crate::system::SmallFileError;
+
+/// Why a file is not used.
+#[derive(Debug)]
+pub enum Problem {
+    /// It cannot be read.
+    Unreadable(SmallFileError),
+    /// It is damaged.
+    Damaged(pem::Error),
+    /// It is in DER, and not in PEM.
+    Der,
+    /// It has no certificate.
+    NoCertificate,
+    /// Its certificate of this number, from 1, cannot be read.
+    BadCertificate(usize, FactsError),
+    /// Its certificate of this number, from 1, is of no kind that is used.
+    UselessCertificate(usize, rustls::Error),
+    /// It has no private key.
+    NoKey,
+    /// It has this many private keys, and nothing says which is meant.
+    ManyKeys(usize),
+    /// Its private key is encrypted.
+    Encrypted,
+    /// Its private key is of no kind that is known.
+    UnknownKey(rustls::Error),
+    /// Its private key is not that of the certificate.
+    Mismatch,
+    /// It has too few bytes, or too many, to make ticket keys from.
+    TicketSecret(usize),
+    /// The library makes nothing of all the files together.
+    Unusable(rustls::Error),
+}
+
+/// The certificates of a PEM file, in their order, with what they say; at least one.
+pub(super) fn certificates(text: &[u8]) -> Result<Vec<(CertificateDer<'static>, Facts)>, Problem> {
+    let mut found = Vec::new();
+    for section in CertificateDer::pem_slice_iter(text) {
+        let der = section.map_err(Problem::Damaged)?;
+        let nth = found.len().saturating_add(1);
+        let facts = Facts::read(&der).map_err(|error| Problem::BadCertificate(nth, error))?;
+        if let Err(error) = ParsedCertificate::try_from(&der) {
+            return Err(Problem::UselessCertificate(nth, error));
+        }
+        found.push((der, facts));
+    }
+    match found.is_empty() {
+        true if is_der(text) => Err(Problem::Der),
+        true => Err(Problem::NoCertificate),
+        false => Ok(found),
+    }
+}
+
+/// The certificates of authorities in a PEM file; at least one.
+pub(super) fn authorities(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let mut found = Vec::new();
+    for section in CertificateDer::pem_slice_iter(text) {
+        let der = section.map_err(Problem::Damaged)?;
+        let nth = found.len().saturating_add(1);
+        if let Err(error) = RootCertStore::empty().add(der.clone()) {
+            return Err(Problem::UselessCertificate(nth, error));
+        }
+        found.push(der);
+    }
+    match found.is_empty() {
+        true if is_der(text) => Err(Problem::Der),
+        true => Err(Problem::NoCertificate),
+        false => Ok(found),
+    }
+}
+
+/// The one private key of a PEM file: PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic curves).
+pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+    // The headers of the older form (RFC 1421) would be taken for a part of the key.
+    if holds(text, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(text, b"Proc-Type: 4,ENCRYPTED") {
+        return Err(Problem::Encrypted);
+    }
+    let mut found = None;
+    let mut count = 0_usize;
+    for section in PrivateKeyDer::pem_slice_iter(text) {
+        found = Some(section.map_err(Problem::Damaged)?);
+        count = count.saturating_add(1);
+    }
+    match (found, count) {
+        (Some(key), 1) => Ok(key),
+        (Some(_), more) => Err(Problem::ManyKeys(more)),
+        (None, _) if is_der(text) => Err(Problem::Der),
+        (None, _) => Err(Problem::NoKey),
+    }
+}
+
+/// Whether the bytes begin as a certificate or key in DER does: a long SEQUENCE.
+fn is_der(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x81..=0x84, ..])
+}
+
+fn holds(text: &[u8], what: &[u8]) -> bool {
+    text.windows(what.len()).any(|window| window == what)
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "{error}"),
+            Self::Damaged(_) => f.write_str("the file is damaged"),
+            Self::Der => f.write_str("the file is in DER; it has to be in PEM"),
+            Self::NoCertificate => f.write_str("the file has no certificate"),
+            Self::BadCertificate(nth, _) => write!(f, "certificate {nth} of the file cannot be read"),
+            Self::UselessCertificate(nth, _) => write!(f, "certificate {nth} of the file cannot be used"),
+            Self::NoKey => f.write_str("the file has no private key"),
+            Self::ManyKeys(count) => write!(f, "the file has {count} private keys, where one should be"),
+            Self::Encrypted => {
+                f.write_str("the private key is encrypted, and nobody is asked for a passphrase")
+            }
+            Self::UnknownKey(_) => f.write_str("the private key cannot be used"),
+            Self::Mismatch => f.write_str("the private key is not that of the certificate"),
+            Self::TicketSecret(length) => {
+                write!(f, "a secret for tickets has 32 to 80 bytes, and the file has {length}")
+            }
+            Self::Unusable(_) => f.write_str("it cannot be used together with the other files"),
+        }
+    }
+}
+
+impl Error for Problem {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            // It is said already.
+            Self::Unreadable(error) => error.source(),
+            Self::Damaged(error) => Some(error),
+            Self::BadCertificate(_, error) => error.source(),
+            Self::UselessCertificate(_, error) | Self::UnknownKey(error) | Self::Unusable(error) => {
+                Some(error)
+            }
+            Self::Der
+            | Self::NoCertificate
+            | Self::NoKey
+            | Self::ManyKeys(_)
+            | Self::Encrypted
+            | Self::Mismatch
+            | Self::TicketSecret(_) => None,
+        }
+    }
+}
