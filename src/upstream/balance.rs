@@ -78,7 +78,6 @@ mod tests {
         weights
             .iter()
             .map(|&weight| Server {
-                tls: None,
                 name: format!("w{weight}"),
                 addresses: vec![Address::Unix("/x".into())],
                 tls: None,

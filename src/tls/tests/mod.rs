@@ -71,13 +71,6 @@ impl Signed {
         builder.with_no_client_auth().with_single_cert(self.chain(), self.key()).unwrap()
     }
 
-    /// A server that wants a certificate of this authority from its clients.
-    fn strict_server(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
-        let builder =
-            ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots(), provider()).build().unwrap();
-        builder.with_client_cert_verifier(verifier).with_single_cert(self.chain(), self.key()).unwrap()
-    }
 
     fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let builder =
