@@ -71,7 +71,6 @@ impl Signed {
         builder.with_no_client_auth().with_single_cert(self.chain(), self.key()).unwrap()
     }
 
-
     fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let builder =
             ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
