@@ -71,6 +71,8 @@ pub(super) struct Pump {
     waiting: Waiting,
     /// Counts every successful read and write, so that a stall can be told from progress.
     moves: u64,
+    /// How many bytes the sink has taken.
+    bytes: u64,
     /// No more is read at a time than a small buffer holds.
     little: bool,
 }
@@ -109,6 +111,7 @@ impl Pump {
             touched: false,
             waiting: Waiting::Sink,
             moves: 0,
+            bytes: 0,
             little: false,
         }
     }
@@ -140,6 +143,11 @@ impl Pump {
 
     pub(super) fn moves(&self) -> u64 {
         self.moves
+    }
+
+    /// How many bytes the sink has taken.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What the sink has yet to take of `out`.
@@ -248,6 +256,7 @@ impl Pump {
         }
         self.moves += 1;
         self.touched = true;
+        self.bytes += count as u64;
         let of_body = count.saturating_sub(staged.len());
         self.sent += count - of_body;
         self.took(of_body, ends.unread);
