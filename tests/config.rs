@@ -118,6 +118,8 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(addresses, ["[::1]:3000", "127.0.0.1:3000"]);
     assert_eq!(group.servers[2].addresses, [Address::Unix("/run/app.sock".into())]);
     assert_eq!(group.servers[2].name, "unix:/run/app.sock");
+    assert!(group.servers[2].tls.is_none());
+    assert!(group.servers[3].tls.as_ref().is_some_and(|tls| !tls.verifies()));
     assert_eq!(group.pool.max_idle, 16);
     assert_eq!(group.pool.idle_timeout, Duration::from_secs(30));
     assert_eq!(group.pool.max_requests, 1_000);
@@ -311,6 +313,14 @@ fn file_with(path: &str, value: &str) -> String {
         "connectors" => format!("{listeners}, connectors: ({servers}, {field})"),
         "connectors.servers[]" if name == "addr" => {
             format!("{listeners}, connectors: (servers: [({field})])")
+        }
+        "connectors.servers[]" if name == "tls_sni" => {
+            let server = format!("(addr: \"127.0.0.1:3000\", {field}, tls_verify: false)");
+            format!("{listeners}, connectors: (servers: [{server}])")
+        }
+        "connectors.servers[]" if name == "tls_verify" => {
+            let server = format!("(addr: \"127.0.0.1:3000\", tls_sni: \"app.example\", {field})");
+            format!("{listeners}, connectors: (servers: [{server}])")
         }
         "connectors.servers[]" => {
             format!("{listeners}, connectors: (servers: [(addr: \"127.0.0.1:3000\", {field})])")
