@@ -210,6 +210,10 @@ impl Fleet {
         if self.mailboxes.is_empty() {
             return Err("this instance does not serve".to_owned());
         }
+        // Nobody has seen a certificate of its client, who could go on in plain text for ever.
+        if terms.tls.is_some() {
+            return Err("TLS is spoken on its listener here, and not on the connection".to_owned());
+        }
         let listener = Arc::new(moved.listener.clone());
         let connection = admission::verify(moved, fds)?;
         let Some(place) = self.load.enter(*service, &self.mailboxes) else {

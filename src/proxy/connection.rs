@@ -91,8 +91,13 @@ pub async fn serve(
         }
         _ => stream.into(),
     };
+    let mut forwarded = rewrite::forwarded(peer.map(|peer| peer.ip()), stream.is_secure()).into_vec();
+    if let Some(auth) = &terms.client_auth {
+        forwarded.extend(greet::introduce(context, auth, &stream, peer)?);
+    }
     let mut downstream = Downstream {
-        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip()), stream.is_secure()),
+        forwarded: forwarded.into(),
+        client_auth: terms.client_auth.clone(),
         stream,
         unread: handle.buffers().take(),
         timer,

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::failure::Failure;
 use super::tunnel::Tunnel;
 use crate::http::{RequestHead, Unparsed, parse_request};
 use crate::runtime::{Buffer, Handle, Timer};
+use crate::tls::ClientAuth;
 use crate::wire::Wire;
 
 /// A client's connection: the stream, what was read of it and not yet used, and its one timer.
@@ -25,6 +27,8 @@ pub(super) struct Downstream {
     pub(super) peer: Option<SocketAddr>,
     /// What is said of the client to servers; made once.
     pub(super) forwarded: Box<[u8]>,
+    /// What was asked of the client's certificate, if anything.
+    pub(super) client_auth: Option<Arc<ClientAuth>>,
     /// The client has sent a request before it had the response to the last, and may do so again.
     pub(super) pipelines: bool,
     /// How many requests were answered.

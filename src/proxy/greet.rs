@@ -1,6 +1,7 @@
 //! What comes before a client's first request: the TLS handshake.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use super::downstream::Downstream;
 use super::{ServiceContext, rewrite};
@@ -36,6 +37,17 @@ pub(super) async fn client(
     }
 }
 
+/// What servers are told of a client's certificate. None where the client is not to be served, which is logged then.
+pub(super) fn introduce(
+    context: &ServiceContext,
+    auth: &tls::ClientAuth,
+    stream: &Wire,
+    peer: Option<SocketAddr>,
+) -> Option<Vec<u8>> {
+    let certificate = stream.peer_certificate();
+    auth.fields(certificate.as_deref(), SystemTime::now()).inspect_err(|why| log(context, peer, why)).ok()
+}
+
 fn log(context: &ServiceContext, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {
     let service = &*context.service.name;
     let client = peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
@@ -50,6 +62,7 @@ async fn refuse_plain(context: &ServiceContext, stream: Stream, received: Buffer
         timer: context.handle.timer(),
         peer,
         forwarded: Box::default(),
+        client_auth: None,
         pipelines: false,
         requests: 0,
         offered: None,

@@ -5,11 +5,14 @@ use std::time::SystemTime;
 
 use super::lines::Lines;
 use crate::http::{Framing, Known, Method, RequestHead, ResponseHead, Target, Version};
+use crate::tls::ClientAuth;
 
 /// What River adds to a request on its way to the server.
 pub(super) struct RequestContext<'a> {
     /// What [`forwarded`] has made of the client.
     pub(super) forwarded: &'a [u8],
+    /// What was asked of the client, and so is not the client's to say.
+    pub(super) client_auth: Option<&'a ClientAuth>,
     /// The pseudonym for `Via`, where one is wanted.
     pub(super) via: Option<&'a [u8]>,
     /// The host, for a request that came without one (HTTP/1.0).
@@ -117,6 +120,7 @@ pub(super) fn request(
             | Known::XRealIp
             | Known::Forwarded => {}
             Known::Via if context.via.is_some() => {}
+            Known::Other if context.client_auth.is_some_and(|auth| auth.hides(sent.name.of(buf))) => {}
             // The one length that there is goes on as it is: framing was read from it.
             _ => lines.keep(sent),
         }

@@ -12,6 +12,8 @@ use crate::{tls, upstream};
 pub struct Terms {
     /// How its clients are taken where they speak TLS; none where they speak plainly.
     pub tls: Option<Arc<tls::Acceptor>>,
+    /// What is asked of clients that speak TLS, and what servers are told of it; none where they are asked for nothing.
+    pub client_auth: Option<Arc<tls::ClientAuth>>,
 }
 
 /// One service: what is done with the requests that arrive on its listeners.

@@ -10,6 +10,7 @@
 //! only; a write that was pending has to be polled again with the same bytes before another one.
 
 mod acceptor;
+mod client;
 mod connector;
 mod credentials;
 mod facts;
@@ -26,6 +27,7 @@ mod tickets;
 mod turnstile;
 
 pub use acceptor::{Acceptor, HandshakeLimits};
+pub use client::ClientRefused;
 pub use connector::{Connector, ConnectorError, Identity, Roots};
 pub use credentials::{Credentials, Renewal};
 pub use facts::{Facts, FactsError};

@@ -13,6 +13,7 @@ use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
 use crate::proxy::Terms;
+use crate::tls::Credentials;
 
 use super::{System, tls};
 
@@ -61,20 +62,27 @@ pub(super) fn plan(
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
             let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, report));
-            let acceptor = tls.as_ref().map(|credentials| Arc::clone(credentials.acceptor()));
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::new(Terms { tls: acceptor }),
+                terms: Arc::new(terms(tls.as_ref())),
                 tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
     }
     listeners
+}
+
+/// What holds for the connections of a listener with these certificates, or with none.
+fn terms(tls: Option<&Arc<Credentials>>) -> Terms {
+    Terms {
+        tls: tls.map(|credentials| Arc::clone(credentials.acceptor())),
+        client_auth: tls.and_then(|credentials| credentials.settings().client_auth.clone()),
+    }
 }
 
 /// The address to bind: of a name's addresses the first of IPv4, or else the first.

@@ -37,7 +37,7 @@ pub(super) fn plan(
         certificates: draft.certificates.iter().filter_map(|one| files(one, report)).collect(),
         min_version,
         cipher_suites: cipher_suites(draft, min_version, report),
-        client_auth: client_auth(draft, report),
+        client_auth: client_auth(draft, report).map(Arc::new),
         tickets: tickets(&draft.tickets, report),
         offer_h2: false,
     };
