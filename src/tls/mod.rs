@@ -13,6 +13,7 @@ mod acceptor;
 mod client;
 mod connector;
 mod credentials;
+mod expiry;
 mod facts;
 mod handshake;
 mod loaded;
@@ -22,9 +23,11 @@ mod provider;
 mod resolver;
 mod session;
 mod settings;
+mod store;
 mod stream;
 mod tickets;
 mod turnstile;
+mod watch;
 
 pub use acceptor::{Acceptor, HandshakeLimits};
 pub use client::ClientRefused;
@@ -39,5 +42,7 @@ pub use settings::{
     CertificateFiles, ClientAuth, ListenerTls, MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion,
     TicketSettings, cipher_suite, cipher_suite_names, is_of_tls13,
 };
+pub use store::Store;
 pub use stream::TlsStream;
 pub use tickets::{TicketKey, TicketKeys, Tickets};
+pub use watch::Watch;

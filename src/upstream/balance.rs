@@ -78,6 +78,7 @@ mod tests {
         weights
             .iter()
             .map(|&weight| Server {
+                tls: None,
                 name: format!("w{weight}"),
                 addresses: vec![Address::Unix("/x".into())],
                 weight: NonZeroU32::new(weight).unwrap(),

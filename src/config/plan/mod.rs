@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::system::Account;
+use crate::tls::Store;
 use crate::{listen, proxy};
 
 use super::diagnostics::{Errors, Report};
@@ -114,6 +115,11 @@ impl Plan {
         report.finish()?;
         let listeners = listeners.into_iter().map(|listener| listener.spec).collect();
         Ok(Self { system, listeners, services })
+    }
+
+    /// The certificates of all listeners.
+    pub fn certificates(&self) -> Store {
+        listen::certificates(&self.listeners)
     }
 
     /// The upgrade socket alone; see [`super::upgrade_socket`].
