@@ -3,7 +3,7 @@
 //!
 //! The crate is a library and a thin binary. Its rooms, from the process's outside to the wire:
 //!
-//! `cli` → `config` → `lifecycle` → (`handoff`, `listen`) → `proxy` → `upstream` → `wire` → `tls` → `http` → `runtime` → `system`
+//! `cli` → `config` → `lifecycle` → (`handoff`, `listen`) → `proxy` → `upstream` → `wire` → (`tls`, `h2`) → `http` → `runtime` → `system`
 //!
 //! An import points right or skips ahead, never back; `base` and `observe` may be used by all.
 //! A test (`tests/rooms.rs`) holds the rule.
@@ -21,6 +21,7 @@ compile_error!("River runs on Linux only: it is built on epoll, SCM_RIGHTS and p
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod h2;
 pub mod handoff;
 pub mod http;
 pub mod lifecycle;

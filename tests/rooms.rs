@@ -15,7 +15,7 @@ const ORDER: &[&[&str]] = &[
     &["proxy"],
     &["upstream"],
     &["wire"],
-    &["tls"],
+    &["tls", "h2"],
     &["http"],
     &["runtime"],
     &["system"],

@@ -212,8 +212,8 @@ impl Worker {
         } else {
             self.services.iter().for_each(|service| service.close_idle_upstreams());
         }
-        if leave == Leave::Move {
-            // Those that wait for a request, and tunnels, are to wait for a permit too.
+        if leave != Leave::Stay {
+            // Those that wait for a request, and tunnels, are to wait for a permit too; those of HTTP/2 tell their clients.
             self.handle.wake_readers();
         }
     }

@@ -1,15 +1,21 @@
 //! A client's connection, from its first byte to its last.
 
 use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
+use super::rewrite::Forwarded;
 use super::scratch::Scratch;
+use super::streams;
 use super::tunnel::{self, Tunnel};
 use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
-use super::{exchange, greet, respond, rewrite};
+use super::{exchange, greet, respond};
+use crate::h2::ServerStream;
+use crate::wire::Wire;
 
 /// What becomes of a client's connection after an exchange.
 pub(super) enum Next {
@@ -44,14 +50,19 @@ const ABSORB_SILENCE: Duration = Duration::from_secs(5);
 enum End {
     Close,
     Abort,
-    Linger { silence: Duration, most: Duration },
+    Linger {
+        silence: Duration,
+        most: Duration,
+    },
     Tunnel(Box<Tunnel>),
+    /// It is one of HTTP/2 from its begin.
+    Http2,
     Depart(Permit),
 }
 
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
 pub async fn serve(
-    context: &ServiceContext,
+    context: &Rc<ServiceContext>,
     terms: &Arc<Terms>,
     connection: Resting,
     keeper: &dyn Keeper,
@@ -81,6 +92,7 @@ pub async fn serve(
         }
     };
     let timer = handle.timer();
+    let is_secure = terms.tls.is_some() && !shared;
     let stream = match &terms.tls {
         // What another instance passes on is plain: it could not have passed it on otherwise.
         Some(acceptor) if !shared => {
@@ -91,13 +103,13 @@ pub async fn serve(
         }
         _ => stream.into(),
     };
-    let mut forwarded = rewrite::forwarded(peer.map(|peer| peer.ip()), stream.is_secure()).into_vec();
+    let mut forwarded = Forwarded::of(peer.map(|peer| peer.ip()), is_secure);
     if let Some(auth) = &terms.client_auth {
-        forwarded.extend(greet::introduce(context, auth, &stream, peer)?);
+        let lines = greet::introduce(context, auth, &stream, peer)?;
+        forwarded.add_client(auth, &lines);
     }
     let mut downstream = Downstream {
         forwarded: forwarded.into(),
-        client_auth: terms.client_auth.clone(),
         stream,
         unread: handle.buffers().take(),
         timer,
@@ -108,7 +120,7 @@ pub async fn serve(
     };
     let end = match tunnel {
         Some(tunnel) => End::Tunnel(tunnel),
-        None => exchanges(context, &mut downstream).await,
+        None => exchanges(context, terms, &mut downstream).await,
     };
     match end {
         End::Close => {
@@ -125,16 +137,26 @@ pub async fn serve(
             keeper.tunnels();
             through(context, downstream, *tunnel).await
         }
+        End::Http2 => {
+            streams::serve(context, downstream, keeper).await;
+            None
+        }
         End::Depart(permit) => parted(downstream.part(context, None, permit)),
     }
 }
 
 /// Answers requests until the connection is something else.
-async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End {
+async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Downstream) -> End {
     let handle = &context.handle;
     let timeouts = &context.service.timeouts;
     let patience = if downstream.requests == 0 { timeouts.head } else { timeouts.idle };
     let mut until = handle.now() + patience;
+    if downstream.stream.alpn() == Some(b"h2") {
+        return End::Http2;
+    }
+    // Over TLS it is chosen in the handshake or not at all (RFC 9113 §3.1).
+    let is_plain = terms.tls.is_none();
+    let mut undecided = terms.offer_h2 && is_plain && downstream.requests == 0;
     loop {
         downstream.unread.shed();
         match downstream.await_request(context, until).await {
@@ -143,6 +165,13 @@ async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End
             Awaited::Permit(permit) => return End::Depart(permit),
         }
         downstream.unread.supply();
+        if undecided {
+            match downstream.begins_http2(until).await {
+                None => continue,
+                Some(true) => return End::Http2,
+                Some(false) => undecided = false,
+            }
+        }
         loop {
             let mut scratch = context.scratches.take();
             let next = one_request(context, downstream, &mut scratch).await;
@@ -165,6 +194,35 @@ async fn exchanges(context: &ServiceContext, downstream: &mut Downstream) -> End
                 Next::Tunnel(tunnel) => return End::Tunnel(tunnel),
             }
         }
+    }
+}
+
+/// Answers the one request of a stream of HTTP/2, and serves it as a tunnel if that is what it becomes. `tunnels` is
+/// told so.
+pub(super) async fn one_stream(
+    context: &ServiceContext,
+    stream: ServerStream,
+    peer: Option<SocketAddr>,
+    forwarded: Rc<Forwarded>,
+    tunnels: impl FnOnce(),
+) {
+    let handle = &context.handle;
+    let mut downstream = Downstream {
+        stream: Wire::H2Server(Box::new(stream)),
+        unread: handle.buffers().take(),
+        timer: handle.timer(),
+        peer,
+        forwarded,
+        pipelines: false,
+        requests: 0,
+        offered: None,
+    };
+    let mut scratch = context.scratches.take();
+    let next = one_request(context, &mut downstream, &mut scratch).await;
+    context.scratches.put(scratch);
+    if let Next::Tunnel(tunnel) = next {
+        tunnels();
+        through(context, downstream, *tunnel).await;
     }
 }
 

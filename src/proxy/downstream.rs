@@ -3,17 +3,18 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::ServiceContext;
 use super::depart::{Offer, Parting, Permit, Resting};
 use super::failure::Failure;
+use super::rewrite::Forwarded;
 use super::tunnel::Tunnel;
+use crate::h2::PREFACE;
 use crate::http::{RequestHead, Unparsed, parse_request};
 use crate::runtime::{Buffer, Handle, Timer};
-use crate::tls::ClientAuth;
 use crate::wire::Wire;
 
 /// A client's connection: the stream, what was read of it and not yet used, and its one timer.
@@ -26,9 +27,7 @@ pub(super) struct Downstream {
     /// The client's address; none for a client on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     /// What is said of the client to servers; made once.
-    pub(super) forwarded: Box<[u8]>,
-    /// What was asked of the client's certificate, if anything.
-    pub(super) client_auth: Option<Arc<ClientAuth>>,
+    pub(super) forwarded: Rc<Forwarded>,
     /// The client has sent a request before it had the response to the last, and may do so again.
     pub(super) pipelines: bool,
     /// How many requests were answered.
@@ -80,6 +79,31 @@ impl Downstream {
             offer
                 .poll(cx, &context.leaving, context.leaving.moves(self.offered) && self.stream.can_move())
                 .map(Awaited::Permit)
+        })
+        .await
+    }
+
+    /// Whether the client begins as one of HTTP/2, no later known than `until`. `None` if it has sent nothing after all.
+    /// What was read is unread.
+    pub(super) async fn begins_http2(&mut self, until: Instant) -> Option<bool> {
+        self.timer.set(until);
+        poll_fn(|cx| {
+            loop {
+                let there = self.unread.unread();
+                let known = there.len().min(PREFACE.len());
+                if there.get(..known) != PREFACE.get(..known) {
+                    return Poll::Ready(Some(false));
+                }
+                if known == PREFACE.len() {
+                    return Poll::Ready(Some(true));
+                }
+                match self.stream.poll_read(cx, self.unread.space_mut()) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(false)),
+                    Poll::Ready(Ok(count)) => self.unread.filled(count),
+                    Poll::Pending if self.unread.is_empty() => return Poll::Ready(None),
+                    Poll::Pending => return self.timer.poll_expired(cx).map(|()| Some(false)),
+                }
+            }
         })
         .await
     }

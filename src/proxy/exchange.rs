@@ -64,12 +64,8 @@ pub(super) async fn run(
         }
         _ => request_body(&head.framing, outgoing, context),
     };
-    let rewriting = rewrite::RequestContext {
-        forwarded: &downstream.forwarded,
-        client_auth: downstream.client_auth.as_deref(),
-        via,
-        host: upstreams.default_host(),
-    };
+    let rewriting =
+        rewrite::RequestContext { forwarded: &downstream.forwarded, via, host: upstreams.default_host() };
     let line = rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
     let line = scratch.to_upstream.get(..line).unwrap_or_default();
     note_line(&mut scratch.line, line);
@@ -78,7 +74,7 @@ pub(super) async fn run(
         Ok(pump) => pump,
         Err(failure) => return fail(context, downstream, scratch, &request, "", &failure, false).await,
     };
-    pump.hide(downstream.client_auth.clone());
+    pump.hide(downstream.forwarded.client_auth());
     pump.stage(&mut downstream.unread, &mut scratch.to_upstream);
     let mut upload = Upload { pump, state: UploadState::Running };
 

@@ -1,6 +1,7 @@
 //! What comes before a client's first request: the TLS handshake.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use super::downstream::Downstream;
@@ -61,8 +62,7 @@ async fn refuse_plain(context: &ServiceContext, stream: Stream, received: Buffer
         unread: received,
         timer: context.handle.timer(),
         peer,
-        forwarded: Box::default(),
-        client_auth: None,
+        forwarded: Rc::default(),
         pipelines: false,
         requests: 0,
         offered: None,

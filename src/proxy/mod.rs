@@ -32,6 +32,7 @@ mod respond;
 mod rewrite;
 mod scratch;
 mod settings;
+mod streams;
 mod tunnel;
 mod upload;
 

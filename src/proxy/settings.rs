@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::{tls, upstream};
+use crate::{h2, tls, upstream};
 
 /// What holds for the connections of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Terms {
     pub tls: Option<Arc<tls::Acceptor>>,
     /// What is asked of clients that speak TLS, and what servers are told of it; none where they are asked for nothing.
     pub client_auth: Option<Arc<tls::ClientAuth>>,
+    /// Clients may speak HTTP/2: with TLS if they choose it by ALPN, without if they begin with its preface.
+    pub offer_h2: bool,
 }
 
 /// One service: what is done with the requests that arrive on its listeners.
@@ -25,6 +27,8 @@ pub struct Service {
     pub limits: Limits,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// How much a client may ask of a connection in HTTP/2.
+    pub h2: h2::ServerLimits,
     /// What answers.
     pub handler: Handler,
 }

@@ -78,9 +78,9 @@ mod tests {
         weights
             .iter()
             .map(|&weight| Server {
-                tls: None,
                 name: format!("w{weight}"),
                 addresses: vec![Address::Unix("/x".into())],
+                tls: None,
                 weight: NonZeroU32::new(weight).unwrap(),
             })
             .collect()

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::h2::ServerStream;
 use crate::runtime::Stream;
 use crate::tls::TlsStream;
 
@@ -24,6 +25,8 @@ pub enum Wire {
     Plain(Stream),
     /// TLS over a socket.
     Tls(Box<TlsStream>),
+    /// A stream of HTTP/2 that a client has opened, which carries one exchange.
+    H2Server(Box<ServerStream>),
 }
 
 impl From<Stream> for Wire {
@@ -49,6 +52,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
             Self::Tls(stream) => stream.poll_read(cx, buf),
+            Self::H2Server(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -57,6 +61,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
             Self::Tls(stream) => stream.poll_readable(cx),
+            Self::H2Server(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -66,6 +71,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_gone(cx),
             Self::Tls(stream) => stream.poll_gone(cx),
+            Self::H2Server(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -78,6 +84,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, buf),
             Self::Tls(stream) => stream.poll_write(cx, buf),
+            Self::H2Server(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -90,6 +97,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
             Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Server(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -99,6 +107,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.attempt_write(),
             Self::Tls(stream) => stream.attempt_write(),
+            // The windows are known, and the connection's driver makes attempts of its own.
+            Self::H2Server(_) => {}
         }
     }
 
@@ -107,6 +117,8 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.is_stale(),
             Self::Tls(stream) => stream.is_stale(),
+            // Behind the one request nothing can come.
+            Self::H2Server(_) => false,
         }
     }
 
@@ -120,6 +132,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.take_error(),
             Self::Tls(stream) => stream.take_error(),
+            Self::H2Server(_) => None,
         }
     }
 
@@ -132,6 +145,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.shutdown(how),
             Self::Tls(stream) => stream.shutdown(how),
+            Self::H2Server(stream) => stream.shutdown(how),
         }
     }
 
@@ -145,30 +159,33 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.reset_on_close(reset),
             Self::Tls(stream) => stream.reset_on_close(reset),
+            // It always does.
+            Self::H2Server(_) => Ok(()),
         }
     }
 
     /// Says that the connection is about to be closed in order, where closing it does not say so by itself.
     pub fn finish(&self) {
         match self {
-            Self::Plain(_) => {}
+            // The end of a stream is said by its last frame.
+            Self::Plain(_) | Self::H2Server(_) => {}
             // It fails where the peer has reset the connection: there is nobody to be told.
             Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
         }
     }
 
-    /// Whether nobody between the two ends of it can read along.
-    pub fn is_secure(&self) -> bool {
+    /// The protocol that was chosen in the TLS handshake (ALPN, RFC 7301), if one was.
+    pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) => false,
-            Self::Tls(_) => true,
+            Self::Tls(stream) => stream.alpn(),
+            Self::Plain(_) | Self::H2Server(_) => None,
         }
     }
 
     /// The certificate that the peer has shown and that was accepted, in DER; none where it has shown none.
     pub fn peer_certificate(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::H2Server(_) => None,
             Self::Tls(stream) => stream.peer_certificate().map(|certificate| certificate.to_vec()),
         }
     }
@@ -179,6 +196,7 @@ impl Wire {
             Self::Plain(_) => true,
             // The keys and the sequence numbers of its records would have to go too.
             Self::Tls(_) => false,
+            Self::H2Server(_) => false,
         }
     }
 
@@ -192,6 +210,7 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.into_fd(),
             Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::H2Server(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) struct Listener {
     pub(crate) mode: Option<Spanned<u64>>,
     pub(crate) activation: Option<Spanned<String>>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) offer_h2: Option<Spanned<bool>>,
 }
 
 impl Listener {
@@ -21,6 +22,7 @@ impl Listener {
             mode: fields.take("mode", report, read_mode),
             activation: fields.take("activation", report, Node::string),
             tls: fields.take("tls", report, Tls::read),
+            offer_h2: fields.take("offer_h2", report, Node::boolean),
         };
         fields.finish(report);
         Some(listener)

@@ -17,7 +17,7 @@ use super::node::{Node, Spanned};
 pub(super) use connectors::Connectors;
 pub(super) use listener::Listener;
 pub(super) use respond::Respond;
-pub(super) use service::{Limits, Service, Timeouts};
+pub(super) use service::{H2, Limits, Service, Timeouts};
 pub(super) use system::System;
 pub(super) use tls::{Certificate, Handshake, Tickets, Tls};
 

@@ -9,6 +9,7 @@ use super::{Connectors, Fields, Listener, Node, Report, Respond, Spanned, read_l
 pub(crate) struct Service {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) limits: Limits,
+    pub(crate) h2: H2,
     pub(crate) timeouts: Timeouts,
     pub(crate) connectors: Option<Connectors>,
     pub(crate) respond: Option<Respond>,
@@ -26,6 +27,7 @@ impl Service {
                 })
                 .unwrap_or_default(),
             limits: fields.take("limits", report, Limits::read).unwrap_or_default(),
+            h2: fields.take("h2", report, H2::read).unwrap_or_default(),
             timeouts: fields.take("timeouts", report, Timeouts::read).unwrap_or_default(),
             connectors: fields.take("connectors", report, Connectors::read),
             respond: fields.take("respond", report, Respond::read),
@@ -83,6 +85,37 @@ impl Limits {
         };
         fields.finish(report);
         Some(limits)
+    }
+}
+
+/// How much a client may ask of one connection in HTTP/2.
+#[derive(Debug, Default)]
+pub(crate) struct H2 {
+    pub(crate) max_concurrent_streams: Option<Spanned<u64>>,
+    pub(crate) window: Option<Spanned<u64>>,
+    pub(crate) connection_window: Option<Spanned<u64>>,
+    pub(crate) max_unsent: Option<Spanned<u64>>,
+    pub(crate) max_resets: Option<Spanned<u64>>,
+    pub(crate) max_control_frames: Option<Spanned<u64>>,
+}
+
+impl H2 {
+    fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.h2", report)?;
+        let h2 = Self {
+            max_concurrent_streams: fields
+                .take("max_concurrent_streams", report, |node, report| node.integer(1, 10_000, report)),
+            window: fields.take("window", report, |node, report| node.size(16 << 10, 16 << 20, report)),
+            connection_window: fields
+                .take("connection_window", report, |node, report| node.size(64 << 10, 256 << 20, report)),
+            max_unsent: fields
+                .take("max_unsent", report, |node, report| node.size(16 << 10, 1 << 20, report)),
+            max_resets: fields.take("max_resets", report, |node, report| node.integer(1, 1_000_000, report)),
+            max_control_frames: fields
+                .take("max_control_frames", report, |node, report| node.integer(10, 1_000_000, report)),
+        };
+        fields.finish(report);
+        Some(h2)
     }
 }
 

@@ -61,14 +61,16 @@ pub(super) fn plan(
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
-            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, report));
+            // Clients that speak TLS choose the version in their handshake, so nothing is lost by offering both.
+            let offer_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
+            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, offer_h2, report));
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::new(terms(tls.as_ref())),
+                terms: Arc::new(terms(tls.as_ref(), offer_h2)),
                 tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
@@ -78,8 +80,9 @@ pub(super) fn plan(
 }
 
 /// What holds for the connections of a listener with these certificates, or with none.
-fn terms(tls: Option<&Arc<Credentials>>) -> Terms {
+fn terms(tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
     Terms {
+        offer_h2,
         tls: tls.map(|credentials| Arc::clone(credentials.acceptor())),
         client_auth: tls.and_then(|credentials| credentials.settings().client_auth.clone()),
     }

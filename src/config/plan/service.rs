@@ -13,6 +13,7 @@ use crate::config::diagnostics::Report;
 use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
+use crate::h2::ServerLimits;
 use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
 use crate::upstream::{Group, PoolSettings, Server};
 
@@ -47,10 +48,13 @@ pub(super) fn plan_all(
                 body: Vec::new(),
             }),
         };
+        let limits = limits(&draft.limits);
+        let h2 = h2_limits(&draft.h2, &limits);
         planned.push(Arc::new(Service {
             name: name.value.as_str().into(),
-            limits: limits(&draft.limits),
+            limits,
             timeouts: timeouts(&draft.timeouts),
+            h2,
             handler,
         }));
     }
@@ -91,6 +95,28 @@ fn limits(draft: &draft::Limits) -> Limits {
         max_head: size(&draft.max_head, defaults.max_head),
         max_headers: size(&draft.max_headers, defaults.max_headers),
         max_body: or(&draft.max_body, defaults.max_body),
+    }
+}
+
+/// The limits of a connection in HTTP/2. Its header blocks have those of heads, in the way that RFC 9113 §10.5.1 counts:
+/// with 32 bytes for each field.
+fn h2_limits(draft: &draft::H2, limits: &Limits) -> ServerLimits {
+    let defaults = ServerLimits::default();
+    let narrow = |given: &Option<Spanned<u64>>, default: u32| {
+        given.as_ref().map_or(default, |given| u32::try_from(given.value).unwrap_or(u32::MAX))
+    };
+    let size = |given: &Option<Spanned<u64>>, default: usize| {
+        given.as_ref().map_or(default, |given| usize::try_from(given.value).unwrap_or(usize::MAX))
+    };
+    let list = limits.max_head.saturating_add(limits.max_headers.saturating_mul(32));
+    ServerLimits {
+        max_streams: narrow(&draft.max_concurrent_streams, defaults.max_streams),
+        max_header_list: u32::try_from(list).unwrap_or(u32::MAX),
+        window: narrow(&draft.window, defaults.window),
+        connection_window: narrow(&draft.connection_window, defaults.connection_window),
+        max_unsent: size(&draft.max_unsent, defaults.max_unsent),
+        max_resets: narrow(&draft.max_resets, defaults.max_resets),
+        max_control_frames: narrow(&draft.max_control_frames, defaults.max_control_frames),
     }
 }
 

@@ -25,6 +25,7 @@ const MAX_KEY_FILES: usize = MAX_FORMER_KEYS as usize + 1;
 pub(super) fn plan(
     draft: &draft::Tls,
     service: &Arc<str>,
+    offer_h2: bool,
     report: &mut Report<'_>,
 ) -> Option<Arc<Credentials>> {
     let before = report.count();
@@ -39,7 +40,7 @@ pub(super) fn plan(
         cipher_suites: cipher_suites(draft, min_version, report),
         client_auth: client_auth(draft, report).map(Arc::new),
         tickets: tickets(&draft.tickets, report),
-        offer_h2: false,
+        offer_h2,
     };
     // A certificate with a hole was not counted, and places would be off.
     let is_whole = settings.certificates.len() == draft.certificates.len() && !draft.certificates.is_empty();

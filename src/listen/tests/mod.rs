@@ -112,7 +112,7 @@ fn forwards(origin: SocketAddr) -> Service {
 fn service(handler: Handler) -> Service {
     // On a machine that is busy with other things no client is to be too slow.
     let timeouts = Timeouts { head: 10 * LIMIT, idle: 10 * LIMIT, ..Timeouts::default() };
-    Service { name: "web".into(), limits: Limits::default(), timeouts, handler }
+    Service { name: "web".into(), limits: Limits::default(), timeouts, h2: Default::default(), handler }
 }
 
 /// A client that waits for what it is told, with a limit.

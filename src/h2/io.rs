@@ -1,0 +1,187 @@
+//! What lies between the `h2` crate and a byte stream: tokio's traits for I/O, and what many frames are gathered in.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use futures_io::{AsyncRead, AsyncWrite};
+use smallvec::SmallVec;
+use tokio::io::ReadBuf;
+
+/// What is gathered before it is sent, in bytes: about one record of TLS.
+const GATHERED: usize = 16 << 10;
+
+/// A byte stream as the `h2` crate uses it, shared with whoever drives the connection.
+///
+/// `h2` flushes after every larger frame. Here a flush sends nothing: what is written is gathered until there is
+/// [much of it](GATHERED) or the driver calls [`poll_send`](Self::poll_send), which it has to do after every poll of the
+/// connection. So the frames of many streams go in one system call, or one record of TLS.
+pub struct Io<S>(Rc<RefCell<Inner<S>>>);
+
+struct Inner<S> {
+    stream: S,
+    /// Read from the stream before `h2` was to read it.
+    early: Bytes,
+    /// Written and not yet sent from `sent` on.
+    gathered: Vec<u8>,
+    sent: usize,
+    /// Counts every successful read of the stream and every write to it.
+    moves: u64,
+}
+
+impl<S> Io<S> {
+    /// `early` is what was read from `stream` already.
+    pub fn new(stream: S, early: Bytes) -> Self {
+        Self(Rc::new(RefCell::new(Inner { stream, early, gathered: Vec::new(), sent: 0, moves: 0 })))
+    }
+
+    /// Looks at the stream below.
+    pub fn with_stream<R>(&self, look: impl FnOnce(&S) -> R) -> R {
+        look(&self.0.borrow().stream)
+    }
+
+    /// Whether something that was written waits for the peer to take it.
+    pub fn is_blocked(&self) -> bool {
+        let inner = self.0.borrow();
+        inner.sent < inner.gathered.len()
+    }
+
+    /// Counts every successful read and write of the stream below, so that a stall can be told from progress.
+    pub fn moves(&self) -> u64 {
+        self.0.borrow().moves
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Io<S> {
+    /// Sends what has been gathered. Ready when all of it has been taken.
+    ///
+    /// # Errors
+    ///
+    /// What the stream below reports; `WriteZero` if it takes nothing.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_send(cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Inner<S> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let rest @ [_, ..] = self.gathered.get(self.sent..).unwrap_or_default() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.took(count),
+            }
+        }
+        self.clear();
+        Poll::Ready(Ok(()))
+    }
+
+    fn took(&mut self, count: usize) {
+        self.sent += count;
+        self.moves = self.moves.wrapping_add(1);
+    }
+
+    fn clear(&mut self) {
+        self.gathered.clear();
+        self.sent = 0;
+    }
+
+    /// Sends what has been gathered and `bufs` behind it; returns how much was taken of both together.
+    fn poll_write_through(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let gathered = self.gathered.get(self.sent..).unwrap_or_default();
+        let mut all: SmallVec<[IoSlice<'_>; 4]> = SmallVec::new();
+        all.extend((!gathered.is_empty()).then(|| IoSlice::new(gathered)));
+        all.extend(bufs.iter().filter(|buf| !buf.is_empty()).map(|buf| IoSlice::new(buf)));
+        let stream = Pin::new(&mut self.stream);
+        match &*all {
+            [one] => stream.poll_write(cx, one),
+            all => stream.poll_write_vectored(cx, all),
+        }
+    }
+
+    /// Gathers what is small; sends what is not directly, behind what has been gathered.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        loop {
+            let waiting = self.gathered.len() - self.sent;
+            if waiting + length <= GATHERED {
+                if self.sent > 0 {
+                    self.gathered.drain(..self.sent);
+                    self.sent = 0;
+                }
+                bufs.iter().for_each(|buf| self.gathered.extend_from_slice(buf));
+                return Poll::Ready(Ok(length));
+            }
+            let count = ready!(self.poll_write_through(cx, bufs))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.took(count.min(waiting));
+            if self.sent == self.gathered.len() {
+                self.clear();
+            }
+            if count > waiting {
+                return Poll::Ready(Ok(count - waiting));
+            }
+        }
+    }
+}
+
+impl<S> Clone for Io<S> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<S> fmt::Debug for Io<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").field("blocked", &self.is_blocked()).finish_non_exhaustive()
+    }
+}
+
+impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.borrow_mut();
+        if !inner.early.is_empty() {
+            let count = inner.early.len().min(buf.remaining());
+            buf.put_slice(inner.early.get(..count).unwrap_or_default());
+            inner.early.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, buf.initialize_unfilled()))?;
+        buf.advance(count);
+        inner.moves = inner.moves.wrapping_add(1);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> tokio::io::AsyncWrite for Io<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.borrow_mut();
+        ready!(inner.poll_send(cx))?;
+        Pin::new(&mut inner.stream).poll_close(cx)
+    }
+}

@@ -1,0 +1,12 @@
+//! HTTP/2 (RFC 9113), as streams that look like connections in HTTP/1.1.
+//!
+//! The framing is that of the `h2` crate. What is here converts at its edge: each stream reads and writes like a
+//! [`Wire`](crate::wire::Wire) that carries one exchange, so that the proxy knows one version of the protocol only.
+
+mod error;
+mod io;
+mod server;
+
+pub use error::Error;
+pub use io::Io;
+pub use server::{Malformed, Opened, PREFACE, Server, ServerLimits, ServerStream};

@@ -1,0 +1,333 @@
+//! River's half of a stream: the response, written in HTTP/1.1 and sent as frames.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use ::h2::server::SendResponse;
+use ::h2::{Reason, SendStream};
+use ::http::header::{HeaderMap, HeaderName, HeaderValue};
+use ::http::{Response, StatusCode};
+use bytes::{Bytes, BytesMut};
+
+use super::websocket::Key;
+use crate::http::{
+    Chunk, ChunkDecoder, Framing, HeadLimits, Method, ResponseHead, Unparsed, parse_response, trailer_fields,
+};
+
+/// The proxy writes what it has read within its own limits, with some fields of its own.
+const LIMITS: HeadLimits = HeadLimits { max_bytes: 4 << 20, max_fields: 1000 };
+
+/// The longest line of a chunk, and the longest trailer section; written by the proxy as well.
+const CHUNK_LINE: usize = 64;
+const TRAILERS: usize = 4 << 20;
+
+/// The field with which a server proves that it speaks WebSocket.
+const SEC_WEBSOCKET_ACCEPT: &str = "sec-websocket-accept";
+
+/// The response of a stream on its way to the client.
+pub(super) struct Download {
+    respond: SendResponse<Bytes>,
+    /// Once the final head has been sent and more may follow.
+    sending: Option<SendStream<Bytes>>,
+    method: Method,
+    /// The key of a WebSocket that is asked for.
+    key: Option<Key>,
+    head: ResponseHead,
+    /// Taken and not understood yet: the half of a head or of a trailer section.
+    held: Vec<u8>,
+    state: State,
+}
+
+/// What is to be written next.
+enum State {
+    /// A head, that of an interim response or the final one.
+    Head,
+    /// So many bytes of the body.
+    Length(u64),
+    /// The body in chunks. Of the data at hand so much has been announced by the decoder and not been sent.
+    Chunks(Box<ChunkDecoder>, u64),
+    /// The body, until the direction is shut down; or a tunnel's bytes.
+    UntilShutdown { tunnel: bool },
+    /// Nothing: the client has all of it.
+    Done,
+    /// Nothing: the client has been told of a failure.
+    Failed,
+}
+
+impl Download {
+    pub(super) fn new(respond: SendResponse<Bytes>, method: Method, key: Option<Key>) -> Self {
+        let head = ResponseHead::default();
+        Self { respond, sending: None, method, key, head, held: Vec::new(), state: State::Head }
+    }
+
+    /// Whether the stream has become a tunnel.
+    pub(super) fn is_tunnel(&self) -> bool {
+        matches!(self.state, State::UntilShutdown { tunnel: true })
+    }
+
+    /// Resolves once the client has reset the stream, or the connection has failed.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let reset = match &mut self.sending {
+            Some(sending) => sending.poll_reset(cx),
+            None if matches!(self.state, State::Head) => self.respond.poll_reset(cx),
+            None => return Poll::Pending,
+        };
+        reset.map(|_| ())
+    }
+
+    /// Takes a part of `buf`, at least a byte, as far as the client has room for it.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        match &mut self.state {
+            State::Head => Poll::Ready(self.write_head(buf)),
+            State::Length(left) => {
+                let left = *left;
+                let most = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+                let data = buf.get(..most).unwrap_or_default();
+                let count = ready!(self.poll_send(cx, data, left == most as u64))?;
+                let left = left.saturating_sub(count as u64);
+                self.state = if left == 0 { State::Done } else { State::Length(left) };
+                Poll::Ready(Ok(count))
+            }
+            State::UntilShutdown { .. } => self.poll_send(cx, buf, false),
+            State::Chunks(..) => self.poll_write_chunks(cx, buf),
+            State::Done | State::Failed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Ends the stream where only that ends what is written.
+    pub(super) fn shutdown(&mut self) -> io::Result<()> {
+        if !matches!(self.state, State::UntilShutdown { .. }) {
+            return Ok(());
+        }
+        self.state = State::Done;
+        self.sending()?.send_data(Bytes::new(), true).map_err(super::io_error)
+    }
+
+    /// Lets go of the stream. A response that is not whole is reset.
+    pub(super) fn end(&mut self) {
+        let reason = match self.state {
+            State::Done | State::Failed => return,
+            State::UntilShutdown { tunnel: true } => Reason::CANCEL,
+            _ => Reason::INTERNAL_ERROR,
+        };
+        match &mut self.sending {
+            Some(sending) => sending.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+
+    /// Takes `buf`, or its part up to the end of a head.
+    fn write_head(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let before = self.held.len();
+        if before > 0 {
+            self.held.extend_from_slice(buf);
+        }
+        let input = if before > 0 { &*self.held } else { buf };
+        match parse_response(input, &LIMITS, &self.method, &mut self.head) {
+            Ok(length) => {
+                let text = Bytes::copy_from_slice(input.get(..length).unwrap_or_default());
+                self.held.clear();
+                self.send_head(&text)?;
+                Ok(length.saturating_sub(before))
+            }
+            Err(Unparsed::NeedMore) => {
+                if before == 0 {
+                    self.held.extend_from_slice(buf);
+                }
+                Ok(buf.len())
+            }
+            Err(Unparsed::Reject(reject)) => Err(io::Error::new(io::ErrorKind::InvalidData, reject)),
+        }
+    }
+
+    fn send_head(&mut self, text: &Bytes) -> io::Result<()> {
+        let status = self.head.status;
+        let switches = status == 101;
+        if self.key.is_some() && (200..300).contains(&status) {
+            // 2xx would tell the client that it has a tunnel (RFC 8441 §4).
+            return self.fail("the server answered a WebSocket's request without switching protocols");
+        }
+        if switches {
+            let accept = self.head.fields.iter().find(|field| is_accept(field.name.of(text)));
+            let proved =
+                accept.zip(self.key.as_ref()).is_some_and(|(field, key)| key.accepts(field.value.of(text)));
+            if !proved {
+                return self.fail("the server did not prove that it speaks WebSocket");
+            }
+        }
+        let mut response = Response::new(());
+        *response.status_mut() =
+            if switches { StatusCode::OK } else { StatusCode::from_u16(status).map_err(invalid)? };
+        *response.headers_mut() = self.fields(text, switches)?;
+        if status < 200 && !switches {
+            return self.respond.send_informational(response).map_err(super::io_error);
+        }
+        let state = match self.head.framing {
+            _ if switches => State::UntilShutdown { tunnel: true },
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunks(Box::new(ChunkDecoder::new(CHUNK_LINE, TRAILERS)), 0),
+            Framing::UntilClose => State::UntilShutdown { tunnel: false },
+        };
+        let ends = matches!(state, State::Done);
+        let sending = self.respond.send_response(response, ends).map_err(super::io_error)?;
+        if !ends {
+            self.sending = Some(sending);
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    /// The fields that go on: none of the connection's own (RFC 9113 §8.2.2).
+    fn fields(&self, text: &Bytes, switches: bool) -> io::Result<HeaderMap> {
+        let mut fields = HeaderMap::with_capacity(self.head.fields.len());
+        for field in self.head.fields.iter().filter(|field| !field.drop) {
+            let name = field.name.of(text);
+            if switches && is_accept(name) {
+                continue;
+            }
+            let name = HeaderName::from_bytes(name).map_err(invalid)?;
+            let value = HeaderValue::from_maybe_shared(text.slice(field.value.range())).map_err(invalid)?;
+            fields.append(name, value);
+        }
+        Ok(fields)
+    }
+
+    /// Tells the client that the server is at fault, and the proxy too.
+    fn fail(&mut self, why: &'static str) -> io::Result<()> {
+        self.state = State::Failed;
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        self.respond.send_response(response, true).map_err(super::io_error)?;
+        Err(io::Error::new(io::ErrorKind::InvalidData, why))
+    }
+
+    /// Sends the data of chunks as far as there is room, and what comes behind the last.
+    fn poll_write_chunks(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let before = self.held.len();
+        if before == 0 {
+            return self.poll_chunks(cx, buf);
+        }
+        // Only what has no end yet is held, and that takes all there is.
+        let mut input = std::mem::take(&mut self.held);
+        input.extend_from_slice(buf);
+        self.poll_chunks(cx, &input).map_ok(|count| count.saturating_sub(before))
+    }
+
+    fn poll_chunks(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let State::Chunks(decoder, owed) = &mut self.state else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let Some(sending) = &mut self.sending else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let (mut at, mut room, mut end) = (0, None, None);
+        let mut data = BytesMut::new();
+        while let rest @ [_, ..] = buf.get(at..).unwrap_or_default() {
+            if *owed > 0 {
+                let most = match room {
+                    Some(most) => most,
+                    None => match poll_room(cx, sending, rest.len()) {
+                        Poll::Pending if at == 0 => return Poll::Pending,
+                        Poll::Pending => break,
+                        Poll::Ready(most) => *room.insert(most?),
+                    },
+                };
+                let count = rest.len().min(most - data.len().min(most));
+                let count = usize::try_from(*owed).map_or(count, |owed| owed.min(count));
+                if count == 0 {
+                    break;
+                }
+                if data.is_empty() {
+                    data.reserve(most.min(rest.len()));
+                }
+                data.extend_from_slice(rest.get(..count).unwrap_or_default());
+                *owed -= count as u64;
+                at += count;
+                continue;
+            }
+            let (consumed, chunk) =
+                decoder.next(rest).map_err(|reject| io::Error::new(io::ErrorKind::InvalidData, reject))?;
+            match chunk {
+                Chunk::Data(range) => {
+                    at += range.start;
+                    *owed = range.len() as u64;
+                }
+                Chunk::NeedMore => {
+                    self.held.extend_from_slice(rest.get(consumed..).unwrap_or_default());
+                    at = buf.len();
+                }
+                Chunk::End { trailers } => {
+                    end = Some(trailers_of(rest.get(trailers).unwrap_or_default())?);
+                    at += consumed;
+                    break;
+                }
+            }
+        }
+        let trailers = end.as_ref().filter(|trailers| !trailers.is_empty());
+        let ends = end.is_some() && trailers.is_none();
+        if ends || !data.is_empty() {
+            sending.send_data(data.freeze(), ends).map_err(super::io_error)?;
+        }
+        if end.is_some() {
+            if let Some(trailers) = end.filter(|trailers| !trailers.is_empty()) {
+                sending.send_trailers(trailers).map_err(super::io_error)?;
+            }
+            self.state = State::Done;
+        }
+        Poll::Ready(Ok(at))
+    }
+
+    /// Sends as much of `data` as there is room for; with all of it the stream ends, if it `ends`.
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], ends: bool) -> Poll<io::Result<usize>> {
+        let sending = self.sending()?;
+        let room = ready!(poll_room(cx, sending, data.len()))?;
+        let part = data.get(..room).unwrap_or(data);
+        sending
+            .send_data(Bytes::copy_from_slice(part), ends && part.len() == data.len())
+            .map_err(super::io_error)?;
+        Poll::Ready(Ok(part.len()))
+    }
+
+    fn sending(&mut self) -> io::Result<&mut SendStream<Bytes>> {
+        self.sending.as_mut().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// How much may be sent now, at most `wanted`: within the client's windows, and what may wait for its connection.
+fn poll_room(
+    cx: &mut Context<'_>,
+    sending: &mut SendStream<Bytes>,
+    wanted: usize,
+) -> Poll<io::Result<usize>> {
+    sending.reserve_capacity(wanted);
+    let mut room = sending.capacity();
+    while room == 0 {
+        match ready!(sending.poll_capacity(cx)) {
+            Some(Ok(more)) => room = more,
+            Some(Err(error)) => return Poll::Ready(Err(super::io_error(error))),
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+    Poll::Ready(Ok(room.min(wanted)))
+}
+
+fn is_accept(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(SEC_WEBSOCKET_ACCEPT.as_bytes())
+}
+
+fn trailers_of(section: &[u8]) -> io::Result<HeaderMap> {
+    let mut trailers = HeaderMap::new();
+    for (name, value) in trailer_fields(section) {
+        let name = HeaderName::from_bytes(name).map_err(invalid)?;
+        trailers.append(name, HeaderValue::from_bytes(value).map_err(invalid)?);
+    }
+    Ok(trailers)
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,325 @@
+//! A client's connection in HTTP/2: each of its streams is served like a connection that carries one request.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::connection::one_stream;
+use super::downstream::Downstream;
+use super::rewrite::Forwarded;
+use super::{Keeper, ServiceContext};
+use crate::h2::{self, Io, Opened, Server, ServerStream};
+use crate::runtime::{Buffer, Task, Timer};
+use crate::wire::Wire;
+
+/// How long the exchanges of a connection that is gone have to notice it. They are cancelled then.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// How long a client may take to close its side after River has closed its own, so that what it still sends does not
+/// take River's last frames with it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves a connection whose client has sent the preface of HTTP/2, until it ends.
+///
+/// Dropping the future cancels the exchanges of its streams.
+pub(super) async fn serve(context: &Rc<ServiceContext>, downstream: Downstream, keeper: &dyn Keeper) {
+    let Downstream { stream, mut unread, timer, peer, forwarded, .. } = downstream;
+    let io = Io::new(stream, Bytes::copy_from_slice(unread.unread()));
+    unread.shed();
+    let session = Rc::new(Session {
+        context: Rc::clone(context),
+        peer,
+        forwarded,
+        tasks: RefCell::default(),
+        tunnels: Cell::new(0),
+        driver: RefCell::default(),
+    });
+    let cancel = Cancel(&session);
+    let outcome = drive(&session, &io, &timer, keeper).await;
+    if let Err(end) = &outcome {
+        log(&session, end);
+    }
+    session.drained(&timer).await;
+    drop(cancel);
+    if matches!(outcome, Ok(()) | Err(End::Failed(h2::Error::Protocol(_)))) {
+        unread.supply();
+        linger(&io, &mut unread, context, &timer).await;
+    }
+}
+
+/// Why a connection did not end in order.
+enum End {
+    /// The client did not begin in time.
+    NoPreface,
+    /// The client took nothing within the send time-out.
+    Stalled,
+    Failed(h2::Error),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPreface => f.write_str("the client did not begin within the head time-out"),
+            Self::Stalled => f.write_str("the client took nothing within the send time-out"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What the streams of one connection share.
+struct Session {
+    context: Rc<ServiceContext>,
+    peer: Option<SocketAddr>,
+    /// What is said of the client to servers.
+    forwarded: Rc<Forwarded>,
+    /// One for each stream that is open. Dropping a task cancels it.
+    tasks: RefCell<Slab<Option<Task<()>>>>,
+    /// How many of them are tunnels.
+    tunnels: Cell<usize>,
+    /// Wakes the connection's driver.
+    driver: RefCell<Option<Waker>>,
+}
+
+impl Session {
+    /// Serves a stream by a task of its own.
+    fn open(self: &Rc<Self>, (request, respond): Opened) {
+        let stream = match ServerStream::new(request, respond) {
+            Ok(stream) => stream,
+            Err(malformed) => {
+                let (service, client) = (&*self.context.service.name, self.client());
+                tracing::info!(
+                    target: "river::proxy", service, client, blame = "downstream", why = %malformed, "request refused"
+                );
+                return;
+            }
+        };
+        let key = self.tasks.borrow_mut().insert(None);
+        let place = Open { session: Rc::clone(self), key, is_tunnel: Cell::new(false) };
+        let task = self.context.handle.spawn(async move {
+            let session = &place.session;
+            let forwarded = Rc::clone(&session.forwarded);
+            one_stream(&session.context, stream, session.peer, forwarded, || place.tunnels()).await;
+        });
+        if let Some(entry) = self.tasks.borrow_mut().get_mut(key) {
+            *entry = Some(task);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.tasks.borrow().is_empty()
+    }
+
+    /// Some streams are open, and all of them are tunnels.
+    fn has_only_tunnels(&self) -> bool {
+        let tunnels = self.tunnels.get();
+        tunnels > 0 && tunnels == self.tasks.borrow().len()
+    }
+
+    fn wake(&self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    fn watch(&self, cx: &Context<'_>) {
+        let mut driver = self.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            *driver = Some(cx.waker().clone());
+        }
+    }
+
+    /// Waits until the exchanges have ended, which they do once their streams are gone.
+    async fn drained(&self, timer: &Timer) {
+        timer.set(self.context.handle.now() + NOTICE);
+        poll_fn(|cx| {
+            if self.is_idle() {
+                return Poll::Ready(());
+            }
+            self.watch(cx);
+            timer.poll_expired(cx)
+        })
+        .await;
+    }
+
+    fn client(&self) -> String {
+        self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string())
+    }
+}
+
+/// Cancels the exchanges of a connection when it is dropped.
+struct Cancel<'a>(&'a Session);
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        let tasks = self.0.tasks.take();
+        drop(tasks);
+    }
+}
+
+/// The place of an open stream among those of its connection.
+struct Open {
+    session: Rc<Session>,
+    key: usize,
+    is_tunnel: Cell<bool>,
+}
+
+impl Open {
+    fn tunnels(&self) {
+        self.is_tunnel.set(true);
+        self.session.tunnels.set(self.session.tunnels.get() + 1);
+        self.session.wake();
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.is_tunnel.get() {
+            self.session.tunnels.set(self.session.tunnels.get().saturating_sub(1));
+        }
+        let task = self.session.tasks.borrow_mut().try_remove(self.key).flatten();
+        if let Some(task) = task {
+            // It is ending by itself.
+            task.detach();
+        }
+        self.session.wake();
+    }
+}
+
+/// Drives the connection to its end.
+async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn Keeper) -> Result<(), End> {
+    let context = &*session.context;
+    let timeouts = &context.service.timeouts;
+    timer.set(context.handle.now() + timeouts.head);
+    let mut accepting = Box::pin(Server::accept(io.clone(), &context.service.h2));
+    let mut server = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.map_err(End::Failed)),
+        Poll::Pending => timer.poll_expired(cx).map(|()| Err(End::NoPreface)),
+    })
+    .await?;
+    drop(accepting);
+    let mut clock = Clock { timer, seen: None, attempted: false };
+    let (mut opened, mut leaving) = (false, false);
+    poll_fn(|cx| {
+        loop {
+            match server.poll_accept(cx) {
+                Poll::Ready(Some(Ok(stream))) => {
+                    opened = true;
+                    session.open(stream);
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(End::Failed(error))),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => {}
+            }
+            if !leaving && !context.leaving.is_over() {
+                leaving = true;
+                server.shut_down();
+                continue;
+            }
+            if leaving && session.has_only_tunnels() {
+                keeper.tunnels();
+            }
+            session.watch(cx);
+            let waits = if io.is_blocked() {
+                Waits::ForRoom { moves: io.moves() }
+            } else if !session.is_idle() {
+                Waits::ForStreams
+            } else if leaving {
+                Waits::ForTheEnd
+            } else {
+                Waits::ForRequests { first: !opened }
+            };
+            if clock.poll(cx, waits, context).is_pending() {
+                return Poll::Pending;
+            }
+            match waits {
+                Waits::ForRoom { .. } if !clock.attempted => {
+                    clock.attempted = true;
+                    io.with_stream(Wire::attempt_write);
+                }
+                Waits::ForRoom { .. } => return Poll::Ready(Err(End::Stalled)),
+                Waits::ForRequests { .. } => {
+                    leaving = true;
+                    server.shut_down();
+                }
+                Waits::ForStreams | Waits::ForTheEnd => return Poll::Ready(Ok(())),
+            }
+        }
+    })
+    .await
+}
+
+/// What a connection waits for that has nothing to do at the moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// The client is to take what is sent; counted is what it took.
+    ForRoom { moves: u64 },
+    /// Streams have their own clocks.
+    ForStreams,
+    /// The client is to open a stream, maybe the first.
+    ForRequests { first: bool },
+    /// The client is to acknowledge that the connection ends.
+    ForTheEnd,
+}
+
+/// The connection's clock: tells when it has waited for one thing too long.
+struct Clock<'a> {
+    timer: &'a Timer,
+    seen: Option<Waits>,
+    /// A write was attempted since the last progress.
+    attempted: bool,
+}
+
+impl Clock<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, waits: Waits, context: &ServiceContext) -> Poll<()> {
+        let timeouts = &context.service.timeouts;
+        if self.seen != Some(waits) {
+            self.seen = Some(waits);
+            self.attempted = false;
+            let patience = match waits {
+                Waits::ForRoom { .. } => timeouts.send,
+                Waits::ForRequests { first: false } => timeouts.idle,
+                Waits::ForRequests { first: true } | Waits::ForTheEnd => timeouts.head,
+                Waits::ForStreams => {
+                    self.timer.clear();
+                    return Poll::Pending;
+                }
+            };
+            self.timer.set(context.handle.now() + patience);
+        }
+        if waits == Waits::ForStreams {
+            return Poll::Pending;
+        }
+        self.timer.poll_expired(cx)
+    }
+}
+
+/// Reads what the client still sends, and throws it away, until it closes too.
+async fn linger(io: &Io<Wire>, unread: &mut Buffer, context: &ServiceContext, timer: &Timer) {
+    timer.set(context.handle.now() + LINGER);
+    poll_fn(|cx| {
+        loop {
+            let read = io.with_stream(|stream| stream.poll_read(cx, unread.space_mut()));
+            match read {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return timer.poll_expired(cx),
+            }
+        }
+    })
+    .await;
+}
+
+fn log(session: &Session, end: &End) {
+    let (service, client) = (&*session.context.service.name, session.client());
+    tracing::info!(
+        target: "river::proxy", service, client, blame = "downstream", why = %end, "connection of http/2 failed"
+    );
+}
