@@ -48,10 +48,4 @@ impl Span {
     pub const fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
-
-    /// The index of its first byte.
-    #[inline]
-    pub(super) const fn start(self) -> usize {
-        self.start as usize
-    }
 }
