@@ -146,7 +146,7 @@ fn every_setting_arrives_in_the_plan() {
     let tcp = ["0.0.0.0:8080", "[::1]:8080", "127.0.0.1:8081", "127.0.0.1:0#web.0"];
     assert_eq!(ids[..4], tcp);
     let secure = format!("unix:{}", here.join("secure.sock").display());
-    assert_eq!(ids[4..], [socket.as_str(), "127.0.0.1:9000", secure.as_str()]);
+    assert_eq!(ids[4..], [socket.as_str(), "127.0.0.1:9000", secure.as_str(), "127.0.0.1:5432"]);
     assert_eq!(plan.listeners[4].mode, Some(0o660));
     assert_eq!(plan.listeners[1].activation.as_deref(), Some("web"));
 
@@ -197,6 +197,35 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(respond.status, 503);
     assert_eq!(respond.headers[1], ("retry-after".parse().unwrap(), "30".parse().unwrap()));
     assert_eq!(respond.body, b"later\n");
+
+    let db = &plan.services[2];
+    assert_eq!(db.timeouts.tunnel, Duration::from_secs(7200));
+    let Handler::Tcp(tcp) = &db.handler else { panic!("db passes bytes on") };
+    let servers = |name| {
+        let group = &tcp.groups[tcp.routes.find(name).unwrap()];
+        let server = |server: &river::upstream::Server| format!("{} {}", server.name, server.weight);
+        group.servers.iter().map(server).collect::<Vec<_>>()
+    };
+    assert_eq!(servers(Some("one.db.example")), ["10.0.0.9:5432 3"]);
+    assert_eq!(servers(Some("two.db.example")), ["10.0.0.9:5432 3", "localhost:5433 1"]);
+    assert_eq!(servers(Some("db.example")), ["unix:/run/db.sock 1"]);
+    assert_eq!(servers(None), ["unix:/run/db.sock 1"]);
+}
+
+#[test]
+fn names_with_the_same_servers_share_a_group() {
+    let plan = plan_text(
+        r#"(services: {"db": (listeners: [(bind: "127.0.0.1:1")], tcp: (servers: [
+            (addr: "10.0.0.1:1", sni: ["a", "b"]), (addr: "10.0.0.2:1", sni: ["b", "a", "c"]),
+        ]))})"#,
+    )
+    .unwrap();
+    let Handler::Tcp(tcp) = &plan.services[0].handler else { panic!() };
+    assert_eq!(tcp.groups.len(), 2);
+    assert_eq!(tcp.routes.find(Some("a")), tcp.routes.find(Some("b")));
+    assert_eq!(tcp.groups[tcp.routes.find(Some("c")).unwrap()].servers.len(), 1);
+    assert_eq!(tcp.routes.find(None), None);
+    assert!(tcp.routes.by_name());
 }
 
 #[test]
@@ -329,6 +358,7 @@ fn file_with(path: &str, value: &str) -> String {
         "" if name == "listeners" => format!("{field}, {connectors}"),
         "" if name == "connectors" => format!("{listeners}, {field}"),
         "" if name == "respond" => format!("{listeners}, {field}"),
+        "" if name == "tcp" => format!("{listeners}, {field}"),
         "" => format!("{listeners}, {connectors}, {field}"),
         tls if tls.starts_with("listeners[].tls") => {
             let certificates = "certificates: [(cert: \"cert.pem\", key: \"key.pem\")]";
@@ -347,6 +377,10 @@ fn file_with(path: &str, value: &str) -> String {
         "listeners[]" if name == "bind" => format!("listeners: [({field})], {connectors}"),
         "listeners[]" => format!("listeners: [(bind: \"unix:/web.sock\", {field})], {connectors}"),
         "respond" => format!("{listeners}, respond: ({field})"),
+        "tcp" if name == "servers" => format!("{listeners}, tcp: ({field})"),
+        "tcp" => format!("{listeners}, tcp: ({servers}, {field})"),
+        "tcp.servers[]" if name == "addr" => format!("{listeners}, tcp: (servers: [({field})])"),
+        "tcp.servers[]" => format!("{listeners}, tcp: (servers: [(addr: \"127.0.0.1:3000\", {field})])"),
         "connectors" if name == "servers" => format!("{listeners}, connectors: ({field})"),
         "connectors" => format!("{listeners}, connectors: ({servers}, {field})"),
         "connectors.servers[]" if name == "addr" => {

@@ -188,5 +188,5 @@ fn configurations_in_the_pages_are_valid() {
         plan.unwrap_or_else(|errors| panic!("{errors}"));
         read += 1;
     }
-    assert_eq!(read, 3);
+    assert_eq!(read, 4);
 }

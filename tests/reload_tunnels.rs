@@ -4,16 +4,16 @@
 
 mod support;
 
-use std::io::{self, Read, Write};
 use std::mem;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use support::counter::Counter;
 use support::raw::Reader;
-use support::socket::{ReadHalf, Socket};
+use support::socket::ReadHalf;
 use support::*;
 
 const UPGRADE: &str = "GET /tunnel HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
@@ -27,82 +27,6 @@ fn tunnel(address: SocketAddr) -> Conn {
     conn
 }
 
-/// Sends the numbers from 0, eight bytes each, until it is told to stop or has sent `most`; then ends its direction.
-fn count_up(mut socket: impl Write, stop: &AtomicBool, sent: &AtomicU64, most: u64) -> io::Result<()> {
-    let mut numbers = (0..most).peekable();
-    while numbers.peek().is_some() && !stop.load(Ordering::SeqCst) {
-        let bytes: Vec<u8> = numbers.by_ref().take(500).flat_map(u64::to_be_bytes).collect();
-        socket.write_all(&bytes)?;
-        sent.fetch_add(bytes.len() as u64 / 8, Ordering::SeqCst);
-    }
-    Ok(())
-}
-
-/// Reads numbers from 0 until the end, with no gap and no repeat; returns how many they were.
-fn check_numbers(mut reader: Reader<impl Read>, read: &AtomicU64) -> io::Result<u64> {
-    for expected in 0.. {
-        if reader.buffered().len() < 8 {
-            // Somewhat slower than the other end writes, so that bytes are always on their way.
-            thread::park_timeout(Duration::from_micros(100));
-        }
-        if reader.buffered().len() < 8 && reader.fill()? == 0 {
-            assert!(reader.buffered().is_empty(), "it ends within a number");
-            return Ok(expected);
-        }
-        while reader.buffered().len() < 8 {
-            assert!(reader.fill()? > 0, "it ends within a number");
-        }
-        let bytes: [u8; 8] = reader.exactly(8)?.try_into().unwrap();
-        assert_eq!(u64::from_be_bytes(bytes), expected);
-        read.store(expected + 1, Ordering::SeqCst);
-    }
-    unreachable!()
-}
-
-/// An end of a tunnel that counts both ways at once.
-struct Counter {
-    socket: Arc<Socket>,
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    read: Arc<AtomicU64>,
-    writing: JoinHandle<()>,
-    reading: JoinHandle<u64>,
-}
-
-impl Counter {
-    /// Starts to count; reading begins when the gate opens.
-    fn start((socket, from): (Arc<Socket>, Reader<ReadHalf>), most: u64, gate: Arc<Gate>) -> Self {
-        let (stop, sent, read) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
-        let (to, halt, count) = (socket.clone(), stop.clone(), sent.clone());
-        let writing = thread::spawn(move || {
-            count_up(&*to, &halt, &count, most).unwrap();
-            to.shutdown(Shutdown::Write).unwrap();
-        });
-        let count = read.clone();
-        let reading = thread::spawn(move || {
-            gate.pass();
-            check_numbers(from, &count).unwrap()
-        });
-        Self { socket, stop, sent, read, writing, reading }
-    }
-
-    /// Waits until so many more numbers have arrived here.
-    #[track_caller]
-    fn wait_read(&self, more: u64) {
-        let goal = self.read.load(Ordering::SeqCst) + more;
-        until("numbers arrive", PATIENCE, || self.read.load(Ordering::SeqCst) >= goal);
-    }
-
-    /// Ends this direction and returns how many numbers were sent and read, once the other end has ended too.
-    fn finish(self) -> (u64, u64) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.writing.join().unwrap();
-        let read = self.reading.join().unwrap();
-        let _ = self.socket.shutdown(Shutdown::Both);
-        (self.sent.load(Ordering::SeqCst), read)
-    }
-}
-
 /// An origin whose tunnels count both ways, until the client ends; what it counted is kept in the cell.
 fn counting(most: u64, gate: Arc<Gate>) -> (Origin, Arc<Gate>, Arc<[AtomicU64; 2]>) {
     let (done, counts) = (Arc::new(Gate::new()), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
@@ -112,11 +36,7 @@ fn counting(most: u64, gate: Arc<Gate>) -> (Origin, Arc<Gate>, Arc<[AtomicU64; 2
         reply.close();
         let socket = reply.shared_socket();
         let reader = Reader::new(ReadHalf(socket.clone()));
-        let counter = Counter::start((socket, reader), most, gate.clone());
-        until("the client has ended", Duration::from_secs(120), || {
-            counter.reading.is_finished() && (most == u64::MAX || counter.writing.is_finished())
-        });
-        let (sent, read) = counter.finish();
+        let (sent, read) = Counter::start((socket, reader), most, gate.clone()).finish_last();
         result[0].store(sent, Ordering::SeqCst);
         result[1].store(read, Ordering::SeqCst);
         finished.open();
@@ -125,31 +45,18 @@ fn counting(most: u64, gate: Arc<Gate>) -> (Origin, Arc<Gate>, Arc<[AtomicU64; 2
     (origin, done, counts)
 }
 
-fn open_gate() -> Arc<Gate> {
-    let gate = Arc::new(Gate::new());
-    gate.open();
-    gate
-}
-
-/// What it says became of its connections: moved, finished, cut.
-#[track_caller]
-fn tally(river: &Running) -> [u64; 3] {
-    let line = river.wait_for_line("what became of the connections", PATIENCE).text;
-    ["moved", "finished", "cut"].map(|name| support::log::field(&line, name).unwrap().parse().unwrap())
-}
-
 #[test]
 fn row_19_a_tunnel_counts_both_ways_across_ten_upgrades_without_a_gap() {
-    let (origin, done, counts) = counting(u64::MAX, open_gate());
+    let (origin, done, counts) = counting(u64::MAX, Gate::opened());
     let mut current = River::with_config(Config::proxy(&origin)).serve();
     let conn = tunnel(current.web());
-    let client = Counter::start(conn.into_parts(), u64::MAX, open_gate());
+    let client = Counter::start(conn.into_parts(), u64::MAX, Gate::opened());
     for _ in 0..10 {
         client.wait_read(5000);
         let next = upgrade(&current);
         let old = mem::replace(&mut current, next);
         assert!(old.wait_exit(PATIENCE).success());
-        assert_eq!(tally(&old), [1, 0, 0]);
+        assert_eq!(old.tally(), [1, 0, 0]);
     }
     client.wait_read(5000);
     let (sent, read) = client.finish();
@@ -181,7 +88,7 @@ fn row_19_what_a_tunnel_holds_for_ends_that_read_slowly_moves_with_it() {
             gate.open();
         }
         assert!(old.wait_exit(PATIENCE).success());
-        assert_eq!(tally(&old), [1, 0, 0]);
+        assert_eq!(old.tally(), [1, 0, 0]);
     }
     assert!(client.read.load(Ordering::SeqCst) < most, "it was over before the last upgrade");
     until("all is sent", PATIENCE, || client.writing.is_finished());
@@ -211,7 +118,7 @@ fn a_tunnel_whose_client_has_ended_moves_and_hears_the_rest() {
     ended.pass();
     let _new = upgrade(&old);
     assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [1, 0, 0]);
+    assert_eq!(old.tally(), [1, 0, 0]);
     gate.open();
     assert_eq!(conn.read_to_end(), b"the rest");
 }
@@ -244,7 +151,7 @@ fn a_tunnel_whose_server_has_ended_moves_and_is_heard_to_the_end() {
     assert_eq!(conn.read_to_end(), b"all there is");
     let _new = upgrade(&old);
     assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [1, 0, 0]);
+    assert_eq!(old.tally(), [1, 0, 0]);
     conn.send("and after");
     conn.finish();
     heard.pass();
@@ -264,7 +171,7 @@ fn a_tunnel_on_unix_sockets_moves_too() {
     conn.read_response("GET").expect_status(101);
     let _new = upgrade(&old);
     assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [1, 0, 0]);
+    assert_eq!(old.tally(), [1, 0, 0]);
     conn.send("after");
     assert_eq!(conn.reader().exactly(5).unwrap(), b"after");
     conn.finish();

@@ -53,6 +53,8 @@ impl<'d> Names<'d> {
         let binds = services().flat_map(|service| &service.listeners).filter_map(|one| one.bind.as_ref());
         let servers = services().filter_map(|service| service.connectors.as_ref());
         let addrs = servers.flat_map(|group| &group.servers).filter_map(|server| server.addr.as_ref());
+        let servers = services().filter_map(|service| service.tcp.as_ref()).flat_map(|tcp| &tcp.servers);
+        let addrs = addrs.chain(servers.filter_map(|server| server.addr.as_ref()));
         // Only the name matters here; that its port is wrong is found out later.
         let hosts: BTreeSet<&str> = binds
             .chain(addrs)

@@ -490,6 +490,13 @@ pub const SETTINGS: &[Setting] = &[
         "2",
     ),
     setting(
+        "services.*.connectors.servers[].proto",
+        "H1Only, H2Only or H2OrH1",
+        "H1Only",
+        "The protocol that the server is spoken to in: HTTP/1.1, HTTP/2, or the one of both that it chooses over TLS.",
+        "H2Only",
+    ),
+    setting(
         "services.*.connectors.pool",
         "structure",
         "()",
@@ -516,6 +523,55 @@ pub const SETTINGS: &[Setting] = &[
         "10000",
         "Requests that a connection carries before it is closed.",
         "1000",
+    ),
+    setting(
+        "services.*.connectors.h2",
+        "structure",
+        "()",
+        "How connections in HTTP/2 to the servers are shared.",
+        "(max_streams: 50)",
+    ),
+    setting(
+        "services.*.connectors.h2.max_streams",
+        "integer from 1 to 10000",
+        "100",
+        "Requests that a connection carries at a time.",
+        "50",
+    ),
+    setting(
+        "services.*.connectors.h2.max_connections",
+        "integer from 1 to 1000",
+        "8",
+        "Connections that take requests at a time, for each worker and server.",
+        "2",
+    ),
+    setting(
+        "services.*.connectors.h2.max_waiting",
+        "integer from 0 to 100000",
+        "1000",
+        "Requests that wait for room on them, for each worker and server.",
+        "100",
+    ),
+    setting(
+        "services.*.connectors.h2.window",
+        "size from 65535 to 16MiB",
+        "\"256KiB\"",
+        "How much of one response may be on its way to a client that does not read it.",
+        "\"1MiB\"",
+    ),
+    setting(
+        "services.*.connectors.h2.ping_interval",
+        "duration",
+        "\"30s\"",
+        "How long a server may be silent before it is asked whether it is there; \"0s\" asks never.",
+        "\"2m\"",
+    ),
+    setting(
+        "services.*.connectors.h2.ping_timeout",
+        "duration",
+        "\"10s\"",
+        "How long it may take to answer that before its connection is replaced.",
+        "\"3s\"",
     ),
     setting(
         "services.*.via",
@@ -546,6 +602,48 @@ pub const SETTINGS: &[Setting] = &[
         "{\"content-type\": \"text/plain\"}",
     ),
     setting("services.*.respond.body", "string", "\"\"", "The body of the answer.", "\"hello\\n\""),
+    setting(
+        "services.*.tcp",
+        "structure",
+        "none",
+        "The servers that connections are passed on to, whatever they carry.",
+        "(servers: [(addr: \"127.0.0.1:5432\")])",
+    ),
+    setting(
+        "services.*.tcp.servers",
+        "list of structures",
+        "required",
+        "The servers of the tcp service.",
+        "[(addr: \"127.0.0.1:5432\")]",
+    ),
+    setting(
+        "services.*.tcp.servers[].addr",
+        "address",
+        "required",
+        "The address that connections are passed on to.",
+        "\"127.0.0.1:5432\"",
+    ),
+    setting(
+        "services.*.tcp.servers[].weight",
+        "integer from 1 to 1000",
+        "1",
+        "Its share of the connections, relative to the other servers for the same clients.",
+        "2",
+    ),
+    setting(
+        "services.*.tcp.servers[].sni",
+        "list of strings",
+        "none",
+        "The server names in a TLS ClientHello that the server is for.",
+        "[\"db.example\", \"*.db.example\"]",
+    ),
+    setting(
+        "services.*.tcp.idle_timeout",
+        "duration",
+        "as for tunnels",
+        "How long a connection may carry nothing in either direction.",
+        "\"10m\"",
+    ),
 ];
 
 /// Fields that later versions read, so that this one can say so.
@@ -558,12 +656,10 @@ const LATER: &[&str] = &[
     "services.*.rate_limiting",
     "services.*.access_log",
     "services.*.file_server",
-    "services.*.tcp",
     "services.*.listeners[].proxy_protocol",
     "services.*.connectors.retries",
     "services.*.connectors.load_balance.health_check",
     "services.*.connectors.servers[].tls_sni",
-    "services.*.connectors.servers[].proto",
 ];
 
 /// Ways to choose a server that later versions have.

@@ -31,12 +31,21 @@ struct Inner<S> {
     sent: usize,
     /// Counts every successful read of the stream and every write to it.
     moves: u64,
+    /// Counts every successful read of the stream.
+    reads: u64,
 }
 
 impl<S> Io<S> {
     /// `early` is what was read from `stream` already.
     pub fn new(stream: S, early: Bytes) -> Self {
-        Self(Rc::new(RefCell::new(Inner { stream, early, gathered: Vec::new(), sent: 0, moves: 0 })))
+        Self(Rc::new(RefCell::new(Inner {
+            stream,
+            early,
+            gathered: Vec::new(),
+            sent: 0,
+            moves: 0,
+            reads: 0,
+        })))
     }
 
     /// Looks at the stream below.
@@ -53,6 +62,11 @@ impl<S> Io<S> {
     /// Counts every successful read and write of the stream below, so that a stall can be told from progress.
     pub fn moves(&self) -> u64 {
         self.0.borrow().moves
+    }
+
+    /// Counts every successful read of the stream below, so that a peer that is there can be told from one that is not.
+    pub fn reads(&self) -> u64 {
+        self.0.borrow().reads
     }
 }
 
@@ -154,6 +168,7 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
         let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, buf.initialize_unfilled()))?;
         buf.advance(count);
         inner.moves = inner.moves.wrapping_add(1);
+        inner.reads = inner.reads.wrapping_add(1);
         Poll::Ready(Ok(()))
     }
 }

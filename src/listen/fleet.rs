@@ -19,7 +19,7 @@ use super::command::{Arrival, Command, Door};
 use super::departure::{Departure, Way};
 use super::load::Load;
 use super::worker::{self, Outset};
-use crate::base::{ListenerId, Moved};
+use crate::base::{ListenerId, Moved, MovedState};
 use crate::proxy::{Leave, Service, Terms};
 use crate::runtime::{self, Thread};
 use crate::system::{Listening, Origin};
@@ -201,8 +201,8 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// Why it is declined: its listener is not known here, its service is full, or its sockets are not what they are
-    /// said to be. The copies of the sockets are closed.
+    /// Why it is declined: its listener is not known here, its service is full or takes no requests, or its sockets are
+    /// not what they are said to be. The copies of the sockets are closed.
     pub fn admit(&self, moved: Moved, fds: Vec<OwnedFd>) -> Result<Admission, String> {
         let Some((service, terms)) = self.feeds.get(&moved.listener) else {
             return Err(format!("there is no listener {} here", moved.listener));
@@ -213,6 +213,11 @@ impl Fleet {
         // Nobody has seen a certificate of its client, who could go on in plain text for ever.
         if terms.tls.is_some() {
             return Err("TLS is spoken on its listener here, and not on the connection".to_owned());
+        }
+        // A client that has sent requests will send another.
+        let takes_requests = self.services.get(*service).is_some_and(|service| service.takes_requests());
+        if !takes_requests && moved.state == MovedState::Idle && moved.requests > 0 {
+            return Err("the service takes no requests here".to_owned());
         }
         let listener = Arc::new(moved.listener.clone());
         let connection = admission::verify(moved, fds)?;

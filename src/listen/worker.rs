@@ -18,7 +18,7 @@ use super::entrance::Entrance;
 use super::fleet::Ending;
 use super::load::{Load, Place, TunnelPlace};
 use crate::base::ListenerId;
-use crate::proxy::{self, Keeper, Leave, Leaving, Parting, Resting, Service, ServiceContext};
+use crate::proxy::{self, Keeper, Leave, Leaving, Parting, Resting, Service, ServiceContext, Terms};
 use crate::runtime::{Handle, Task};
 use crate::system;
 
@@ -248,7 +248,7 @@ impl Worker {
     }
 
     fn serve(self: &Rc<Self>, arrival: Arrival) {
-        let Arrival { listener, terms, mut connection, place } = arrival;
+        let Arrival { listener, terms, connection, place } = arrival;
         let Some(context) = self.services.get(place.service()) else { return };
         let context = Rc::clone(context);
         let serial = self.serial.get();
@@ -262,14 +262,26 @@ impl Worker {
             tunnel.get_or_init(|| self.load.count_tunnel());
         }
         let registration = Registration { worker, key, serial, tunnel, _place: place };
-        let task = self.handle.spawn(async move {
-            while let Some(parting) = proxy::serve(&context, &terms, connection, &registration).await
-                && let Some(back) = registration.depart(&listener, parting).await
-            {
-                connection = back;
-            }
-        });
+        let task = self.handle.spawn(attend(context, terms, listener, connection, registration));
         entry.insert(Entry { task, serial, is_tunnel, is_away: false });
+    }
+}
+
+/// Serves a connection until it ends or is another instance's; what comes back from its way out is served again.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+fn attend(
+    context: Rc<ServiceContext>,
+    terms: Arc<Terms>,
+    listener: Arc<ListenerId>,
+    mut connection: Resting,
+    registration: Registration,
+) -> impl Future<Output = ()> {
+    async move {
+        while let Some(parting) = proxy::serve(&context, &terms, connection, &registration).await
+            && let Some(back) = registration.depart(&listener, parting).await
+        {
+            connection = back;
+        }
     }
 }
 
@@ -336,5 +348,22 @@ impl Drop for Registration {
             // The task is ending by itself; cancelling it from within would be wrong.
             entry.task.detach();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// All that a connection's task holds, on the heap once.
+    #[test]
+    fn a_connections_future_is_small() {
+        let size = size_of_future(attend);
+        println!("the future of a connection's task: {size} bytes");
+        assert!(size <= 1024, "the future of a connection's task has {size} bytes");
     }
 }

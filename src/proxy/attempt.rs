@@ -32,6 +32,8 @@ pub(super) struct Attempt<'a> {
 pub(super) enum Lost {
     /// The connection had been closed before this request reached the server.
     Stale(Failure),
+    /// The server has not begun with the request and says so, or has never seen it.
+    Refused(Failure),
     Failed(Failure),
     /// The client went away, so nobody is left to be told.
     ClientGone(Failure),
@@ -112,8 +114,12 @@ impl Attempt<'_> {
                 Err(error) => format!("the server's connection failed before its response: {error}"),
             };
             let failure = Failure::upstream(502, why);
-            let stale = server.is_reused() && self.received.is_empty();
-            return Poll::Ready(Err(if stale { Lost::Stale(failure) } else { Lost::Failed(failure) }));
+            let lost = match () {
+                () if server.stream.is_refused() => Lost::Refused,
+                () if server.is_reused() && self.received.is_empty() => Lost::Stale,
+                () => Lost::Failed,
+            };
+            return Poll::Ready(Err(lost(failure)));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::scratch::Scratches;
 use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
 use crate::runtime::Handle;
-use crate::upstream::Upstreams;
+use crate::upstream::{Group, Upstreams};
 
 /// A service as one worker serves it: its settings and what the worker keeps for it.
 #[derive(Debug)]
@@ -15,8 +15,10 @@ pub struct ServiceContext {
     pub(super) service: Arc<Service>,
     pub(super) handle: Handle,
     pub(super) head_limits: HeadLimits,
-    /// None where the service answers by itself.
+    /// None where no requests are forwarded.
     pub(super) upstreams: Option<Rc<Upstreams>>,
+    /// The groups of a tcp service, in their order.
+    pub(super) groups: Vec<Rc<Upstreams>>,
     pub(super) scratches: Scratches,
     pub(super) leaving: Rc<Leaving>,
 }
@@ -24,13 +26,16 @@ pub struct ServiceContext {
 impl ServiceContext {
     /// `worker` is the worker's number; `leaving` says what connections are told.
     pub fn new(service: Arc<Service>, handle: Handle, worker: usize, leaving: Rc<Leaving>) -> Rc<Self> {
-        let upstreams = match &service.handler {
-            Handler::Proxy { group, .. } => Some(Upstreams::new(handle.clone(), group.clone(), worker)),
-            Handler::Respond(_) => None,
+        let upstreams = |group: &Group| Upstreams::new(handle.clone(), group.clone(), worker);
+        let (upstreams, groups) = match &service.handler {
+            Handler::Proxy { group, .. } => (Some(upstreams(group)), Vec::new()),
+            Handler::Respond(_) => (None, Vec::new()),
+            Handler::Tcp(tcp) => (None, tcp.groups.iter().map(upstreams).collect()),
         };
         let head_limits =
             HeadLimits { max_bytes: service.limits.max_head, max_fields: service.limits.max_headers };
-        Rc::new(Self { service, handle, head_limits, upstreams, scratches: Scratches::default(), leaving })
+        let scratches = Scratches::default();
+        Rc::new(Self { service, handle, head_limits, upstreams, groups, scratches, leaving })
     }
 
     /// Closes idle connections to servers. While the worker drains, few requests are left to want one, and a server

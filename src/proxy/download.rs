@@ -17,44 +17,31 @@ use crate::runtime::Buffer;
 use crate::upstream::{Connection, Upstreams};
 
 /// A response whose head has been read.
-pub(super) struct Response {
-    pub(super) server: Connection,
+pub(super) struct Response<'a> {
+    pub(super) server: &'a Connection,
     /// Begins with the head.
-    pub(super) received: Buffer,
+    pub(super) received: &'a mut Buffer,
     /// The head's length.
     pub(super) length: usize,
 }
 
-/// Sends a response on to the client, while what is left of the request goes to the server.
+/// Sends a response on to the client, while what is left of the request goes to the server. Returns, too, whether the
+/// server's connection may carry another request if nothing has come behind the response.
 #[expect(clippy::too_many_arguments, reason = "the halves of one exchange, each used here for the last time")]
 pub(super) async fn send_response(
     context: &ServiceContext,
     upstreams: &Upstreams,
     downstream: &mut Downstream,
     scratch: &mut Scratch,
-    mut upload: Upload,
-    response: Response,
+    upload: &mut Upload,
+    response: Response<'_>,
     request: &Request,
     via: Option<&[u8]>,
-) -> Next {
-    let Response { server, mut received, length } = response;
-    let head = &scratch.response;
-    let (incoming, outgoing, framing) = response_body(&head.framing, request.version, context);
-    let ends_by_close = framing == Framing::UntilClose;
-    let leaving = downstream.is_leaving(context);
-    let keep_alive = request.keep_alive && upload.state == UploadState::Done && !ends_by_close && !leaving;
-    let reusable = head.keep_alive && !matches!(incoming, Incoming::UntilClose);
+) -> (Next, bool) {
+    let Response { server, received, length } = response;
+    let Begun { pump: mut download, ends_by_close, keep_alive, reusable } =
+        begin(context, downstream, scratch, upload, received, length, request, via);
     let out = &mut scratch.to_downstream;
-    out.clear();
-    let rewriting = rewrite::ResponseContext { via, framing, keep_alive, client_version: request.version };
-    rewrite::response(out, received.unread(), head, &rewriting);
-    received.consume(length);
-
-    if matches!(incoming, Incoming::Length(left) if left > received.capacity() as u64) {
-        received.widen();
-    }
-    let mut download = Pump::new(incoming, outgoing, u64::MAX);
-    download.stage(&mut received, out);
     if ends_by_close {
         // The body would look whole if the connection ended in order before all of it is written, and it may end at any
         // point: with a failure, a drain that takes too long, the process. Where the socket cannot be told so, nothing
@@ -80,7 +67,7 @@ pub(super) async fn send_response(
                 Some(error) => Some(body_failure(&error)),
             };
             let sink = Some(&downstream.stream);
-            let mut ends = Ends { source: &server.stream, unread: &mut received, sink, out };
+            let mut ends = Ends { source: &server.stream, unread: received, sink, out };
             if let Poll::Ready(outcome) = download.poll(cx, &mut ends) {
                 return Poll::Ready(outcome.map_err(|error| download_failure(&error, cut_short)));
             }
@@ -108,6 +95,11 @@ pub(super) async fn send_response(
             }
             ready!(downstream.timer.poll_expired(cx));
             if attempted || (download.waiting() != Waiting::Sink && uploading != Some(Waiting::Sink)) {
+                if download.waiting() == Waiting::Sink {
+                    // What was written would stay in the kernel's memory for as long as the client keeps its window
+                    // closed and says that it is there, which costs it nothing.
+                    let _ = downstream.stream.reset_on_close(true);
+                }
                 return Poll::Ready(Err(failure(cut_short)));
             }
             attempted = true;
@@ -117,17 +109,14 @@ pub(super) async fn send_response(
     })
     .await;
     if let Err(failure) = outcome {
-        log(context, downstream, &scratch.line, upstreams.name(&server), &failure);
-        return Next::Abort;
+        log(context, downstream, &scratch.line, upstreams.name(server), &failure);
+        return (Next::Abort, false);
     }
     if ends_by_close {
         let _ = downstream.stream.reset_on_close(false);
     }
     let sent_whole = upload.state == UploadState::Done;
-    if reusable && sent_whole && received.is_empty() && context.leaving.is_over() {
-        upstreams.release(server);
-    }
-    if keep_alive {
+    let next = if keep_alive {
         Next::KeepAlive
     } else if !sent_whole {
         Next::Absorb
@@ -135,7 +124,53 @@ pub(super) async fn send_response(
         Next::Linger
     } else {
         Next::Close
+    };
+    (next, reusable && sent_whole)
+}
+
+/// A response whose head is written for the client.
+struct Begun {
+    pump: Pump,
+    /// Its body ends with the client's connection.
+    ends_by_close: bool,
+    /// The client's connection stays.
+    keep_alive: bool,
+    /// The server's connection may carry another request.
+    reusable: bool,
+}
+
+/// Writes the head for the client, and as much of the body behind it as is there and small.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a part of `send_response`, whose future would carry what this needs"
+)]
+fn begin(
+    context: &ServiceContext,
+    downstream: &Downstream,
+    scratch: &mut Scratch,
+    upload: &Upload,
+    received: &mut Buffer,
+    length: usize,
+    request: &Request,
+    via: Option<&[u8]>,
+) -> Begun {
+    let head = &scratch.response;
+    let (incoming, outgoing, framing) = response_body(&head.framing, request.version, context);
+    let ends_by_close = framing == Framing::UntilClose;
+    let leaving = downstream.is_leaving(context);
+    let keep_alive = request.keep_alive && upload.state == UploadState::Done && !ends_by_close && !leaving;
+    let reusable = head.keep_alive && !matches!(incoming, Incoming::UntilClose);
+    let out = &mut scratch.to_downstream;
+    out.clear();
+    let rewriting = rewrite::ResponseContext { via, framing, keep_alive, client_version: request.version };
+    rewrite::response(out, received.unread(), head, &rewriting);
+    received.consume(length);
+    if matches!(incoming, Incoming::Length(left) if left > received.capacity() as u64) {
+        received.widen();
     }
+    let mut pump = Pump::new(incoming, outgoing, u64::MAX);
+    pump.stage(received, out);
+    Begun { pump, ends_by_close, keep_alive, reusable }
 }
 
 /// How a response's body comes, how it goes on, and what its head says of that.

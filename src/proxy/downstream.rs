@@ -238,7 +238,7 @@ impl Downstream {
 
     /// Closes the connection after a response that the client may still be reading: takes what the client sends, and
     /// throws it away, until that closes too, is silent for `silence`, or has gone on for `most`.
-    pub(super) async fn linger(mut self, handle: &Handle, silence: Duration, most: Duration) {
+    pub(super) async fn linger(&mut self, handle: &Handle, silence: Duration, most: Duration) {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }

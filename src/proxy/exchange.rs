@@ -33,6 +33,9 @@ pub(super) struct Request {
 /// for as long as a request takes by default stays below; the request time-out bounds them too.
 const MOST_INTERIM: usize = 1000;
 
+/// How often a request is repeated that servers say they have not begun with.
+const MOST_REFUSED: u32 = 3;
+
 /// Forwards a request whose head has been read and brings its response back.
 pub(super) async fn run(
     context: &ServiceContext,
@@ -46,7 +49,7 @@ pub(super) async fn run(
     let head = &scratch.request;
     if rewrite::forwards_left(downstream.unread.unread(), head) == Some(0) {
         let answer = respond::last_hop(head.method);
-        return respond::fixed(context, downstream, scratch, head_length, began, &answer).await;
+        return Box::pin(respond::fixed(context, downstream, scratch, head_length, began, &answer)).await;
     }
     let request = Request {
         method: head.method,
@@ -56,8 +59,53 @@ pub(super) async fn run(
         expect_continue: head.expect_continue,
         began,
     };
-    let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
     let via = via.map(HeaderValue::as_bytes);
+    let mut upload = match begin(context, upstreams, downstream, scratch, head_length, via) {
+        Ok(upload) => upload,
+        Err(failure) => {
+            return Box::pin(fail(context, downstream, scratch, &request, "", &failure, false)).await;
+        }
+    };
+    let mut received = context.handle.buffers().take();
+    let (server, length) =
+        match respond_to(context, upstreams, downstream, scratch, &mut upload, &mut received, &request).await
+        {
+            Ok(found) => found,
+            Err((_, Lost::ClientGone(failure))) => {
+                log(context, downstream, &scratch.line, "", &failure);
+                return Next::Close;
+            }
+            Err((server, Lost::Stale(failure) | Lost::Refused(failure) | Lost::Failed(failure))) => {
+                let received_all = upload.state == UploadState::Done || upload.pump.has_arrived();
+                let failed = fail(context, downstream, scratch, &request, &server, &failure, received_all);
+                return Box::pin(failed).await;
+            }
+        };
+    if scratch.response.status == 101 {
+        let name = upstreams.name(&server).to_owned();
+        let tunnel = switch(context, downstream, scratch, name, server, received, length, via, &request);
+        return Next::Tunnel(tunnel);
+    }
+    let response = Response { server: &server, received: &mut received, length };
+    let (next, reusable) =
+        send_response(context, upstreams, downstream, scratch, &mut upload, response, &request, via).await;
+    if reusable && received.is_empty() && context.leaving.is_over() {
+        upstreams.release(server);
+    }
+    next
+}
+
+/// Writes the head for the server, and as much of the body behind it as is there and small.
+fn begin(
+    context: &ServiceContext,
+    upstreams: &Upstreams,
+    downstream: &mut Downstream,
+    scratch: &mut Scratch,
+    head_length: usize,
+    via: Option<&[u8]>,
+) -> Result<Upload, Failure> {
+    let head = &scratch.request;
+    let outgoing = if head.framing == Framing::Chunked { Outgoing::Chunked } else { Outgoing::Identity };
     let body = match via {
         Some(via) if rewrite::is_loop(downstream.unread.unread(), head, via) => {
             Err(Failure::river(508, "the request has come through here too often"))
@@ -70,52 +118,45 @@ pub(super) async fn run(
     let line = scratch.to_upstream.get(..line).unwrap_or_default();
     note_line(&mut scratch.line, line);
     downstream.unread.consume(head_length);
-    let mut pump = match body {
-        Ok(pump) => pump,
-        Err(failure) => return fail(context, downstream, scratch, &request, "", &failure, false).await,
-    };
+    let mut pump = body?;
     pump.hide(downstream.forwarded.client_auth());
     pump.stage(&mut downstream.unread, &mut scratch.to_upstream);
-    let mut upload = Upload { pump, state: UploadState::Running };
+    Ok(Upload { pump, state: UploadState::Running })
+}
 
-    let mut received = context.handle.buffers().take();
-    let (server, length) =
-        match respond_to(context, upstreams, downstream, scratch, &mut upload, &mut received, &request).await
-        {
-            Ok(found) => found,
-            Err((_, Lost::ClientGone(failure))) => {
-                log(context, downstream, &scratch.line, "", &failure);
-                return Next::Close;
-            }
-            Err((server, Lost::Stale(failure) | Lost::Failed(failure))) => {
-                let received_all = upload.state == UploadState::Done || upload.pump.has_arrived();
-                let failure = &failure;
-                return fail(context, downstream, scratch, &request, &server, failure, received_all).await;
-            }
-        };
-    if scratch.response.status == 101 {
-        let mut out = std::mem::take(&mut scratch.to_downstream);
-        let rewriting = rewrite::ResponseContext {
-            via,
-            framing: Framing::None,
-            keep_alive: true,
-            client_version: request.version,
-        };
-        rewrite::response(&mut out, received.unread(), &scratch.response, &rewriting);
-        received.consume(length);
-        let unread = std::mem::replace(&mut downstream.unread, context.handle.buffers().take());
-        let name = upstreams.name(&server);
-        let tunnel = Tunnel::begin(name.to_owned(), server.stream, &scratch.line, unread, received, out);
-        return Next::Tunnel(Box::new(tunnel));
-    }
-    let response = Response { server, received, length };
-    send_response(context, upstreams, downstream, scratch, upload, response, &request, via).await
+/// The tunnel that a 101 response of so many bytes makes of the two connections; its head is the first to go through.
+#[expect(clippy::too_many_arguments, reason = "both halves of one exchange")]
+fn switch(
+    context: &ServiceContext,
+    downstream: &mut Downstream,
+    scratch: &mut Scratch,
+    name: String,
+    server: Connection,
+    mut received: Buffer,
+    length: usize,
+    via: Option<&[u8]>,
+    request: &Request,
+) -> Box<Tunnel> {
+    let mut out = std::mem::take(&mut scratch.to_downstream);
+    let rewriting = rewrite::ResponseContext {
+        via,
+        framing: Framing::None,
+        keep_alive: true,
+        client_version: request.version,
+    };
+    rewrite::response(&mut out, received.unread(), &scratch.response, &rewriting);
+    received.consume(length);
+    let unread = std::mem::replace(&mut downstream.unread, context.handle.buffers().take());
+    let (line, handle) = (&scratch.line, &context.handle);
+    Box::new(Tunnel::begin(name, server.stream, line, unread, received, out, handle))
 }
 
 /// Sends the request and waits for the head of its final response, or of a 101.
 ///
 /// Where an idle connection turns out to have been closed, the request goes once more over a fresh one, if not a byte of
-/// it was sent (RFC 9112 §9.3.1), or if it is safe to repeat (RFC 9110 §9.2.2) and all of it is at hand. On failure the first half names the server.
+/// it was sent (RFC 9112 §9.3.1), or if it is safe to repeat (RFC 9110 §9.2.2) and all of it is at hand. Where the server
+/// says that it has not begun with it, it goes again whatever it is, if all of it is at hand. On failure the first half
+/// names the server.
 async fn respond_to(
     context: &ServiceContext,
     upstreams: &Upstreams,
@@ -127,12 +168,11 @@ async fn respond_to(
 ) -> Result<(Connection, usize), (String, Lost)> {
     let timeouts = &context.service.timeouts;
     let until = request.began + timeouts.request;
-    let replayable = upload.pump.has_arrived() && request.method.is_idempotent();
     let mut tried = Tried::default();
     let acquired = upstreams.acquire(&mut tried, timeouts.connect, until, &downstream.timer).await;
     let mut server = acquired.map_err(|error| (String::new(), Lost::Failed(connect_failure(&error))))?;
     let mut interim = 0;
-    let mut retried = false;
+    let mut retried = 0;
     loop {
         let mut attempt = Attempt {
             context,
@@ -160,12 +200,17 @@ async fn respond_to(
                     let failure = Failure::upstream(502, "the server sent too many interim responses");
                     return Err((upstreams.name(&server).to_owned(), Lost::Failed(failure)));
                 }
-                let sent = forward_interim(context, downstream, scratch, received, length, request).await;
+                let sent = forward_interim(context, downstream, scratch, received, length, request);
+                let sent = Box::pin(sent).await;
                 sent.map_err(|failure| (upstreams.name(&server).to_owned(), Lost::ClientGone(failure)))?;
             }
             Ok(length) => return Ok((server, length)),
-            Err(Lost::Stale(_)) if (replayable || !upload.pump.has_touched()) && !retried && interim == 0 => {
-                retried = true;
+            Err(ref lost)
+                if let Some(times) = repeats(lost, upload, request.method.is_idempotent())
+                    && retried < times
+                    && interim == 0 =>
+            {
+                retried += 1;
                 upload.pump.rewind();
                 upload.state = UploadState::Running;
                 received.clear();
@@ -205,6 +250,16 @@ async fn forward_interim(
     Ok(())
 }
 
+/// How often a request that was lost may be repeated in all, if at all.
+fn repeats(lost: &Lost, upload: &Upload, idempotent: bool) -> Option<u32> {
+    let untouched = !upload.pump.has_touched();
+    match lost {
+        Lost::Stale(_) if untouched || (idempotent && upload.pump.has_arrived()) => Some(1),
+        Lost::Refused(_) if untouched || upload.pump.has_arrived() => Some(MOST_REFUSED),
+        _ => None,
+    }
+}
+
 async fn fail(
     context: &ServiceContext,
     downstream: &Downstream,
@@ -221,12 +276,14 @@ async fn fail(
     respond::failure(context, downstream, scratch, failure, client).await
 }
 
-fn connect_failure(error: &ConnectError) -> Failure {
+pub(super) fn connect_failure(error: &ConnectError) -> Failure {
     match error {
         error if error.is_own() => Failure::river(503, error.to_string()),
+        ConnectError::Full { .. } => Failure::upstream(503, error.to_string()),
         ConnectError::TimedOut { .. } => Failure::upstream(504, error.to_string()),
-        ConnectError::Refused { .. } | ConnectError::Handshake { .. } | ConnectError::Exhausted => {
-            Failure::upstream(502, error.to_string())
-        }
+        ConnectError::Refused { .. }
+        | ConnectError::Handshake { .. }
+        | ConnectError::Protocol { .. }
+        | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
     }
 }

@@ -57,7 +57,7 @@ fn log(context: &ServiceContext, peer: Option<SocketAddr>, why: &dyn std::fmt::D
 
 /// Tells a client that it should have spoken TLS, in the language that it understands.
 async fn refuse_plain(context: &ServiceContext, stream: Stream, received: Buffer, peer: Option<SocketAddr>) {
-    let downstream = Downstream {
+    let mut downstream = Downstream {
         stream: stream.into(),
         unread: received,
         timer: context.handle.timer(),

@@ -33,6 +33,7 @@ mod rewrite;
 mod scratch;
 mod settings;
 mod streams;
+mod tcp;
 mod tunnel;
 mod upload;
 
@@ -40,3 +41,4 @@ pub use connection::serve;
 pub use context::ServiceContext;
 pub use depart::{Keeper, Leave, Leaving, Parting, Permit, Resting};
 pub use settings::{Handler, Limits, Respond, Service, Terms, Timeouts};
+pub use tcp::{ClientHello, Hello, MAX_CLIENT_HELLO, Routes, Tcp};

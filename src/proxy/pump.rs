@@ -73,6 +73,8 @@ pub(super) struct Pump {
     waiting: Waiting,
     /// Counts every successful read and write, so that a stall can be told from progress.
     moves: u64,
+    /// How many bytes the sink has taken.
+    bytes: u64,
     /// No more is read at a time than a small buffer holds.
     little: bool,
     /// What the trailers of a request are not to say.
@@ -113,6 +115,7 @@ impl Pump {
             touched: false,
             waiting: Waiting::Sink,
             moves: 0,
+            bytes: 0,
             little: false,
             hidden: None,
         }
@@ -150,6 +153,11 @@ impl Pump {
 
     pub(super) fn moves(&self) -> u64 {
         self.moves
+    }
+
+    /// How many bytes the sink has taken.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What the sink has yet to take of `out`.
@@ -258,6 +266,7 @@ impl Pump {
         }
         self.moves += 1;
         self.touched = true;
+        self.bytes += count as u64;
         let of_body = count.saturating_sub(staged.len());
         self.sent += count - of_body;
         self.took(of_body, ends.unread);

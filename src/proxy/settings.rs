@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::Tcp;
 use crate::{h2, tls, upstream};
 
 /// What holds for the connections of one listener.
@@ -33,6 +34,13 @@ pub struct Service {
     pub handler: Handler,
 }
 
+impl Service {
+    /// Whether its clients send requests, rather than bytes of any kind.
+    pub fn takes_requests(&self) -> bool {
+        !matches!(self.handler, Handler::Tcp(_))
+    }
+}
+
 /// What answers the requests of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handler {
@@ -45,6 +53,8 @@ pub enum Handler {
     },
     /// They all get one fixed answer.
     Respond(Respond),
+    /// There are no requests: the connections themselves are passed on to servers.
+    Tcp(Tcp),
 }
 
 /// A fixed answer.
@@ -96,7 +106,7 @@ pub struct Timeouts {
     pub upstream_write: Duration,
     /// From a request's first byte to the last byte of its response's head.
     pub request: Duration,
-    /// A tunnel (after 101) with no byte in either direction.
+    /// A tunnel (after 101, or a connection of a tcp service) with no byte in either direction.
     pub tunnel: Duration,
 }
 

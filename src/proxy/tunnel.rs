@@ -1,10 +1,12 @@
-//! What a connection becomes after 101: bytes both ways, each direction ending by itself.
+//! What a connection becomes after 101, and what one of a tcp service is: bytes both ways, each direction ending by
+//! itself.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use super::ServiceContext;
 use super::depart::{Offer, Permit};
@@ -20,8 +22,10 @@ pub(super) struct Tunnel {
     server: Wire,
     /// The server, as the configuration names it.
     pub(super) name: String,
-    /// The line of the request that asked for the tunnel.
+    /// The line of the request that asked for the tunnel; for a tcp service the server's name, if the client gave one.
     pub(super) line: Vec<u8>,
+    /// When it began here.
+    pub(super) began: Instant,
     up: Half,
     down: Half,
 }
@@ -36,10 +40,11 @@ impl Tunnel {
         unread: Buffer,
         received: Buffer,
         head: Vec<u8>,
+        handle: &Handle,
     ) -> Self {
         let up = Half::new(true, Incoming::UntilClose, unread, Vec::new());
         let down = Half::new(false, Incoming::UntilClose, received, head);
-        Self { server, name, line: line.to_vec(), up, down }
+        Self { server, name, line: line.to_vec(), began: handle.now(), up, down }
     }
 
     /// A tunnel that goes on where it was when it was [taken apart](Self::into_parts).
@@ -47,7 +52,7 @@ impl Tunnel {
         let MovedTunnel { server: name, request, to_server, to_client } = moved;
         let up = Half::resume(true, to_server, handle);
         let down = Half::resume(false, to_client, handle);
-        Self { server, name, line: request.into_bytes(), up, down }
+        Self { server, name, line: request.into_bytes(), began: handle.now(), up, down }
     }
 
     /// The server's socket, and what a tunnel is made of again.
@@ -63,6 +68,11 @@ impl Tunnel {
             to_client: self.down.into_held(),
         };
         Ok((self.server.into_fd()?, moved))
+    }
+
+    /// How many bytes the server and the client have been sent since it began here.
+    pub(super) fn bytes(&self) -> [u64; 2] {
+        [self.up.pump.bytes(), self.down.pump.bytes()]
     }
 
     /// Both directions may go on elsewhere: what they hold is little enough to be passed on, and neither has lost its

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -45,10 +44,13 @@ impl Tasks {
     /// If it panics, that is logged, and passed on to whoever awaits it.
     pub(super) fn spawn<T: 'static>(self: &Rc<Self>, future: impl Future<Output = T> + 'static) -> Task<T> {
         let tasks = Rc::clone(self);
+        // A block that captures a future and pins it has room for it twice: once as captured, once as pinned. By its
+        // pointer it is there once, and the executor would box one of that size in any case.
+        let future = Box::pin(future);
         self.executor.spawn(async move {
             let output = {
                 let mut registration = None;
-                let mut future = pin!(future);
+                let mut future = future;
                 poll_fn(|cx| {
                     if tasks.closing.get() {
                         return Poll::Ready(None);

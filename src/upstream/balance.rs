@@ -73,6 +73,7 @@ mod tests {
 
     use super::*;
     use crate::base::Address;
+    use crate::upstream::Proto;
 
     fn servers(weights: &[u32]) -> Vec<Server> {
         weights
@@ -82,6 +83,7 @@ mod tests {
                 addresses: vec![Address::Unix("/x".into())],
                 tls: None,
                 weight: NonZeroU32::new(weight).unwrap(),
+                proto: Proto::H1Only,
             })
             .collect()
     }

@@ -27,6 +27,17 @@ pub enum ConnectError {
         /// The server, as the configuration names it.
         server: String,
     },
+    /// Every server was tried, and the connections to the last carried as many requests as they may until the connect
+    /// time-out, or too many waited for them.
+    Full {
+        /// The server, as the configuration names it.
+        server: String,
+    },
+    /// Every server was tried, and the last is to be spoken to in HTTP/2 and did not choose that over TLS.
+    Protocol {
+        /// The server, as the configuration names it.
+        server: String,
+    },
     /// Every server of the group has been tried for this request.
     Exhausted,
 }
@@ -49,6 +60,13 @@ impl fmt::Display for ConnectError {
             Self::TimedOut { server } => {
                 write!(f, "connecting to {server} took longer than the connect time-out")
             }
+            Self::Full { server } => {
+                write!(
+                    f,
+                    "the connections to {server} had no room for another request within the connect time-out"
+                )
+            }
+            Self::Protocol { server } => write!(f, "{server} did not choose HTTP/2 over TLS"),
             Self::Exhausted => f.write_str("no server of the group is left to try"),
         }
     }
@@ -59,7 +77,7 @@ impl std::error::Error for ConnectError {
         match self {
             Self::Refused { source, .. } => Some(source),
             Self::Handshake { source, .. } => Some(source),
-            Self::TimedOut { .. } | Self::Exhausted => None,
+            Self::TimedOut { .. } | Self::Full { .. } | Self::Protocol { .. } | Self::Exhausted => None,
         }
     }
 }

@@ -6,11 +6,13 @@ mod balance;
 mod error;
 mod pool;
 mod settings;
+mod shared;
 mod upstreams;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::ConnectError;
-pub use settings::{Group, PoolSettings, Server};
+pub use settings::{Group, PoolSettings, Proto, Server, SharingSettings};
 pub use upstreams::{Connection, Tried, Upstreams};

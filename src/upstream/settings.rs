@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::base::Address;
+use crate::h2::client::ClientSettings;
 use crate::tls::Connector;
 
 /// One group of servers, with the way to choose among them and to keep connections to them.
@@ -13,6 +14,8 @@ pub struct Group {
     pub servers: Vec<Server>,
     /// How idle connections are kept.
     pub pool: PoolSettings,
+    /// How connections in HTTP/2 are shared.
+    pub sharing: SharingSettings,
 }
 
 /// One server of a group.
@@ -26,6 +29,20 @@ pub struct Server {
     pub tls: Option<Connector>,
     /// Its share of the requests, relative to the other servers of the group.
     pub weight: NonZeroU32,
+    /// What it is spoken to in.
+    pub proto: Proto,
+}
+
+/// The protocol that a server is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proto {
+    /// HTTP/1.1.
+    #[default]
+    H1Only,
+    /// HTTP/2: by ALPN over TLS, else by prior knowledge (RFC 9113 §3.3).
+    H2Only,
+    /// HTTP/2 where the server chooses it by ALPN, else HTTP/1.1; only over TLS.
+    H2OrH1,
 }
 
 /// How idle connections to a server are kept. Every number is per worker and server.
@@ -37,6 +54,34 @@ pub struct PoolSettings {
     pub idle_timeout: Duration,
     /// How many requests a connection carries before it is closed; at least 1.
     pub max_requests: u64,
+}
+
+impl Proto {
+    /// What is offered to the server over TLS (RFC 7301), the best first.
+    pub fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::H1Only => &[b"http/1.1"],
+            Self::H2Only => &[b"h2"],
+            Self::H2OrH1 => &[b"h2", b"http/1.1"],
+        }
+    }
+}
+
+/// How connections in HTTP/2 to a server are shared. Every number is per worker and server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharingSettings {
+    /// How many connections may take requests at a time; at least 1. Another is made when all are full.
+    pub max_connections: usize,
+    /// How many requests may wait for one of them to have room.
+    pub max_waiting: usize,
+    /// How each connection is used.
+    pub connection: ClientSettings,
+}
+
+impl Default for SharingSettings {
+    fn default() -> Self {
+        Self { max_connections: 8, max_waiting: 1000, connection: ClientSettings::default() }
+    }
 }
 
 impl Default for PoolSettings {

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Group, PoolSettings, Server, Tried, Upstreams};
+use super::{Group, PoolSettings, Proto, Server, SharingSettings, Tried, Upstreams};
 use crate::base::Address;
 use crate::runtime::{Handle, block_on, with_deadline};
 
@@ -19,10 +19,15 @@ fn an_idle_connection_that_its_server_closes_is_closed_although_readers_were_wok
         name: "one".to_owned(),
         addresses: vec![Address::Tcp(address)],
         weight: NonZeroU32::MIN,
+        proto: Proto::H1Only,
         tls: None,
     };
     block_on(async |handle: Handle| {
-        let group = Group { servers: vec![server], pool: PoolSettings::default() };
+        let group = Group {
+            servers: vec![server],
+            pool: PoolSettings::default(),
+            sharing: SharingSettings::default(),
+        };
         let upstreams = Upstreams::new(handle.clone(), group, 0);
         let timer = handle.timer();
         let until = handle.deadline(LIMIT);

@@ -6,13 +6,16 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use http::uri::Scheme;
 use smallvec::SmallVec;
 
 use super::balance::RoundRobin;
 use super::pool::Pool;
-use super::{ConnectError, Group, Server};
+use super::shared::Shared;
+use super::{ConnectError, Group, Proto, Server};
 use crate::base::Address;
-use crate::runtime::{Handle, Timer};
+use crate::h2::client::{Client, ConnectionId};
+use crate::runtime::{Expired, Handle, Timer, with_deadline};
 use crate::tls::{self, Connector};
 use crate::wire::Wire;
 
@@ -24,6 +27,8 @@ pub struct Upstreams {
     turn: RoundRobin,
     /// One for each server, in the group's order.
     pools: Vec<Pool>,
+    /// Likewise; none for a server that is spoken to in HTTP/1.1 only.
+    shared: Vec<Option<Shared>>,
     /// Wakes the sweeper; set by its first poll.
     sweeper: RefCell<Option<Waker>>,
     /// The sweeper has a deadline; without one it sleeps until it is woken.
@@ -41,18 +46,24 @@ pub struct Connection {
 
 /// The servers that a request has tried without getting a connection.
 #[derive(Debug, Default)]
-pub struct Tried(SmallVec<[usize; 4]>);
+pub struct Tried(SmallVec<[usize; 2]>);
 
 impl Upstreams {
     /// `worker` shifts the begin of the round, so that the workers do not all begin with the same server.
     pub fn new(handle: Handle, group: Group, worker: usize) -> Rc<Self> {
         let turn = RoundRobin::new(&group.servers, worker % group.servers.len().max(1));
         let pools = group.servers.iter().map(|_| Pool::default()).collect();
+        let shared = group
+            .servers
+            .iter()
+            .map(|server| (server.proto != Proto::H1Only).then(Shared::default))
+            .collect();
         let this = Rc::new(Self {
             handle: handle.clone(),
             group,
             turn,
             pools,
+            shared,
             sweeper: RefCell::default(),
             sweeping: Cell::new(false),
         });
@@ -60,7 +71,8 @@ impl Upstreams {
         this
     }
 
-    /// A connection to the next server in turn: an idle one where there is one, else a new one.
+    /// A connection to the next server in turn: an idle one where there is one, else a new one; or a stream on a shared one
+    /// that has room.
     ///
     /// A server that refuses or does not answer within `connect` is passed over and noted in `tried`. Not later than
     /// `until` in any case. Dropping the future closes a connection that is being made.
@@ -74,28 +86,37 @@ impl Upstreams {
         let chosen = self.turn.choose(|_| true).ok_or(ConnectError::Exhausted)?;
         match self.take_idle(chosen) {
             Some(connection) => Ok(connection),
-            None => self.connect_from(chosen, tried, connect, until, timer).await,
+            // Rare where connections are kept, and larger than all that a request needs otherwise.
+            None => Box::pin(self.connect_from(chosen, None, tried, connect, until, timer)).await,
         }
     }
 
-    /// A new connection in place of `stale`, which turned out to be closed: to its server, or to the next in turn
-    /// where that one refuses.
-    pub async fn reconnect(
+    /// A new connection in place of `stale`, which turned out to be closed or took no request: to its server, or to the
+    /// next in turn where that one refuses. In place of a stream it is one on another connection, if there may be another.
+    pub fn reconnect(
         &self,
         stale: Connection,
         tried: &mut Tried,
         connect: Duration,
         until: Instant,
         timer: &Timer,
-    ) -> Result<Connection, ConnectError> {
+    ) -> impl Future<Output = Result<Connection, ConnectError>> {
         let server = stale.server;
+        let except = match &stale.stream {
+            Wire::H2Client(stream) => Some(stream.connection()),
+            _ => None,
+        };
         drop(stale);
-        self.connect_from(server, tried, connect, until, timer).await
+        Box::pin(self.connect_from(server, except, tried, connect, until, timer))
     }
 
     /// Takes back a connection on which nothing is outstanding.
     pub fn release(&self, connection: Connection) {
         let Connection { stream, server, requests } = connection;
+        if let Wire::H2Client(stream) = stream {
+            stream.finish();
+            return;
+        }
         let requests = requests + 1;
         if requests >= self.group.pool.max_requests {
             return;
@@ -108,14 +129,15 @@ impl Upstreams {
         }
     }
 
-    /// Closes the idle connections.
+    /// Closes the idle connections. Shared ones take no more requests, and end with their last stream.
     pub fn close_idle(&self) {
         self.pools.iter().for_each(Pool::clear);
+        self.shared.iter().flatten().for_each(Shared::retire);
     }
 
     /// The server of a connection, as the configuration names it.
     pub fn name(&self, connection: &Connection) -> &str {
-        self.group.servers.get(connection.server).map_or("", |server| &server.name)
+        self.server_name(connection.server)
     }
 
     /// What a request that names no host is said to be for: the first server, as the configuration names it. A Unix
@@ -130,6 +152,13 @@ impl Upstreams {
     }
 
     fn take_idle(&self, server: usize) -> Option<Connection> {
+        if let Some(shared) = self.shared.get(server)?
+            // Who waits was here first.
+            && shared.waiting.is_empty()
+            && let Some((stream, requests)) = shared.open(None)
+        {
+            return Some(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
+        }
         let (stream, requests) = self.pools.get(server)?.take(&self.group.pool, self.handle.now())?;
         Some(Connection { stream, server, requests })
     }
@@ -138,6 +167,7 @@ impl Upstreams {
     async fn connect_from(
         &self,
         first: usize,
+        except: Option<ConnectionId>,
         tried: &mut Tried,
         connect: Duration,
         until: Instant,
@@ -145,7 +175,15 @@ impl Upstreams {
     ) -> Result<Connection, ConnectError> {
         let mut server = first;
         loop {
-            let error = match self.connect(server, connect, until, timer).await {
+            let made = match self.shared.get(server) {
+                Some(Some(shared)) => self.share(server, shared, except, connect, until, timer).await,
+                _ => self.connect(server, connect, until, timer).await.map(|stream| Connection {
+                    stream,
+                    server,
+                    requests: 0,
+                }),
+            };
+            let error = match made {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
@@ -163,13 +201,105 @@ impl Upstreams {
         }
     }
 
+    /// A stream on a shared connection; a new one is made if those that there are have no room and another may be.
+    async fn share(
+        &self,
+        server: usize,
+        shared: &Shared,
+        except: Option<ConnectionId>,
+        connect: Duration,
+        until: Instant,
+        timer: &Timer,
+    ) -> Result<Connection, ConnectError> {
+        let settings = &self.group.sharing;
+        let deadline = until.min(self.handle.now() + connect);
+        let full = || ConnectError::Full { server: self.server_name(server).to_owned() };
+        let place = shared.waiting.enter(settings.max_waiting).ok_or_else(full)?;
+        let mut except = except;
+        loop {
+            if let Some((stream, requests)) = shared.open(except) {
+                drop(place);
+                if shared.has_room() {
+                    shared.waiting.tell();
+                }
+                return Ok(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
+            }
+            let making = shared.make(settings.max_connections);
+            if making.is_some() || shared.speaks_h1.get() {
+                let stream = self.connect(server, connect, until, timer).await?;
+                let speaks_h1 = !self.is_h2(server, &stream)?;
+                shared.speaks_h1.set(speaks_h1);
+                if speaks_h1 {
+                    return Ok(Connection { stream, server, requests: 0 });
+                }
+                let deadline = until.min(self.handle.now() + connect);
+                self.begin(server, shared, stream, deadline, timer).await?;
+                except = None;
+                continue;
+            }
+            if except.take().is_some() {
+                continue;
+            }
+            timer.set(deadline);
+            let told = poll_fn(|cx| match place.poll_told(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => timer.poll_expired(cx).map(|()| false),
+            });
+            if !told.await {
+                return Err(full());
+            }
+        }
+    }
+
+    /// Whether a new connection is in HTTP/2: the server has chosen it, or is known to speak it.
+    fn is_h2(&self, server: usize, stream: &Wire) -> Result<bool, ConnectError> {
+        let Some(Server { name, proto, .. }) = self.group.servers.get(server) else {
+            return Err(ConnectError::Exhausted);
+        };
+        match stream.alpn() {
+            Some(b"h2") => Ok(true),
+            _ if *proto == Proto::H2OrH1 => Ok(false),
+            None if !stream.is_secure() => Ok(true),
+            _ => Err(ConnectError::Protocol { server: name.clone() }),
+        }
+    }
+
+    /// Begins a shared connection on a stream that is connected.
+    async fn begin(
+        &self,
+        server: usize,
+        shared: &Shared,
+        stream: Wire,
+        deadline: Instant,
+        timer: &Timer,
+    ) -> Result<(), ConnectError> {
+        let waiting = Rc::clone(&shared.waiting);
+        let room = Box::new(move || waiting.tell());
+        let settings = &self.group.sharing.connection;
+        let scheme = if stream.is_secure() { Scheme::HTTPS } else { Scheme::HTTP };
+        let begun = Client::connect(stream, scheme, settings, &self.handle, room);
+        let name = || self.server_name(server).to_owned();
+        match with_deadline(timer, deadline, begun).await {
+            Ok(Ok((client, driver))) => {
+                shared.add(client, self.handle.spawn(driver));
+                Ok(())
+            }
+            Ok(Err(source)) => Err(ConnectError::Refused { server: name(), source }),
+            Err(Expired) => Err(ConnectError::TimedOut { server: name() }),
+        }
+    }
+
+    fn server_name(&self, server: usize) -> &str {
+        self.group.servers.get(server).map_or("", |server| &server.name)
+    }
+
     async fn connect(
         &self,
         index: usize,
         connect: Duration,
         until: Instant,
         timer: &Timer,
-    ) -> Result<Connection, ConnectError> {
+    ) -> Result<Wire, ConnectError> {
         let Some(Server { name, addresses, tls, .. }) = self.group.servers.get(index) else {
             return Err(ConnectError::Exhausted);
         };
@@ -184,9 +314,7 @@ impl Upstreams {
             })
             .await;
             last = match outcome {
-                Some(Ok(stream)) => {
-                    return Ok(Connection { stream, server: index, requests: 0 });
-                }
+                Some(Ok(stream)) => return Ok(stream),
                 Some(Err(error)) => error,
                 None => ConnectError::TimedOut { server: name.clone() },
             };

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::h2::ServerStream;
+use crate::h2::client::ClientStream;
 use crate::runtime::Stream;
 use crate::tls::TlsStream;
 
@@ -27,6 +28,8 @@ pub enum Wire {
     Tls(Box<TlsStream>),
     /// A stream of HTTP/2 that a client has opened, which carries one exchange.
     H2Server(Box<ServerStream>),
+    /// A stream of an HTTP/2 connection to a server, which carries one exchange.
+    H2Client(Box<ClientStream>),
 }
 
 impl From<Stream> for Wire {
@@ -53,6 +56,7 @@ impl Wire {
             Self::Plain(stream) => stream.poll_read(cx, buf),
             Self::Tls(stream) => stream.poll_read(cx, buf),
             Self::H2Server(stream) => stream.poll_read(cx, buf),
+            Self::H2Client(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -62,6 +66,7 @@ impl Wire {
             Self::Plain(stream) => stream.poll_readable(cx),
             Self::Tls(stream) => stream.poll_readable(cx),
             Self::H2Server(stream) => stream.poll_readable(cx),
+            Self::H2Client(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -72,6 +77,7 @@ impl Wire {
             Self::Plain(stream) => stream.poll_gone(cx),
             Self::Tls(stream) => stream.poll_gone(cx),
             Self::H2Server(stream) => stream.poll_gone(cx),
+            Self::H2Client(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -85,6 +91,7 @@ impl Wire {
             Self::Plain(stream) => stream.poll_write(cx, buf),
             Self::Tls(stream) => stream.poll_write(cx, buf),
             Self::H2Server(stream) => stream.poll_write(cx, buf),
+            Self::H2Client(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -98,6 +105,7 @@ impl Wire {
             Self::Plain(stream) => stream.poll_write_vectored(cx, bufs),
             Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
             Self::H2Server(stream) => stream.poll_write_vectored(cx, bufs),
+            Self::H2Client(stream) => stream.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -109,16 +117,20 @@ impl Wire {
             Self::Tls(stream) => stream.attempt_write(),
             // The windows are known, and the connection's driver makes attempts of its own.
             Self::H2Server(_) => {}
+            // What its peer has room for is known.
+            Self::H2Client(_) => {}
         }
     }
 
-    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error.
+    /// Whether anything has happened on a connection where nothing should: bytes, a close or an error; or whether it is one
+    /// that carries no second exchange.
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_stale(),
             Self::Tls(stream) => stream.is_stale(),
             // Behind the one request nothing can come.
             Self::H2Server(_) => false,
+            Self::H2Client(_) => true,
         }
     }
 
@@ -133,6 +145,7 @@ impl Wire {
             Self::Plain(stream) => stream.take_error(),
             Self::Tls(stream) => stream.take_error(),
             Self::H2Server(_) => None,
+            Self::H2Client(_) => None,
         }
     }
 
@@ -146,6 +159,12 @@ impl Wire {
             Self::Plain(stream) => stream.shutdown(how),
             Self::Tls(stream) => stream.shutdown(how),
             Self::H2Server(stream) => stream.shutdown(how),
+            Self::H2Client(stream) => {
+                if how != Shutdown::Read {
+                    stream.shutdown_write();
+                }
+                Ok(())
+            }
         }
     }
 
@@ -161,6 +180,8 @@ impl Wire {
             Self::Tls(stream) => stream.reset_on_close(reset),
             // It always does.
             Self::H2Server(_) => Ok(()),
+            // It is reset if it is not complete.
+            Self::H2Client(_) => Ok(()),
         }
     }
 
@@ -168,24 +189,29 @@ impl Wire {
     pub fn finish(&self) {
         match self {
             // The end of a stream is said by its last frame.
-            Self::Plain(_) | Self::H2Server(_) => {}
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => {}
             // It fails where the peer has reset the connection: there is nobody to be told.
             Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
         }
+    }
+
+    /// Whether it is TLS over a socket.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 
     /// The protocol that was chosen in the TLS handshake (ALPN, RFC 7301), if one was.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
             Self::Tls(stream) => stream.alpn(),
-            Self::Plain(_) | Self::H2Server(_) => None,
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
         }
     }
 
     /// The certificate that the peer has shown and that was accepted, in DER; none where it has shown none.
     pub fn peer_certificate(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Plain(_) | Self::H2Server(_) => None,
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
             Self::Tls(stream) => stream.peer_certificate().map(|certificate| certificate.to_vec()),
         }
     }
@@ -196,7 +222,16 @@ impl Wire {
             Self::Plain(_) => true,
             // The keys and the sequence numbers of its records would have to go too.
             Self::Tls(_) => false,
-            Self::H2Server(_) => false,
+            Self::H2Server(_) | Self::H2Client(_) => false,
+        }
+    }
+
+    /// Whether the peer has not begun with what was written to it, and said so, or has never seen it: the same may be
+    /// written elsewhere, whatever it is.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => false,
+            Self::H2Client(stream) => stream.is_refused(),
         }
     }
 
@@ -209,8 +244,7 @@ impl Wire {
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Plain(stream) => stream.into_fd(),
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
-            Self::H2Server(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tls(_) | Self::H2Server(_) | Self::H2Client(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -10,10 +10,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod asker;
+pub mod bytes;
 pub mod client;
 pub mod config;
+pub mod counter;
 pub mod family;
 pub mod faults;
+pub mod h2_origin;
 pub mod load;
 pub mod log;
 pub mod manager;
@@ -27,9 +30,11 @@ pub mod socket;
 pub mod tools;
 pub mod wait;
 
+pub use bytes::BytesOrigin;
 pub use client::{Conn, Response, get};
 pub use config::Config;
 pub use family::{Family, Member, Said};
+pub use h2_origin::H2Origin;
 pub use load::{Load, Pacing, Report};
 pub use origin::{Next, Origin, Request};
 pub use proc::{Process, Signal};

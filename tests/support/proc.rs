@@ -215,6 +215,13 @@ pub fn resident(pid: u32) -> usize {
     line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
+/// How much memory of its own process `pid` has in use, in KiB (`RssAnon`): without the pages of its program and of
+/// files; nothing where there is none such.
+pub fn anonymous(pid: u32) -> usize {
+    let line = status_line(pid, "RssAnon:");
+    line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
 /// Whether a process `pid` exists that is not a zombie.
 pub fn exists(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z' && state != 'X')

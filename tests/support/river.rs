@@ -283,6 +283,13 @@ impl Running {
         self.log().wait_for(&format!("{pattern:?}"), deadline, find)
     }
 
+    /// What it says became of its connections: moved, finished, cut.
+    #[track_caller]
+    pub fn tally(&self) -> [u64; 3] {
+        let line = self.wait_for_line("what became of the connections", PATIENCE).text;
+        ["moved", "finished", "cut"].map(|name| field(&line, name).unwrap().parse().unwrap())
+    }
+
     /// How many lines it has said, for [`Running::wait_line_after`].
     pub fn mark(&self) -> usize {
         self.log().lines().len()

@@ -1,6 +1,6 @@
 //! Waiting: on gates that the test opens, and on states outside the process.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,13 @@ impl Gate {
     /// A closed gate.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An open gate.
+    pub fn opened() -> Arc<Self> {
+        let gate = Self::new();
+        gate.open();
+        Arc::new(gate)
     }
 
     /// Opens it for good.

@@ -11,6 +11,7 @@ use super::{Fields, Node, Report, Spanned, read_list};
 pub(crate) struct Connectors {
     pub(crate) servers: Vec<Server>,
     pub(crate) pool: Pool,
+    pub(crate) h2: Sharing,
 }
 
 impl Connectors {
@@ -21,8 +22,9 @@ impl Connectors {
             .require("servers", report, |node, report| read_list(node, "server", report, Server::read))
             .unwrap_or_default();
         let pool = fields.take("pool", report, Pool::read).unwrap_or_default();
+        let h2 = fields.take("h2", report, Sharing::read).unwrap_or_default();
         fields.finish(report);
-        Some(Self { servers, pool })
+        Some(Self { servers, pool, h2 })
     }
 }
 
@@ -41,6 +43,7 @@ fn read_load_balance<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<()>
 pub(crate) struct Server {
     pub(crate) addr: Option<Spanned<String>>,
     pub(crate) weight: Option<Spanned<u64>>,
+    pub(crate) proto: Option<Spanned<String>>,
 }
 
 impl Server {
@@ -49,6 +52,7 @@ impl Server {
         let server = Self {
             addr: fields.require("addr", report, Node::string),
             weight: fields.take("weight", report, |node, report| node.integer(1, 1_000, report)),
+            proto: fields.take("proto", report, |node, report| node.variant(PROTOCOLS, &[], report)),
         };
         fields.finish(report);
         Some(server)
@@ -74,5 +78,36 @@ impl Pool {
         };
         fields.finish(report);
         Some(pool)
+    }
+}
+
+/// What a server may be spoken to in.
+const PROTOCOLS: &[&str] = &["H1Only", "H2Only", "H2OrH1"];
+
+/// How connections in HTTP/2 are shared.
+#[derive(Debug, Default)]
+pub(crate) struct Sharing {
+    pub(crate) max_streams: Option<Spanned<u64>>,
+    pub(crate) max_connections: Option<Spanned<u64>>,
+    pub(crate) max_waiting: Option<Spanned<u64>>,
+    pub(crate) window: Option<Spanned<u64>>,
+    pub(crate) ping_interval: Option<Spanned<Duration>>,
+    pub(crate) ping_timeout: Option<Spanned<Duration>>,
+}
+
+impl Sharing {
+    fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let mut fields = Fields::of(node, "services.*.connectors.h2", report)?;
+        let sharing = Self {
+            max_streams: fields.take("max_streams", report, |node, report| node.integer(1, 10_000, report)),
+            max_connections: fields
+                .take("max_connections", report, |node, report| node.integer(1, 1_000, report)),
+            max_waiting: fields.take("max_waiting", report, |node, report| node.integer(0, 100_000, report)),
+            window: fields.take("window", report, |node, report| node.size(65_535, 16 << 20, report)),
+            ping_interval: fields.take("ping_interval", report, Node::duration_or_zero),
+            ping_timeout: fields.take("ping_timeout", report, Node::duration),
+        };
+        fields.finish(report);
+        Some(sharing)
     }
 }

@@ -8,17 +8,19 @@ mod listener;
 mod respond;
 mod service;
 mod system;
+mod tcp;
 mod tls;
 
 use super::diagnostics::Report;
 use super::fields::Fields;
 use super::node::{Node, Spanned};
 
-pub(super) use connectors::Connectors;
+pub(super) use connectors::{Connectors, Server, Sharing};
 pub(super) use listener::Listener;
 pub(super) use respond::Respond;
 pub(super) use service::{H2, Limits, Service, Timeouts};
 pub(super) use system::System;
+pub(super) use tcp::Tcp;
 pub(super) use tls::{Certificate, Handshake, Tickets, Tls};
 
 /// A whole file.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Connectors, Fields, Listener, Node, Report, Respond, Spanned, read_list};
+use super::{Connectors, Fields, Listener, Node, Report, Respond, Spanned, Tcp, read_list};
 
 /// One service.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub(crate) struct Service {
     pub(crate) timeouts: Timeouts,
     pub(crate) connectors: Option<Connectors>,
     pub(crate) respond: Option<Respond>,
+    pub(crate) tcp: Option<Tcp>,
     pub(crate) via: Option<Spanned<String>>,
 }
 
@@ -31,6 +32,7 @@ impl Service {
             timeouts: fields.take("timeouts", report, Timeouts::read).unwrap_or_default(),
             connectors: fields.take("connectors", report, Connectors::read),
             respond: fields.take("respond", report, Respond::read),
+            tcp: fields.take("tcp", report, Tcp::read),
             via: fields.take("via", report, Node::string),
         };
         fields.finish(report);
@@ -38,29 +40,39 @@ impl Service {
     }
 }
 
-/// A service either forwards or answers.
+/// What a service can do with who connects to it, and what that is called in messages.
+const TARGETS: [(&str, &str); 3] = [
+    ("connectors", "servers to forward to"),
+    ("respond", "an answer"),
+    ("tcp", "servers to pass connections to"),
+];
+
+/// A service forwards, answers, or passes connections on; one of these.
 fn check_target<'s>(fields: &Fields<'s>, node: &Node<'s>, report: &mut Report<'s>) {
-    match (fields.place("connectors"), fields.place("respond")) {
-        (Some(connectors), Some(respond)) => {
-            report
-                .error(&respond, "a service has either \"connectors\" or \"respond\", not both")
-                .label("an answer")
-                .related(&connectors, "servers to forward to");
-        }
-        (None, None) => {
-            report
-                .error(&node.opening(), "the service has neither \"connectors\" nor \"respond\"")
-                .help("write connectors: (servers: [(addr: \"127.0.0.1:3000\")])")
-                .help("or respond: (status: 200, body: \"hello\\n\")");
-        }
-        (None, Some(respond)) => {
-            if let Some(via) = fields.place("via") {
-                report
-                    .error(&via, "nothing is forwarded, so there is nothing to add a Via field to")
-                    .related(&respond, "the service answers itself");
-            }
-        }
-        (Some(_), None) => {}
+    let mut given = TARGETS.iter().filter_map(|(name, label)| Some((*name, *label, fields.place(name)?)));
+    let Some((name, label, place)) = given.next() else {
+        report
+            .error(&node.opening(), "the service has neither \"connectors\" nor \"respond\" nor \"tcp\"")
+            .help("write connectors: (servers: [(addr: \"127.0.0.1:3000\")])")
+            .help("or respond: (status: 200, body: \"hello\\n\")")
+            .help("or tcp: (servers: [(addr: \"127.0.0.1:5432\")])");
+        return;
+    };
+    for (other, other_label, at) in given {
+        report
+            .error(&at, format!("a service has either {name:?} or {other:?}, not both"))
+            .label(other_label)
+            .related(&place, label);
+    }
+    let does = match name {
+        "respond" => "the service answers itself",
+        "tcp" => "the service passes connections on as they are",
+        _ => return,
+    };
+    if let Some(via) = fields.place("via") {
+        report
+            .error(&via, "nothing is forwarded, so there is nothing to add a Via field to")
+            .related(&place, does);
     }
 }
 

@@ -4,6 +4,7 @@ mod listeners;
 mod respond;
 mod service;
 mod system;
+mod tcp;
 mod tls;
 
 use std::num::NonZeroUsize;

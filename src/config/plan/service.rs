@@ -14,11 +14,12 @@ use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::h2::ServerLimits;
+use crate::h2::client::ClientSettings;
 use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
-use crate::upstream::{Group, PoolSettings, Server};
+use crate::upstream::{Group, PoolSettings, Proto, Server, SharingSettings};
 
 use super::listeners::Placed;
-use super::{or, respond};
+use super::{or, respond, tcp};
 
 /// The longest name of a service, in bytes.
 const MAX_NAME: usize = 128;
@@ -35,28 +36,27 @@ pub(super) fn plan_all(
     let mut planned = Vec::new();
     for (name, draft) in services {
         check_name(name, report);
+        let limits = limits(&draft.limits);
         let via = draft.via.as_ref().and_then(|via| pseudonym(via, report));
-        let handler = match (&draft.connectors, &draft.respond) {
-            (_, Some(respond)) => Handler::Respond(respond::plan(respond, report)),
-            (Some(connectors), None) => {
-                Handler::Proxy { group: group(name, connectors, listeners, names, report), via }
+        let mut timeouts = timeouts(&draft.timeouts);
+        let handler = match (&draft.connectors, &draft.respond, &draft.tcp) {
+            (_, Some(respond), _) => Handler::Respond(respond::plan(respond, report)),
+            (Some(connectors), None, _) => {
+                Handler::Proxy { group: group(name, connectors, &limits, listeners, names, report), via }
+            }
+            (None, None, Some(tcp)) => {
+                timeouts.tunnel = or(&tcp.idle_timeout, timeouts.tunnel);
+                Handler::Tcp(tcp::plan(name, tcp, listeners, names, report))
             }
             // It has been reported that nothing answers.
-            (None, None) => Handler::Respond(Respond {
+            (None, None, None) => Handler::Respond(Respond {
                 status: http::StatusCode::OK,
                 headers: Vec::new(),
                 body: Vec::new(),
             }),
         };
-        let limits = limits(&draft.limits);
         let h2 = h2_limits(&draft.h2, &limits);
-        planned.push(Arc::new(Service {
-            name: name.value.as_str().into(),
-            limits,
-            timeouts: timeouts(&draft.timeouts),
-            h2,
-            handler,
-        }));
+        planned.push(Arc::new(Service { name: name.value.as_str().into(), limits, timeouts, h2, handler }));
     }
     planned
 }
@@ -138,6 +138,7 @@ fn timeouts(draft: &draft::Timeouts) -> Timeouts {
 fn group(
     service: &str,
     draft: &draft::Connectors,
+    limits: &Limits,
     listeners: &[Placed],
     names: &Names<'_>,
     report: &mut Report<'_>,
@@ -146,17 +147,9 @@ fn group(
     let mut servers = Vec::new();
     for server in &draft.servers {
         let Some(addr) = &server.addr else { continue };
-        let addresses = server_addresses(addr, names, report);
-        let mut own = listeners.iter().filter(|listener| *listener.spec.service == *service);
-        if let Some(own) = own.find(|own| addresses.iter().any(|address| reaches(address, &own.spec.address)))
-        {
-            report
-                .error(&addr.at, "the service would forward to itself")
-                .related(&own.at, "its own listener");
-        }
-        let weight = server.weight.as_ref().and_then(|weight| u32::try_from(weight.value).ok());
-        let weight = weight.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-        servers.push(Server { name: addr.value.clone(), addresses, weight, tls: None });
+        let addresses = checked_addresses(service, addr, listeners, names, report);
+        let (weight, proto) = (weight(&server.weight), proto(server, report));
+        servers.push(Server { name: addr.value.clone(), addresses, weight, tls: None, proto });
     }
     let pool = PoolSettings {
         max_idle: draft
@@ -167,7 +160,74 @@ fn group(
         idle_timeout: or(&draft.pool.idle_timeout, defaults.idle_timeout),
         max_requests: or(&draft.pool.max_requests, defaults.max_requests),
     };
-    Group { servers, pool }
+    let sharing = sharing(&draft.h2, &pool, limits);
+    Group { servers, pool, sharing }
+}
+
+/// What a server is spoken to in.
+fn proto(server: &draft::Server, report: &mut Report<'_>) -> Proto {
+    let Some(proto) = &server.proto else { return Proto::default() };
+    match proto.as_str() {
+        "H2Only" => Proto::H2Only,
+        "H2OrH1" => {
+            report
+                .error(&proto.at, "without TLS a server cannot choose the protocol")
+                .help("write H2Only or H1Only");
+            Proto::H2OrH1
+        }
+        _ => Proto::H1Only,
+    }
+}
+
+fn sharing(draft: &draft::Sharing, pool: &PoolSettings, limits: &Limits) -> SharingSettings {
+    let defaults = SharingSettings::default();
+    let own = defaults.connection;
+    let count = |given: &Option<Spanned<u64>>, default: usize| {
+        given.as_ref().map_or(default, |given| usize::try_from(given.value).unwrap_or(usize::MAX))
+    };
+    let ping_interval = match &draft.ping_interval {
+        Some(given) => (!given.is_zero()).then_some(given.value),
+        None => own.ping_interval,
+    };
+    SharingSettings {
+        max_connections: count(&draft.max_connections, defaults.max_connections),
+        max_waiting: count(&draft.max_waiting, defaults.max_waiting),
+        connection: ClientSettings {
+            max_streams: count(&draft.max_streams, own.max_streams),
+            max_requests: pool.max_requests,
+            window: draft
+                .window
+                .as_ref()
+                .map_or(own.window, |given| u32::try_from(given.value).unwrap_or(own.window)),
+            // Each field counts 32 bytes more than it has (RFC 9113 §6.5.2).
+            max_head: u32::try_from(limits.max_head + 32 * limits.max_headers).unwrap_or(u32::MAX),
+            ping_interval,
+            ping_timeout: or(&draft.ping_timeout, own.ping_timeout),
+            idle_timeout: pool.idle_timeout,
+        },
+    }
+}
+
+/// The share of a server.
+pub(super) fn weight(given: &Option<Spanned<u64>>) -> NonZeroU32 {
+    let weight = given.as_ref().and_then(|weight| u32::try_from(weight.value).ok());
+    weight.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+/// Every address of a server, none of which is the service's own.
+pub(super) fn checked_addresses(
+    service: &str,
+    addr: &Spanned<String>,
+    listeners: &[Placed],
+    names: &Names<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Address> {
+    let addresses = server_addresses(addr, names, report);
+    let mut own = listeners.iter().filter(|listener| *listener.spec.service == *service);
+    if let Some(own) = own.find(|own| addresses.iter().any(|address| reaches(address, &own.spec.address))) {
+        report.error(&addr.at, "the service would forward to itself").related(&own.at, "its own listener");
+    }
+    addresses
 }
 
 /// Whether a connection to `server` arrives at `listener`, as far as the addresses tell: they are the same, or the

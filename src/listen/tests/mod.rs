@@ -23,7 +23,7 @@ use super::{Departure, Fleet, Leave, ListenerSpec};
 use crate::base::{Address, ListenerId};
 use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
 use crate::system::{Bound, Listening};
-use crate::upstream::{Group, PoolSettings, Server};
+use crate::upstream::{Group, PoolSettings, Proto, Server, SharingSettings};
 
 /// Far more than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -104,8 +104,10 @@ fn forwards(origin: SocketAddr) -> Service {
         addresses: vec![Address::Tcp(origin)],
         weight: NonZeroU32::MIN,
         tls: None,
+        proto: Proto::H1Only,
     };
-    let group = Group { servers: vec![server], pool: PoolSettings::default() };
+    let (pool, sharing) = (PoolSettings::default(), SharingSettings::default());
+    let group = Group { servers: vec![server], pool, sharing };
     service(Handler::Proxy { group, via: None })
 }
 

@@ -1,0 +1,1 @@
+"""The parts of `benches/compare.py`, which measures River beside nginx and HAProxy on one machine."""

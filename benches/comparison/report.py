@@ -1,0 +1,108 @@
+"""What is printed and written down."""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+from .measure import Result, Sample
+from .options import PEERS
+from .servers import program
+
+COLUMNS = (
+    ("us CPU/request", 2, lambda sample: sample.cpu),
+    ("requests/s", 0, lambda sample: sample.report.rate),
+    ("p50 ms", 3, lambda sample: sample.report.p50),
+    ("p99 ms", 3, lambda sample: sample.report.p99),
+    ("p99.9 ms", 3, lambda sample: sample.report.p999),
+)
+WIDTH = 25
+
+
+def machine(options, river: Path | None, tools: set[str]) -> dict[str, str]:
+    """What was measured, and on what."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    said = {
+        "machine": f"{os.cpu_count()} processors, {model[1] if model else 'unknown model'}, "
+                   f"Linux {os.uname().release}, load average {os.getloadavg()[0]:.2f}",
+        "pinned": f"a proxy's worker to processor {options.proxy_cpu} (two workers: to {options.proxy_cpu} and "
+                  f"{options.load_cpu}), load generator and origin to {options.load_cpu}",
+        "rounds": f"{options.rounds} of {options.seconds} s, {options.connections} connections",
+    }
+    if river:
+        said["river"] = first_line([river, "--version"])
+    for tool, flag in (("nginx", "-v"), ("haproxy", "-v"), ("wrk", "-v"), ("h2load", "--version")):
+        if tool in tools and program(tool):
+            said[tool] = first_line([program(tool), flag])
+    return said
+
+
+def print_machine(said: dict[str, str]) -> None:
+    for key, value in said.items():
+        print(f"{key}: {value}")
+    print(flush=True)
+
+
+def print_result(result: Result) -> None:
+    """The rounds' medians and extremes, and their ratios to the better peer of the same round."""
+    print(f"\n{result.load.name}: {result.load.what}")
+    for note in result.notes:
+        print(f"  note: {note}")
+    print("  " + "median (min-max)".ljust(18) + "".join(name.rjust(WIDTH) for name, _, _ in COLUMNS))
+    for label, samples in result.samples.items():
+        row = "".join(spread([of(sample) for sample in samples], digits).rjust(WIDTH) for _, digits, of in COLUMNS)
+        print("  " + label.ljust(18) + row)
+    for workers, ratios in ratio_rows(result).items():
+        print(f"  over the better peer{workers}:")
+        for label, rows in ratios.items():
+            print("  " + label.ljust(18) + "".join(spread(row, 3).rjust(WIDTH) for row in rows))
+    for label, samples in result.samples.items():
+        if label.endswith(" x2") and (one := result.samples.get(label[:-3])):
+            carried = [two.report.rate / alone.report.rate for two, alone in zip(samples, one)]
+            cost = [two.cpu / alone.cpu for two, alone in zip(samples, one)]
+            print(f"  {label} over one worker: requests/s {spread(carried, 2)}, CPU a request {spread(cost, 2)}")
+    print(flush=True)
+
+
+def ratio_rows(result: Result) -> dict[str, dict[str, list[list[float]]]]:
+    """For one and two workers: each proxy's value over the better peer's in the same round, by column."""
+    found = {}
+    for suffix in ("", " x2"):
+        peers = [samples for name in PEERS if (samples := result.samples.get(name + suffix))]
+        ours = {label: samples for label, samples in result.samples.items()
+                if label.endswith(" x2") == bool(suffix) and samples}
+        if peers and ours:
+            found[" with two workers" if suffix else ""] = {
+                label: [ratios(samples, peers, of, max if name == "requests/s" else min) for name, _, of in COLUMNS]
+                for label, samples in ours.items()}
+    return found
+
+
+def ratios(samples: list[Sample], peers: list[list[Sample]], of, best) -> list[float]:
+    better = [best(of(peer[number]) for peer in peers) for number in range(len(samples))]
+    return [of(sample) / other for sample, other in zip(samples, better)]
+
+
+def write_json(path: Path, said: dict[str, str], results: list[Result]) -> None:
+    loads = {
+        result.load.name: {
+            "what": result.load.what,
+            "notes": result.notes,
+            "samples": {label: [{"cpu_us": sample.cpu, **asdict(sample.report)} for sample in samples]
+                        for label, samples in result.samples.items()},
+        } for result in results}
+    path.write_text(json.dumps({"about": said, "loads": loads}, indent=1) + "\n")
+
+
+def spread(values: list[float], digits: int) -> str:
+    if not values:
+        return "-"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def first_line(command: list) -> str:
+    run = subprocess.run(command, capture_output=True, text=True)
+    return (run.stdout + run.stderr).strip().split("\n")[0]

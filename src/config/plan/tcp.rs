@@ -1,0 +1,102 @@
+//! Tcp services: the servers of each name in a group of their own.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::config::diagnostics::{Place, Report};
+use crate::config::draft;
+use crate::config::names::Names;
+use crate::config::node::Spanned;
+use crate::proxy::{Routes, Tcp};
+use crate::upstream::{Group, PoolSettings, Server};
+
+use super::listeners::Placed;
+use super::service::{checked_addresses, weight};
+
+/// The longest name of a host, and the longest of its labels, in bytes (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+pub(super) fn plan(
+    service: &str,
+    draft: &draft::Tcp,
+    listeners: &[Placed],
+    names: &Names<'_>,
+    report: &mut Report<'_>,
+) -> Tcp {
+    let mut servers = Vec::new();
+    // In the order in which they are written, so that the same file always comes to the same plan.
+    let mut patterns: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut others = Vec::new();
+    for server in &draft.servers {
+        let mut own: HashMap<String, &Place> = HashMap::new();
+        for written in server.sni.iter().flatten() {
+            let Some(pattern) = pattern(written, report) else { continue };
+            if let Some(first) = own.insert(pattern.clone(), &written.at) {
+                report.error(&written.at, "the server has this name twice").related(first, "the same name");
+                continue;
+            }
+            let place = servers.len();
+            match patterns.iter_mut().find(|(other, _)| *other == pattern) {
+                Some((_, places)) => places.push(place),
+                None => patterns.push((pattern, vec![place])),
+            }
+        }
+        if server.sni.is_none() {
+            others.push(servers.len());
+        }
+        let Some(addr) = &server.addr else { continue };
+        let addresses = checked_addresses(service, addr, listeners, names, report);
+        servers.push(Server { name: addr.value.clone(), addresses, weight: weight(&server.weight) });
+    }
+    // Names that have the same servers share their turn.
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut group = |places: Vec<usize>| {
+        groups.iter().position(|other| *other == places).unwrap_or_else(|| {
+            groups.push(places);
+            groups.len() - 1
+        })
+    };
+    let mut routes = Routes::default();
+    routes.set_default((!others.is_empty()).then(|| group(others)));
+    for (pattern, places) in patterns {
+        routes.insert(&pattern, group(places));
+    }
+    let of = |places: &Vec<usize>| Group {
+        servers: places.iter().filter_map(|&place| servers.get(place).cloned()).collect(),
+        // Each connection belongs to one client.
+        pool: PoolSettings { max_idle: 0, ..PoolSettings::default() },
+    };
+    Tcp { groups: groups.iter().map(of).collect(), routes }
+}
+
+/// A name of a host in lower case, perhaps with `*.` before it.
+fn pattern(written: &Spanned<String>, report: &mut Report<'_>) -> Option<String> {
+    let text = written.value.to_ascii_lowercase();
+    let name = text.strip_prefix("*.").unwrap_or(&text);
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let label = |label: &str| !label.is_empty() && label.len() <= MAX_LABEL && label.bytes().all(good);
+    let help = if text == "*" {
+        Some(
+            "leave sni out: the server is for all names that no other server has, and for clients that give none",
+        )
+    } else if name.strip_suffix('.').is_some_and(|name| name.split('.').all(label)) {
+        Some("write the name without the dot at its end")
+    } else if name.contains('*') {
+        Some("a star stands for the whole first label: \"*.db.example\"")
+    } else if name.parse::<IpAddr>().is_ok() {
+        Some("clients that connect to an address give no name")
+    } else if name.len() <= MAX_NAME && name.split('.').all(label) {
+        return Some(text);
+    } else {
+        None
+    };
+    let problem = report.error(&written.at, format!("{:?} is no name of a host", written.value));
+    match help {
+        Some(help) => problem.help(help),
+        None => {
+            problem.help("a name has letters, digits, hyphens and dots: \"db.example\", \"*.db.example\"")
+        }
+    };
+    None
+}

@@ -1,0 +1,268 @@
+//! A connection to a server that many requests share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_io::{AsyncRead, AsyncWrite};
+use h2::RecvStream;
+use h2::client::{Builder, SendRequest};
+use http::uri::Scheme;
+
+use super::driver;
+use super::settings::ClientSettings;
+use super::stream::{ClientStream, ConnectionId};
+use crate::h2::Io;
+use crate::http::RequestHead;
+use crate::runtime::{Handle, Timer};
+
+/// A connection to a server in HTTP/2, on which streams are opened while it has room.
+///
+/// What drives it is the future that [`connect`](Self::connect) returns beside it. Dropped, it opens no more streams, and
+/// the connection ends with the last of those that are open.
+pub struct Client {
+    shared: Rc<Shared>,
+}
+
+/// What a connection, its streams and its driver know together.
+pub(super) struct Shared {
+    /// `None` once no more streams are to be opened.
+    opener: RefCell<Option<SendRequest<Bytes>>>,
+    pub(super) settings: ClientSettings,
+    pub(super) handle: Handle,
+    /// How many streams are open, or about to be.
+    active: Cell<usize>,
+    /// How many have been opened in all.
+    opened: Cell<u64>,
+    ended: Cell<bool>,
+    /// When it has been idle for too long; without a deadline while it has streams.
+    pub(super) idle: Timer,
+    /// Called when there may be room for a stream that there was not before.
+    room: Box<dyn Fn()>,
+    /// Streams whose response is complete and which have not ended; they count as open.
+    ending: RefCell<VecDeque<RecvStream>>,
+    /// The driver, to be woken for `ending` and `idle`.
+    pub(super) driver: RefCell<Option<Waker>>,
+    pub(super) scheme: Scheme,
+    /// For one head at a time.
+    pub(super) scratch: RefCell<RequestHead>,
+}
+
+/// How much of one stream may wait to be sent, in bytes, beside what the proxy holds.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// How many streams that this side has reset are remembered, so that what was on its way then is no fault.
+const RESETS_REMEMBERED: usize = 1000;
+
+/// How many streams may be complete without having ended. The oldest is reset when there are more.
+const MOST_ENDING: usize = 16;
+
+impl Client {
+    /// Begins a connection on a byte stream that the server expects HTTP/2 on, by prior knowledge or by ALPN.
+    ///
+    /// The future drives the connection and has to be polled as a task; it resolves when the connection has ended.
+    /// Requests may be sent before the server has said anything (RFC 9113 §3.4). `room` is called whenever the
+    /// connection may have room for a stream that it did not have before, or has ended.
+    ///
+    /// # Errors
+    ///
+    /// What writing to the stream fails with.
+    pub async fn connect<S>(
+        stream: S,
+        scheme: Scheme,
+        settings: &ClientSettings,
+        handle: &Handle,
+        room: Box<dyn Fn()>,
+    ) -> io::Result<(Self, impl Future<Output = ()> + use<S>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let io = Io::new(stream, Bytes::new());
+        let mut builder = Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(settings.window)
+            .initial_connection_window_size(settings.connection_window())
+            .max_header_list_size(settings.max_head)
+            .initial_max_send_streams(settings.max_streams)
+            .max_concurrent_reset_streams(RESETS_REMEMBERED)
+            .max_send_buffer_size(SEND_BUFFER);
+        let (opener, connection) = builder.handshake::<_, Bytes>(io.clone()).await.map_err(|error| {
+            let kind = error.get_io().map_or(io::ErrorKind::ConnectionReset, io::Error::kind);
+            io::Error::new(kind, error)
+        })?;
+        let shared = Rc::new(Shared {
+            opener: RefCell::new(Some(opener)),
+            settings: settings.clone(),
+            handle: handle.clone(),
+            active: Cell::new(0),
+            opened: Cell::new(0),
+            ended: Cell::new(false),
+            idle: handle.timer(),
+            room,
+            ending: RefCell::default(),
+            driver: RefCell::default(),
+            scheme,
+            scratch: RefCell::default(),
+        });
+        shared.idle.set(handle.deadline(settings.idle_timeout));
+        let driver = driver::drive(connection, io, Rc::clone(&shared));
+        Ok((Self { shared }, driver))
+    }
+
+    /// A stream for one request, if the connection has room for it.
+    pub fn open(&self) -> Option<ClientStream> {
+        let shared = &self.shared;
+        if !self.has_room() {
+            return None;
+        }
+        let mut slot = shared.opener.borrow_mut();
+        let opener = slot.as_ref()?.clone();
+        shared.active.set(shared.active.get() + 1);
+        shared.opened.set(shared.opened.get() + 1);
+        shared.idle.clear();
+        if shared.opened.get() >= shared.settings.most_streams() {
+            *slot = None;
+        }
+        Some(ClientStream::new(Rc::clone(shared), opener))
+    }
+
+    /// Whether another stream may be opened now.
+    pub fn has_room(&self) -> bool {
+        let shared = &self.shared;
+        if !self.is_open() {
+            return false;
+        }
+        let opener = shared.opener.borrow();
+        // Before the server has said how many it allows, it is taken to allow what is wanted.
+        let most = opener.as_ref().map_or(0, SendRequest::current_max_send_streams);
+        shared.active.get() < shared.settings.max_streams.min(most)
+    }
+
+    /// Whether more streams may be opened, now or later.
+    pub fn is_open(&self) -> bool {
+        let mut slot = self.shared.opener.borrow_mut();
+        let Some(opener) = &mut *slot else { return false };
+        // The server has said GOAWAY, or the connection has failed.
+        let refused =
+            matches!(opener.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
+        if refused {
+            *slot = None;
+        }
+        !refused
+    }
+
+    /// Whether the connection has ended.
+    pub fn has_ended(&self) -> bool {
+        self.shared.ended.get()
+    }
+
+    /// Tells it from other connections.
+    pub fn id(&self) -> ConnectionId {
+        ConnectionId::of(&self.shared)
+    }
+
+    /// How many streams have been opened.
+    pub fn opened(&self) -> u64 {
+        self.shared.opened.get()
+    }
+
+    /// Opens no more streams. The connection ends with the last of those that are open, at once where there is none.
+    pub fn retire(&self) {
+        self.shared.retire();
+    }
+}
+
+impl Shared {
+    /// Opens no more streams.
+    pub(super) fn retire(&self) {
+        let opener = self.opener.borrow_mut().take();
+        // The connection looks at whether anybody is left to use it.
+        drop(opener);
+        self.wake_driver();
+    }
+
+    /// A stream is gone.
+    pub(super) fn closed_one(&self) {
+        let active = self.active.get().saturating_sub(1);
+        self.active.set(active);
+        if active == 0 {
+            self.idle.set(self.handle.deadline(self.settings.idle_timeout));
+            self.wake_driver();
+        }
+        (self.room)();
+    }
+
+    /// Sees a stream to its end whose response is complete. Until then it counts as open.
+    pub(super) fn let_end(&self, stream: RecvStream) {
+        let mut ending = self.ending.borrow_mut();
+        self.active.set(self.active.get() + 1);
+        ending.push_back(stream);
+        let oldest = if ending.len() > MOST_ENDING { ending.pop_front() } else { None };
+        drop(ending);
+        if oldest.is_some() {
+            drop(oldest);
+            self.closed_one();
+        }
+        self.wake_driver();
+    }
+
+    /// Lets go of the streams that have ended, and of those that go on against what their head said.
+    pub(super) fn poll_ending(&self, cx: &mut Context<'_>) {
+        let mut ending = self.ending.take();
+        let before = ending.len();
+        ending.retain_mut(|stream| match stream.poll_data(cx) {
+            Poll::Pending => true,
+            Poll::Ready(Some(Ok(data))) => data.is_empty(),
+            Poll::Ready(Some(Err(_)) | None) => false,
+        });
+        let ended = before - ending.len();
+        self.ending.replace(ending);
+        (0..ended).for_each(|_| self.closed_one());
+    }
+
+    pub(super) fn has_ending(&self) -> bool {
+        !self.ending.borrow().is_empty()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.active.get() == 0
+    }
+
+    /// The connection is gone.
+    pub(super) fn end(&self) {
+        drop(self.opener.borrow_mut().take());
+        let ending = self.ending.take();
+        self.active.set(self.active.get().saturating_sub(ending.len()));
+        drop(ending);
+        self.ended.set(true);
+        (self.room)();
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = &*self.driver.borrow() {
+            driver.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("active", &self.shared.active.get())
+            .field("opened", &self.opened())
+            .field("open", &self.is_open())
+            .field("ended", &self.has_ended())
+            .finish()
+    }
+}
