@@ -294,12 +294,9 @@ mod tests {
                 peer
             })
         });
-        (listener, peer, any::<u64>(), state).prop_map(|(listener, peer, requests, state)| Moved {
-            listener,
-            peer,
-            requests,
-            state,
-        })
+        (listener, peer, any::<u64>(), state, any::<Option<u64>>()).prop_map(
+            |(listener, peer, requests, state, spare)| Moved { listener, peer, requests, state, spare },
+        )
     }
 
     fn reports() -> impl Strategy<Value = InstanceReport> {
@@ -416,7 +413,13 @@ mod tests {
             to_client: held(),
         };
         let listener = ListenerId::fixed(&Address::Unix("/x".repeat(50).into()));
-        let moved = Moved { listener, peer: None, requests: u64::MAX, state: MovedState::Tunnel(tunnel) };
+        let moved = Moved {
+            listener,
+            peer: None,
+            requests: u64::MAX,
+            state: MovedState::Tunnel(tunnel),
+            spare: None,
+        };
         let message = Message::Transfer { number: u64::MAX, moved };
         assert_eq!(Message::decode(&message.encode().unwrap()).unwrap(), message);
     }

@@ -13,7 +13,7 @@ use super::deadline::Deadline;
 use super::giver::{BURST, with_cause};
 use super::successor::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
-use crate::base::{Label, ListenerId, Moved, MovedState};
+use crate::base::{Label, ListenerId, Moved};
 use crate::system::{Peer, has_ended};
 use crate::tls::TicketKeys;
 
@@ -61,7 +61,7 @@ pub enum TakerEvent {
         number: u64,
         /// What there is to know of it.
         moved: Moved,
-        /// Its sockets, as many as its state has: the client's, and for a tunnel the server's.
+        /// Its sockets, as many as [`Moved::sockets`] says.
         fds: Vec<OwnedFd>,
     },
     /// It has ended in good order.
@@ -324,10 +324,7 @@ impl Taker {
 
     fn arrive(&mut self, number: u64, moved: Moved) {
         let fds = std::mem::take(&mut self.fds);
-        let expected = match moved.state {
-            MovedState::Idle => 1,
-            MovedState::Tunnel(_) => 2,
-        };
+        let expected = moved.sockets();
         if fds.len() == expected {
             self.pending.push_back(TakerEvent::Arrived { number, moved, fds });
         } else {

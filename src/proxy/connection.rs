@@ -113,8 +113,11 @@ async fn begin(
     terms: &Terms,
     connection: Resting,
 ) -> Option<(Downstream, Option<Box<Tunnel>>)> {
-    let Resting { client, peer, requests, pipelines, tunnel, offered, shared } = connection;
+    let Resting { client, peer, requests, pipelines, tunnel, spare, offered, shared } = connection;
     let handle = &context.handle;
+    if let Some(spare) = spare {
+        context.add_spare(spare);
+    }
     // However it ends, and if it is cancelled, both peers are to hear of it.
     let watch = |socket| {
         let mut stream = handle.stream(socket)?;

@@ -121,6 +121,8 @@ impl Downstream {
         permit: Permit,
     ) -> io::Result<Parting> {
         debug_assert!(self.unread.is_empty(), "what was read would be lost");
+        // A tunnel has no further requests.
+        let spare = if tunnel.is_none() { context.take_spare() } else { None };
         let tunnel = tunnel.map(Tunnel::into_parts).transpose()?.map(Box::new);
         let connection = Resting {
             client: self.stream.into_fd()?,
@@ -128,6 +130,7 @@ impl Downstream {
             requests: self.requests,
             pipelines: self.pipelines,
             tunnel,
+            spare,
             offered: context.leaving.now(),
             shared: true,
         };

@@ -57,7 +57,7 @@ fn all_messages() -> Vec<Message> {
 
 /// A connection that waits for a request.
 fn idle() -> Moved {
-    Moved { listener: id(0), peer: None, requests: 3, state: MovedState::Idle }
+    Moved { listener: id(0), peer: None, requests: 3, state: MovedState::Idle, spare: None }
 }
 
 fn is_refusal<T: PartialEq + std::fmt::Debug>(outputs: &[T], refuse: impl Fn(&T) -> bool) -> bool {

@@ -143,7 +143,8 @@ impl Pair {
             return;
         };
         let listener = ListenerId::fixed(&Address::Unix("/web.sock".into()));
-        let moved = Moved { listener, peer: None, requests: nth as u64, state: MovedState::Idle };
+        let moved =
+            Moved { listener, peer: None, requests: nth as u64, state: MovedState::Idle, spare: None };
         for output in self.giver.transfer(moved) {
             if let IncumbentOutput::Send(Message::Transfer { number, .. }) = &output {
                 self.connections[nth] = At::Away(*number);
