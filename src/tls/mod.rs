@@ -29,6 +29,9 @@ mod tickets;
 mod turnstile;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use acceptor::{Acceptor, HandshakeLimits};
 pub use client::ClientRefused;
 pub use connector::{Connector, ConnectorError, Identity, Roots};

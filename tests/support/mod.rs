@@ -27,6 +27,7 @@ pub mod raw;
 pub mod reply;
 pub mod river;
 pub mod socket;
+pub mod tls;
 pub mod tools;
 pub mod wait;
 

@@ -2,6 +2,7 @@
 
 mod listeners;
 mod respond;
+mod server_tls;
 mod service;
 mod system;
 mod tcp;
