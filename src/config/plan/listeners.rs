@@ -13,6 +13,7 @@ use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
 use crate::proxy::Terms;
+use crate::tls::Credentials;
 
 use super::{System, tls};
 
@@ -63,20 +64,28 @@ pub(super) fn plan(
             // Clients that speak TLS choose the version in their handshake, so nothing is lost by offering both.
             let offer_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
             let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, offer_h2, report));
-            let acceptor = tls.as_ref().map(|credentials| Arc::clone(credentials.acceptor()));
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::new(Terms { tls: acceptor, offer_h2 }),
+                terms: Arc::new(terms(tls.as_ref(), offer_h2)),
                 tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
     }
     listeners
+}
+
+/// What holds for the connections of a listener with these certificates, or with none.
+fn terms(tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
+    Terms {
+        offer_h2,
+        tls: tls.map(|credentials| Arc::clone(credentials.acceptor())),
+        client_auth: tls.and_then(|credentials| credentials.settings().client_auth.clone()),
+    }
 }
 
 /// The address to bind: of a name's addresses the first of IPv4, or else the first.

@@ -38,7 +38,7 @@ pub(super) fn plan(
         certificates: draft.certificates.iter().filter_map(|one| files(one, report)).collect(),
         min_version,
         cipher_suites: cipher_suites(draft, min_version, report),
-        client_auth: client_auth(draft, report),
+        client_auth: client_auth(draft, report).map(Arc::new),
         tickets: tickets(&draft.tickets, report),
         offer_h2,
     };
@@ -131,8 +131,9 @@ fn client_auth(draft: &draft::Tls, report: &mut Report<'_>) -> Option<ClientAuth
     };
     let ca = path(ca, report);
     let [subject, verified] = headers;
-    let subject = header(subject, "x-client-subject", report)?;
-    let verified = header(verified, "x-client-verified", report)?;
+    let subject = header(subject, "x-client-subject", report);
+    let verified = header(verified, "x-client-verified", report);
+    let (subject, verified) = (subject?, verified?);
     if subject == verified {
         // One of them is not the default, and has its place.
         let given = headers.into_iter().flatten().next_back()?;
