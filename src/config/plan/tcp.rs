@@ -8,7 +8,7 @@ use crate::config::draft;
 use crate::config::names::Names;
 use crate::config::node::Spanned;
 use crate::proxy::{Routes, Tcp};
-use crate::upstream::{Group, PoolSettings, Server};
+use crate::upstream::{Group, PoolSettings, Proto, Server, SharingSettings};
 
 use super::listeners::Placed;
 use super::service::{checked_addresses, weight};
@@ -47,7 +47,8 @@ pub(super) fn plan(
         }
         let Some(addr) = &server.addr else { continue };
         let addresses = checked_addresses(service, addr, listeners, names, report);
-        servers.push(Server { name: addr.value.clone(), addresses, weight: weight(&server.weight) });
+        let (name, weight) = (addr.value.clone(), weight(&server.weight));
+        servers.push(Server { name, addresses, tls: None, weight, proto: Proto::H1Only });
     }
     // Names that have the same servers share their turn.
     let mut groups: Vec<Vec<usize>> = Vec::new();
@@ -66,6 +67,7 @@ pub(super) fn plan(
         servers: places.iter().filter_map(|&place| servers.get(place).cloned()).collect(),
         // Each connection belongs to one client.
         pool: PoolSettings { max_idle: 0, ..PoolSettings::default() },
+        sharing: SharingSettings::default(),
     };
     Tcp { groups: groups.iter().map(of).collect(), routes }
 }
