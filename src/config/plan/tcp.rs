@@ -72,6 +72,22 @@ pub(super) fn plan(
     Tcp { groups: groups.iter().map(of).collect(), routes }
 }
 
+/// Reports what a listener of a tcp service cannot have.
+pub(super) fn check_listener(listener: &draft::Listener, tcp: &draft::Tcp, report: &mut Report<'_>) {
+    if let Some(offer) = listener.offer_h2.as_ref().filter(|offer| offer.value) {
+        report.error(&offer.at, "a tcp service passes connections on as they are, and speaks no HTTP/2");
+    }
+    let Some(tls) = &listener.tls else { return };
+    for header in [&tls.client_subject_header, &tls.client_verified_header].into_iter().flatten() {
+        report.error(&header.at, "a tcp service passes connections on as they are, and adds no fields");
+    }
+    if let Some(name) = tcp.servers.iter().flat_map(|server| &server.sni).flatten().next() {
+        report
+            .error(&tls.at, "where TLS ends here, servers are not chosen by the name in the ClientHello")
+            .related(&name.at, "such a name");
+    }
+}
+
 /// A name of a host in lower case, perhaps with `*.` before it.
 fn pattern(written: &Spanned<String>, report: &mut Report<'_>) -> Option<String> {
     let text = written.value.to_ascii_lowercase();
