@@ -32,7 +32,7 @@ fn gated() -> (H2Origin, Arc<Gate>) {
     gated_with(|_| {})
 }
 
-fn gated_with(settle: fn(&mut h2::server::Builder)) -> (H2Origin, Arc<Gate>) {
+fn gated_with(settle: fn(&mut ::h2::server::Builder)) -> (H2Origin, Arc<Gate>) {
     let gate = Arc::new(Gate::new());
     let waiting = gate.clone();
     let origin = H2Origin::settled(settle, move |mut exchange| {
@@ -217,7 +217,7 @@ fn a_server_that_refuses_on_and_on_is_not_asked_for_ever() {
     let count = asked.clone();
     let origin = H2Origin::with(move |mut exchange| {
         count.fetch_add(1, Ordering::SeqCst);
-        async move { exchange.reset(h2::Reason::REFUSED_STREAM) }
+        async move { exchange.reset(::h2::Reason::REFUSED_STREAM) }
     });
     let river = with(&origin.server(), "h2: (max_connections: 2)", "");
     assert_eq!(get(river.web(), "/").status, 502);
