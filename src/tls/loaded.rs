@@ -19,7 +19,7 @@ use super::pem::{self, Problem};
 use super::provider::provider;
 use super::resolver::Resolver;
 use super::tickets::{TicketKey, Tickets};
-use super::{Facts, ListenerTls};
+use super::{Facts, ListenerTls, Protocols};
 use crate::system::{FileStamp, SmallFile};
 
 /// The largest file that is read: far more than all authorities that there are.
@@ -155,9 +155,10 @@ impl Loaded {
         if !config.ticketer.enabled() {
             config.send_tls13_tickets = 0;
         }
-        config.alpn_protocols = match settings.offer_h2 {
-            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            false => vec![b"http/1.1".to_vec()],
+        config.alpn_protocols = match settings.protocols {
+            Protocols::Http2And1 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Protocols::Http1 => vec![b"http/1.1".to_vec()],
+            Protocols::Any => Vec::new(),
         };
         Ok(config)
     }

@@ -22,8 +22,19 @@ pub struct ListenerTls {
     pub client_auth: Option<Arc<ClientAuth>>,
     /// How sessions are resumed.
     pub tickets: TicketSettings,
-    /// Whether HTTP/2 is offered beside HTTP/1.1 (ALPN, RFC 7301).
-    pub offer_h2: bool,
+    /// What clients can choose to speak (ALPN, RFC 7301).
+    pub protocols: Protocols,
+}
+
+/// What clients can choose to speak over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2, or HTTP/1.1.
+    Http2And1,
+    /// Whatever they like; nothing is agreed on.
+    Any,
 }
 
 /// Where a certificate and its key are.

@@ -13,7 +13,7 @@ use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
 use crate::proxy::Terms;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, Protocols};
 
 use super::{System, tls};
 
@@ -63,7 +63,12 @@ pub(super) fn plan(
             let activation = activation(listener, report);
             // Clients that speak TLS choose the version in their handshake, so nothing is lost by offering both.
             let offer_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
-            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, offer_h2, report));
+            let protocols = match (&service.tcp, offer_h2) {
+                (Some(_), _) => Protocols::Any,
+                (None, true) => Protocols::Http2And1,
+                (None, false) => Protocols::Http1,
+            };
+            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, protocols, report));
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
