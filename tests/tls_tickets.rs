@@ -219,8 +219,8 @@ fn nothing_of_a_key_is_logged() {
     let shared = listener("tickets: (key_files: [\"tickets.key\"])");
     let text = format!("listeners: [{shared}, {}], {}", listener(""), config::respond("hello"));
     let config = Config::new().service_text("web", &text);
-    let old = River::in_dir(dir).config(config).env("RUST_LOG", "trace").serve();
-    let new = support::upgrade_to(&old, old.successor().env("RUST_LOG", "trace"));
+    let old = River::in_dir(dir).config(config).serve();
+    let new = support::upgrade_to(&old, old.successor());
     visit(new.address("web", 1), &Trust::new(authority.client(&VERSIONS)));
     let private = fs::read_to_string(old.dir().join("site.key")).unwrap();
     let private = private.lines().nth(1).unwrap();
