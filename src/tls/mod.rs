@@ -42,7 +42,7 @@ pub use loaded::{Fault, Piece};
 pub use pem::Problem;
 pub use rustls::CipherSuite;
 pub use settings::{
-    CertificateFiles, ClientAuth, ListenerTls, MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion, Protocols,
+    CertificateFiles, ClientAuth, ListenerTls, MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion, Offer,
     TicketSettings, cipher_suite, cipher_suite_names, is_of_tls13,
 };
 pub use store::Store;

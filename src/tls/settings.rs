@@ -22,19 +22,19 @@ pub struct ListenerTls {
     pub client_auth: Option<Arc<ClientAuth>>,
     /// How sessions are resumed.
     pub tickets: TicketSettings,
-    /// What clients can choose to speak (ALPN, RFC 7301).
-    pub protocols: Protocols,
+    /// The protocols that are offered in it (ALPN, RFC 7301).
+    pub offer: Offer,
 }
 
-/// What clients can choose to speak over TLS.
+/// The protocols that clients may choose from in their handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// HTTP/1.1 alone.
+pub enum Offer {
+    /// None; what clients propose is passed over. What they carry is not for River to know.
+    Nothing,
+    /// HTTP/1.1.
     Http1,
-    /// HTTP/2, or HTTP/1.1.
-    Http2And1,
-    /// Whatever they like; nothing is agreed on.
-    Any,
+    /// HTTP/2, and HTTP/1.1 for those that do not know it.
+    Http2,
 }
 
 /// Where a certificate and its key are.

@@ -13,7 +13,7 @@ use crate::config::node::Spanned;
 use crate::config::{draft, nearest, paths};
 use crate::tls::{
     self, CertificateFiles, CipherSuite, ClientAuth, Credentials, Fault, HandshakeLimits, ListenerTls,
-    MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion, Piece, Problem, Protocols, TicketSettings,
+    MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion, Offer, Piece, Problem, TicketSettings,
 };
 
 use super::{or, respond};
@@ -25,7 +25,7 @@ const MAX_KEY_FILES: usize = MAX_FORMER_KEYS as usize + 1;
 pub(super) fn plan(
     draft: &draft::Tls,
     service: &Arc<str>,
-    protocols: Protocols,
+    offer: Offer,
     report: &mut Report<'_>,
 ) -> Option<Arc<Credentials>> {
     let before = report.count();
@@ -40,7 +40,7 @@ pub(super) fn plan(
         cipher_suites: cipher_suites(draft, min_version, report),
         client_auth: client_auth(draft, report).map(Arc::new),
         tickets: tickets(&draft.tickets, report),
-        protocols,
+        offer,
     };
     // A certificate with a hole was not counted, and places would be off.
     let is_whole = settings.certificates.len() == draft.certificates.len() && !draft.certificates.is_empty();
