@@ -124,6 +124,7 @@ async fn run(
         },
         drain_timeout: system.drain_timeout,
         tunnel_drain_timeout: system.tunnel_drain_timeout,
+        certificate_check: system.certificate_check,
         command,
         relaunch: Some(relaunch),
         build: format!("river {}", env!("CARGO_PKG_VERSION")),

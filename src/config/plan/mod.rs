@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::system::Account;
-use crate::tls::Connector;
+use crate::tls::{Connector, Store};
 use crate::{listen, proxy};
 
 use super::diagnostics::{Errors, Report};
@@ -134,6 +134,11 @@ impl Plan {
             }
         }
         found
+    }
+
+    /// The certificates of all listeners.
+    pub fn certificates(&self) -> Store {
+        listen::certificates(&self.listeners)
     }
 
     /// The upgrade socket alone; see [`super::upgrade_socket`].
