@@ -1,6 +1,7 @@
 //! The load: clients that count every request which did not get its whole, correct response.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,9 +12,8 @@ use crate::record::{Inbox, Sample};
 
 /// After this a request counts as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A client hands its samples over when it has this many, or the oldest is this old.
-const BATCH: usize = 128;
-const BATCH_AGE: Duration = Duration::from_millis(20);
+/// A client hands its samples over when it has this many.
+const BATCH: usize = 1024;
 const STACK: usize = 64 << 10;
 /// Requests that a pipelining client sends at once.
 const DEPTH: usize = 4;
@@ -140,12 +140,11 @@ impl Client {
                 // Where the proxy is gone altogether, do not spin.
                 thread::sleep(Duration::from_millis(10));
             }
-            let old = samples.first().is_some_and(|sample| sample.end + BATCH_AGE < epoch.elapsed());
-            if samples.len() >= BATCH || old || self.pace != Pace::Hammer {
-                self.inbox.add(&mut samples);
+            if samples.len() + DEPTH > BATCH {
+                self.inbox.add(mem::replace(&mut samples, Vec::with_capacity(BATCH)));
             }
         }
-        self.inbox.add(&mut samples);
+        self.inbox.add(samples);
     }
 
     /// `count` requests at once and their responses, on the connection at hand or a new one. `answered` is called for each response. The error is the cause of

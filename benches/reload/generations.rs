@@ -41,11 +41,13 @@ impl Generations {
         let successor = started.map_err(|error| format!("{error}\n{}", current.last_words()))?;
         let (begin, end) = self.site.hand_over(current, &successor)?;
         self.draining.extend(self.current.replace(successor).map(|old| (old, end)));
-        let ended: Vec<_> = self.draining.extract_if(.., |(old, _)| old.has_ended()).collect();
-        for (old, since) in ended {
-            self.bury(old, since, Duration::ZERO)?;
-        }
         Ok((begin, end))
+    }
+
+    /// Reaps the old instances that have ended.
+    pub(crate) fn bury_the_ended(&mut self) -> Outcome<()> {
+        let ended: Vec<_> = self.draining.extract_if(.., |(old, _)| old.has_ended()).collect();
+        ended.into_iter().try_for_each(|(old, since)| self.bury(old, since, Duration::ZERO))
     }
 
     /// How many old instances there are.

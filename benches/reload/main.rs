@@ -106,7 +106,6 @@ struct Trial {
     wanted: usize,
     done: usize,
     classes: [Class; Pace::ALL.len()],
-    handovers: Handovers,
     taken: Histogram,
     most_old: usize,
 }
@@ -201,7 +200,6 @@ impl Trial {
             wanted,
             done: 0,
             classes: Default::default(),
-            handovers: Handovers::default(),
             taken: Histogram::default(),
             most_old: 0,
         }
@@ -214,38 +212,40 @@ impl Trial {
             return Ok(());
         }
         let mut crowd = Crowd::new();
+        let mut handovers = Handovers::default();
+        let pause = Duration::from_millis(options.interval) / 2;
         for (class, pace) in self.classes.iter().zip(Pace::ALL) {
             crowd.add(pace, options.clients(pace), self.address, epoch, &class.inbox)?;
         }
         for _ in 0..count {
-            thread::sleep(Duration::from_millis(options.interval));
+            thread::sleep(pause);
+            // Far from any reload, for it takes time that the clients would miss.
+            if let Proxy::River(generations) = &mut self.proxy {
+                generations.bury_the_ended()?;
+            }
+            thread::sleep(pause);
             let (begin, end) = match &mut self.proxy {
                 Proxy::River(generations) => generations.hand_over()?,
                 Proxy::Peer(peer) => peer.reload()?,
             };
             self.done += 1;
             self.taken.add(end - begin);
-            self.handovers.add(Sample { begin: begin - epoch, end: end - epoch });
+            handovers.add(Sample { begin: begin - epoch, end: end - epoch });
             self.most_old = self.most_old.max(match &self.proxy {
                 Proxy::River(generations) => generations.old(),
                 Proxy::Peer(peer) => peer.workers(),
             });
-            self.settle(end - epoch);
         }
-        thread::sleep(Duration::from_millis(options.interval));
-        self.settle(epoch.elapsed());
+        thread::sleep(pause * 2);
         crowd.end();
-        self.settle(Duration::MAX);
+        // Sorting takes time too.
+        for class in &mut self.classes {
+            class.latencies.settle(&class.inbox, &handovers);
+        }
         if let Proxy::River(generations) = &mut self.proxy {
             generations.wait_for_old()?;
         }
         Ok(())
-    }
-
-    fn settle(&mut self, now: Duration) {
-        for class in &mut self.classes {
-            class.latencies.settle(&class.inbox, &self.handovers, now);
-        }
     }
 
     fn lost(&self) -> u64 {

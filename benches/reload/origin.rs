@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 const STACK: usize = 64 << 10;
+/// How many threads wait for connections, at least: as many as proxies open at once, so that none is started then.
+const SPARE: usize = 256;
 /// Counters are spread over so many locks.
 const SHARDS: usize = 64;
 
@@ -25,6 +27,8 @@ struct State {
     replayed: AtomicU64,
     /// Requests for `/held` are answered when it is opened.
     gate: (Mutex<bool>, Condvar),
+    /// How many threads wait for a connection.
+    waiting: AtomicUsize,
 }
 
 impl Origin {
@@ -32,20 +36,15 @@ impl Origin {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let last = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let state =
-            Arc::new(State { last, replayed: AtomicU64::new(0), gate: (Mutex::new(false), Condvar::new()) });
-        let origin = Self { address, state: Arc::clone(&state) };
-        thread::Builder::new().name("origin".into()).spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // A connection that fails is the proxy's to notice, and the clients'.
-                let state = Arc::clone(&state);
-                let serve = move || drop(state.serve(stream));
-                if thread::Builder::new().name("origin".into()).stack_size(STACK).spawn(serve).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(origin)
+        let state = Arc::new(State {
+            last,
+            replayed: AtomicU64::new(0),
+            gate: (Mutex::new(false), Condvar::new()),
+            waiting: AtomicUsize::new(0),
+        });
+        let listener = Arc::new(listener);
+        (0..SPARE).try_for_each(|_| state.hire(&listener))?;
+        Ok(Self { address, state })
     }
 
     /// How many requests have come a second time until now.
@@ -61,6 +60,25 @@ impl Origin {
 }
 
 impl State {
+    /// Starts a thread that serves one connection after another.
+    fn hire(self: &Arc<Self>, listener: &Arc<TcpListener>) -> io::Result<()> {
+        let (state, listener) = (Arc::clone(self), Arc::clone(listener));
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let work = move || {
+            for stream in listener.incoming().flatten() {
+                if state.waiting.fetch_sub(1, Ordering::Relaxed) <= SPARE / 2
+                    && state.hire(&listener).is_err()
+                {
+                    return;
+                }
+                // A connection that fails is the proxy's to notice, and the clients'.
+                drop(state.serve(stream));
+                state.waiting.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        thread::Builder::new().name("origin".into()).stack_size(STACK).spawn(work).map(drop)
+    }
+
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::with_capacity(8192, stream);

@@ -9,9 +9,6 @@ use std::time::Duration;
 /// How far around a hand-over a request counts as near it.
 pub(crate) const NEAR: Duration = Duration::from_millis(50);
 
-/// How long a hand-over is remembered: longer than any request may take.
-const MEMORY: Duration = Duration::from_secs(60);
-
 /// A request that got its whole, correct response, in time since the run began.
 #[derive(Clone, Copy)]
 pub(crate) struct Sample {
@@ -22,14 +19,14 @@ pub(crate) struct Sample {
 /// What all clients of one class share.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    samples: Mutex<Vec<Sample>>,
+    samples: Mutex<Vec<Vec<Sample>>>,
     losses: Mutex<BTreeMap<String, u64>>,
     connections: AtomicU64,
 }
 
 impl Inbox {
-    pub(crate) fn add(&self, samples: &mut Vec<Sample>) {
-        lock(&self.samples).append(samples);
+    pub(crate) fn add(&self, samples: Vec<Sample>) {
+        lock(&self.samples).push(samples);
     }
 
     pub(crate) fn lose(&self, cause: String) {
@@ -54,10 +51,9 @@ impl Inbox {
     }
 }
 
-/// The latencies of one class, sorted into near and steady once it is certain which they are.
+/// The latencies of one class, sorted into near and steady.
 #[derive(Default)]
 pub(crate) struct Latencies {
-    undecided: Vec<Sample>,
     pub(crate) near: Histogram,
     pub(crate) steady: Histogram,
     /// By the time from the nearest hand-over's begin, for the plot.
@@ -65,20 +61,13 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// Takes what arrived and sorts what ended so long before `now` that no hand-over to come can be near it.
-    pub(crate) fn settle(&mut self, inbox: &Inbox, handovers: &Handovers, now: Duration) {
-        let mut samples = mem::take(&mut self.undecided);
-        samples.append(&mut lock(&inbox.samples));
-        for sample in samples {
-            if sample.end + NEAR >= now {
-                self.undecided.push(sample);
-            } else if handovers.near(sample) {
-                self.near.add(sample.end - sample.begin);
-                self.around.add(sample, handovers);
-            } else {
-                self.around.add(sample, handovers);
-                self.steady.add(sample.end - sample.begin);
-            }
+    /// Takes what arrived and sorts it. No client is to run meanwhile, nor any hand-over to come that is near a sample.
+    pub(crate) fn settle(&mut self, inbox: &Inbox, handovers: &Handovers) {
+        let samples = mem::take(&mut *lock(&inbox.samples));
+        for sample in samples.into_iter().flatten() {
+            let class = if handovers.near(sample) { &mut self.near } else { &mut self.steady };
+            class.add(sample.end - sample.begin);
+            self.around.add(sample, handovers);
         }
     }
 
@@ -87,24 +76,26 @@ impl Latencies {
     }
 }
 
-/// The hand-overs of late, each from SIGQUIT to `Owned`, in time since the run began.
+/// The hand-overs of a block, each from SIGQUIT to `Owned`, in time since the run began, in their order.
 #[derive(Default)]
 pub(crate) struct Handovers(Vec<Sample>);
 
 impl Handovers {
     pub(crate) fn add(&mut self, handover: Sample) {
-        self.0.retain(|old| old.end + MEMORY > handover.begin);
         self.0.push(handover);
     }
 
     /// From the begin of the nearest hand-over until `at`, in milliseconds.
     fn offset(&self, at: Duration) -> Option<f64> {
         let distance = |handover: &Sample| (at.as_secs_f64() - handover.begin.as_secs_f64()) * 1000.0;
-        self.0.iter().map(distance).min_by(|a, b| a.abs().total_cmp(&b.abs()))
+        let next = self.0.partition_point(|handover| handover.begin <= at);
+        let nearest = self.0.iter().take(next + 1).skip(next.saturating_sub(1));
+        nearest.map(distance).min_by(|a, b| a.abs().total_cmp(&b.abs()))
     }
 
     fn near(&self, sample: Sample) -> bool {
-        self.0.iter().any(|handover| sample.begin < handover.end + NEAR && handover.begin < sample.end + NEAR)
+        let passed = self.0.partition_point(|handover| handover.end + NEAR <= sample.begin);
+        self.0.get(passed).is_some_and(|handover| handover.begin < sample.end + NEAR)
     }
 }
 

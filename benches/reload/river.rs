@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -31,6 +32,7 @@ pub(crate) struct Site {
     river: PathBuf,
     directory: PathBuf,
     pidfile: Watch,
+    leash: Leash,
 }
 
 impl Site {
@@ -63,19 +65,19 @@ impl Site {
         );
         fs::write(directory.join("river.ron"), config)?;
         let pidfile = Watch::new(directory)?;
-        Ok(Self { river, directory: directory.to_owned(), pidfile })
+        Ok(Self { river, directory: directory.to_owned(), pidfile, leash: Leash::new()? })
     }
 
     /// Starts the first instance and waits until it serves.
     pub(crate) fn start(&mut self) -> Outcome<Instance> {
-        let instance = Instance::spawn(&self.river, &self.directory, false)?;
+        let instance = self.spawn(&[])?;
         self.wait_for_owner(&instance)?;
         Ok(instance)
     }
 
     /// Starts a successor and waits until it waits for the hand-over.
     pub(crate) fn start_successor(&mut self) -> Outcome<Instance> {
-        let instance = Instance::spawn(&self.river, &self.directory, true)?;
+        let instance = self.spawn(&["--upgrade"])?;
         instance.wait_for_line(WAITS)?;
         Ok(instance)
     }
@@ -87,6 +89,12 @@ impl Site {
         old.signal(Signal::QUIT)?;
         let end = self.wait_for_owner(new).map_err(|error| format!("{error}\n{}", old.last_words()))?;
         Ok((begin, end))
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Outcome<Instance> {
+        let mut command = Command::new(&self.river);
+        command.args(["--config", "river.ron"]).args(arguments).current_dir(&self.directory);
+        Instance::spawn(self.leash.hold(&mut command))
     }
 
     fn wait_for_owner(&mut self, instance: &Instance) -> Outcome<Instant> {
@@ -117,17 +125,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    fn spawn(river: &Path, directory: &Path, upgrade: bool) -> Outcome<Self> {
-        // The kernel ends River with this program, however that ends.
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL"])
-            .arg(river)
-            .args(["--config", "river.ron"])
-            .current_dir(directory);
-        if upgrade {
-            command.arg("--upgrade");
-        }
+    fn spawn(command: &mut Command) -> Outcome<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().ok_or("no standard error")?;
         let (send, lines) = mpsc::sync_channel(256);
@@ -192,6 +190,33 @@ impl Drop for Instance {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+/// A process group that is killed when this program ends, however that ends.
+///
+/// Its leader waits for the end of a pipe. `setpriv --pdeathsig` would do, but each start of River would be the start of
+/// two programs then, while the clients look.
+struct Leash(Child);
+
+impl Leash {
+    fn new() -> Outcome<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read -r _; kill -KILL 0"]).stdin(Stdio::piped()).process_group(0);
+        Ok(Self(command.spawn()?))
+    }
+
+    /// The command's process will be one of the group.
+    fn hold<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.process_group(self.0.id().cast_signed())
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // It ends with its group.
+        let _ = self.0.wait();
     }
 }
 

@@ -93,7 +93,7 @@ fn id(nth: u8) -> ListenerId {
 }
 
 fn moved(nth: u8) -> Moved {
-    Moved { listener: id(nth), peer: None, requests: nth.into(), state: MovedState::Idle }
+    Moved { listener: id(nth), peer: None, requests: nth.into(), state: MovedState::Idle, spare: None }
 }
 
 /// What one side has said and done so far.

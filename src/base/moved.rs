@@ -18,15 +18,30 @@ pub struct Moved {
     pub requests: u64,
     /// What it is doing.
     pub state: MovedState,
+    /// An idle connection to a server of the service comes along, and its socket is the last: how many requests it has
+    /// carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare: Option<u64>,
+}
+
+impl Moved {
+    /// How many sockets come with it.
+    pub fn sockets(&self) -> usize {
+        let own = match self.state {
+            MovedState::Idle => 1,
+            MovedState::Tunnel(_) => 2,
+        };
+        own + usize::from(self.spare.is_some())
+    }
 }
 
 /// What a connection that moves is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum MovedState {
-    /// It waits for a request, and nothing of one has been read. One socket comes with it: the client's.
+    /// It waits for a request, and nothing of one has been read. It has one socket: the client's.
     Idle,
-    /// It is a tunnel. Two sockets come with it: the client's and the server's.
+    /// It is a tunnel. It has two sockets: the client's and the server's.
     Tunnel(MovedTunnel),
 }
 

@@ -12,6 +12,7 @@ use super::load::Load;
 use crate::base::{Held, MAX_HELD, Moved, MovedState};
 use crate::proxy::Resting;
 use crate::system::{Connected, NotConnected};
+use crate::upstream::Spare;
 
 /// A connection that another instance passes on, checked and counted, and not served yet.
 ///
@@ -48,15 +49,20 @@ impl Admission {
 }
 
 /// Checks that the sockets are those of a connection that is as `moved` says.
-pub(super) fn verify(moved: Moved, fds: Vec<OwnedFd>) -> Result<Resting, String> {
-    let Moved { peer, requests, state, .. } = moved;
+pub(super) fn verify(moved: Moved, mut fds: Vec<OwnedFd>) -> Result<Resting, String> {
+    if fds.len() != moved.sockets() {
+        return Err(format!("it comes with {} sockets and not with {}", fds.len(), moved.sockets()));
+    }
+    let Moved { peer, requests, state, spare, .. } = moved;
     let (names, tunnel): (&[_], _) = match state {
         MovedState::Idle => (&["client"], None),
         MovedState::Tunnel(tunnel) => (&["client", "server"], Some(tunnel)),
     };
-    if fds.len() != names.len() {
-        return Err(format!("it comes with {} sockets and not with {}", fds.len(), names.len()));
-    }
+    // One that its server has closed meanwhile, or that is none, is no loss.
+    let spare = spare.and_then(|requests| {
+        let connected = Connected::verify(fds.pop()?).ok()?;
+        Some(Spare { peer: connected.peer(), fd: connected.into_fd(), requests })
+    });
     let too_much = |held: &Held| held.bytes.len() > MAX_HELD;
     if tunnel.as_ref().is_some_and(|tunnel| too_much(&tunnel.to_server) || too_much(&tunnel.to_client)) {
         return Err(format!("it holds more than {MAX_HELD} bytes of a direction"));
@@ -73,7 +79,7 @@ pub(super) fn verify(moved: Moved, fds: Vec<OwnedFd>) -> Result<Resting, String>
     let tunnel = sockets.next().map(Connected::into_fd).zip(tunnel);
     // The kernel's word, which is complete.
     let peer = client.peer();
-    Ok(Resting::passed(client.into_fd(), peer, requests, tunnel))
+    Ok(Resting::passed(client.into_fd(), peer, requests, tunnel, spare))
 }
 
 fn refusal(name: &str, error: &NotConnected) -> String {

@@ -50,7 +50,7 @@ impl Departure {
         &self.moved
     }
 
-    /// Its sockets: the client's, and a tunnel's server's behind it. A clone that outlives the settling keeps a socket
+    /// Its sockets: the client's, a tunnel's server's behind it, and last the spare's. A clone that outlives the settling keeps a socket
     /// open.
     pub fn fds(&self) -> &[Arc<OwnedFd>] {
         &self.fds
@@ -122,17 +122,19 @@ impl Way {
     /// leaves the connection to whoever has it, and closes it should it come back.
     pub(super) async fn depart(&self, listener: &ListenerId, parting: Parting) -> Option<Resting> {
         let Parting {
-            connection: Resting { client, peer, requests, pipelines, tunnel, offered, shared },
+            connection: Resting { client, peer, requests, pipelines, tunnel, spare, offered, shared },
             permit,
         } = parting;
         let (server, tunnel) = tunnel.map(|tunnel| *tunnel).unzip();
+        let (spare, carried) = spare.map(|spare| (spare.fd, spare.requests)).unzip();
         let moved = Moved {
             listener: listener.clone(),
             peer,
             requests,
             state: tunnel.clone().map_or(MovedState::Idle, MovedState::Tunnel),
+            spare: carried,
         };
-        let fds: Vec<_> = once(client).chain(server).map(Arc::new).collect();
+        let fds: Vec<_> = once(client).chain(server).chain(spare).map(Arc::new).collect();
         let (answer, settled) = bounded(1);
         let sockets = fds.clone();
         self.leave(Departure::new(moved, fds, move |how| {
@@ -150,8 +152,9 @@ impl Way {
             .ok()?
             .into_iter();
         let client = sockets.next()?;
-        let tunnel = sockets.next().zip(tunnel).map(Box::new);
-        Some(Resting { client, peer, requests, pipelines, tunnel, offered, shared })
+        // A spare that came back is closed: few requests are left to want it.
+        let tunnel = tunnel.and_then(|tunnel| Some(Box::new((sockets.next()?, tunnel))));
+        Some(Resting { client, peer, requests, pipelines, tunnel, spare: None, offered, shared })
     }
 
     /// Hands a departure over. Where none is wanted, it goes back.

@@ -209,13 +209,17 @@ impl Worker {
         self.leaving.tell(leave);
         if leave == Leave::Stay {
             self.ended.set([false; 2]);
-        } else {
-            self.services.iter().for_each(|service| service.close_idle_upstreams());
+        } else if leave == Leave::Close || self.connections.borrow().is_empty() {
+            self.close_idle_upstreams();
         }
         if leave != Leave::Stay {
             // Those that wait for a request, and tunnels, are to wait for a permit too; those of HTTP/2 tell their clients.
             self.handle.wake_readers();
         }
+    }
+
+    fn close_idle_upstreams(&self) {
+        self.services.iter().for_each(|service| service.close_idle_upstreams());
     }
 
     /// Closes connections, but those that are on their way out, which another instance may have taken by now.
@@ -347,6 +351,11 @@ impl Drop for Registration {
         {
             // The task is ending by itself; cancelling it from within would be wrong.
             entry.task.detach();
+            if connections.is_empty() && !self.worker.leaving.is_over() {
+                // What no client's connection took along.
+                drop(connections);
+                self.worker.close_idle_upstreams();
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::scratch::Scratches;
 use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
 use crate::runtime::Handle;
-use crate::upstream::{Group, Upstreams};
+use crate::upstream::{Group, Spare, Upstreams};
 
 /// A service as one worker serves it: its settings and what the worker keeps for it.
 #[derive(Debug)]
@@ -38,8 +38,20 @@ impl ServiceContext {
         Rc::new(Self { service, handle, head_limits, upstreams, groups, scratches, leaving })
     }
 
-    /// Closes idle connections to servers. While the worker drains, few requests are left to want one, and a server
-    /// that drains too should not have to wait for them.
+    /// An idle connection to a server, to go along with a client's connection that departs.
+    pub(super) fn take_spare(&self) -> Option<Spare> {
+        self.upstreams.as_ref()?.take_spare()
+    }
+
+    /// Takes what came along with a client's connection.
+    pub(super) fn add_spare(&self, spare: Spare) {
+        if let Some(upstreams) = &self.upstreams {
+            upstreams.add_spare(spare);
+        }
+    }
+
+    /// Closes idle connections to servers: while the worker drains and nobody takes them along, few requests are left to
+    /// want one, and a server that drains too should not have to wait for them.
     pub fn close_idle_upstreams(&self) {
         if let Some(upstreams) = &self.upstreams {
             upstreams.close_idle();

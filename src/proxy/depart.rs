@@ -12,6 +12,7 @@ use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use crate::base::MovedTunnel;
 use crate::runtime;
+use crate::upstream::Spare;
 
 /// What the connections of a worker are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Resting {
     pub pipelines: bool,
     /// The server's socket and what is on its way, if it is a tunnel.
     pub tunnel: Option<Box<(OwnedFd, MovedTunnel)>>,
+    /// An idle connection to a server that goes along, so that the next request needs no new one.
+    pub spare: Option<Spare>,
     /// How often this worker's connections had been told to stay when it was offered to another instance.
     pub offered: Option<u64>,
     /// Another instance may hold copies of its sockets, which would keep it open after it is closed here.
@@ -79,20 +82,32 @@ pub(super) struct Offer(Option<Pin<Box<AcquireArc>>>);
 impl Resting {
     /// A connection that was just accepted.
     pub fn fresh(client: OwnedFd, peer: Option<SocketAddr>) -> Self {
-        Self { client, peer, requests: 0, pipelines: false, tunnel: None, offered: None, shared: false }
+        Self {
+            client,
+            peer,
+            requests: 0,
+            pipelines: false,
+            tunnel: None,
+            spare: None,
+            offered: None,
+            shared: false,
+        }
     }
 
-    /// A connection that another instance passes on, with the server's socket if it is a tunnel.
+    /// A connection that another instance passes on, with the server's socket if it is a tunnel, and an idle connection
+    /// to a server that comes along.
     pub fn passed(
         client: OwnedFd,
         peer: Option<SocketAddr>,
         requests: u64,
         tunnel: Option<(OwnedFd, MovedTunnel)>,
+        spare: Option<Spare>,
     ) -> Self {
         // Whether the client pipelines is not passed on. To think so costs a moment when the connection is closed, to
         // think otherwise might cost the client its last response.
         let pipelines = requests > 0;
-        Self { client, peer, requests, pipelines, tunnel: tunnel.map(Box::new), offered: None, shared: true }
+        let tunnel = tunnel.map(Box::new);
+        Self { client, peer, requests, pipelines, tunnel, spare, offered: None, shared: true }
     }
 
     /// Ends it for all who hold its sockets.
@@ -119,7 +134,7 @@ impl Leaving {
     }
 
     /// Nobody is to leave.
-    pub(super) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.told.get() == Leave::Stay
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::ServiceContext;
 use super::depart::{Offer, Parting, Permit, Resting};
 use super::failure::Failure;
+use super::rewrite::Forwarded;
 use super::tunnel::Tunnel;
 use crate::h2::PREFACE;
 use crate::http::{RequestHead, Unparsed, parse_request};
@@ -26,7 +27,7 @@ pub(super) struct Downstream {
     /// The client's address; none for a client on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     /// What is said of the client to servers; made once.
-    pub(super) forwarded: Rc<[u8]>,
+    pub(super) forwarded: Rc<Forwarded>,
     /// The client has sent a request before it had the response to the last, and may do so again.
     pub(super) pipelines: bool,
     /// How many requests were answered.
@@ -61,6 +62,11 @@ impl Downstream {
     /// The client's address without its port.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.peer.map(|peer| peer.ip())
+    }
+
+    /// It is a stream of HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.stream, Wire::H2Server(_))
     }
 
     /// Waits until the client sends something, not later than `until`, or until the connection may depart. The buffer is
@@ -120,6 +126,8 @@ impl Downstream {
         permit: Permit,
     ) -> io::Result<Parting> {
         debug_assert!(self.unread.is_empty(), "what was read would be lost");
+        // A tunnel has no further requests.
+        let spare = if tunnel.is_none() { context.take_spare() } else { None };
         let tunnel = tunnel.map(Tunnel::into_parts).transpose()?.map(Box::new);
         let connection = Resting {
             client: self.stream.into_fd()?,
@@ -127,6 +135,7 @@ impl Downstream {
             requests: self.requests,
             pipelines: self.pipelines,
             tunnel,
+            spare,
             offered: context.leaving.now(),
             shared: true,
         };

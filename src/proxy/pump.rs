@@ -3,10 +3,12 @@
 //! Bodies are never collected: a pump reads no further than one buffer ahead of what its sink has taken.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::http::{Chunk, ChunkDecoder, trailer_fields};
 use crate::runtime::{Buffer, SMALL_BUFFER, SpliceError, Spliced};
+use crate::tls::ClientAuth;
 use crate::wire::Wire;
 
 /// How the body arrives.
@@ -75,6 +77,8 @@ pub(super) struct Pump {
     bytes: u64,
     /// No more is read at a time than a small buffer holds.
     little: bool,
+    /// What the trailers of a request are not to say.
+    hidden: Option<Arc<ClientAuth>>,
     /// The last read brought as much as was asked for, or about as much.
     streams: bool,
 }
@@ -118,8 +122,14 @@ impl Pump {
             moves: 0,
             bytes: 0,
             little: false,
+            hidden: None,
             streams: false,
         }
+    }
+
+    /// Leaves trailers out that would say what only River may say of a client.
+    pub(super) fn hide(&mut self, hidden: Option<Arc<ClientAuth>>) {
+        self.hidden = hidden;
     }
 
     /// Begins again with what is in `out`, for another sink. Right only while nothing but `out` has been sent.
@@ -360,7 +370,7 @@ impl Pump {
                     Chunk::End { trailers } => {
                         let section = ends.unread.unread().get(trailers).unwrap_or_default();
                         if self.outgoing == Outgoing::Chunked {
-                            write_end(section, ends.out);
+                            write_end(section, self.hidden.as_deref(), ends.out);
                         }
                         ends.unread.consume(consumed);
                         self.arrived = true;
@@ -384,7 +394,7 @@ impl Pump {
         match self.incoming {
             Incoming::UntilClose => {
                 if self.outgoing == Outgoing::Chunked {
-                    write_end(b"", ends.out);
+                    write_end(b"", None, ends.out);
                 }
                 self.arrived = true;
                 Ok(())
@@ -409,10 +419,12 @@ fn write_data(outgoing: Outgoing, data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn write_end(trailers: &[u8], out: &mut Vec<u8>) {
+fn write_end(trailers: &[u8], hidden: Option<&ClientAuth>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailer_fields(trailers) {
-        super::rewrite::field(out, name, value);
+        if !hidden.is_some_and(|hidden| hidden.hides(name)) {
+            super::rewrite::field(out, name, value);
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -499,7 +511,7 @@ mod tests {
     #[test]
     fn trailers_that_frame_or_route_are_not_forwarded() {
         let mut out = Vec::new();
-        write_end(b"grpc-status: 0\r\nContent-Length: 5\r\nHost: evil\r\n", &mut out);
+        write_end(b"grpc-status: 0\r\nContent-Length: 5\r\nHost: evil\r\n", None, &mut out);
         assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n");
     }
 }

@@ -1,17 +1,21 @@
 //! Writes the head that goes on from the head that came in: hop-by-hop fields out, River's own in.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::lines::Lines;
 use crate::http::{Framing, Known, Method, RequestHead, ResponseHead, Target, Version};
+use crate::tls::ClientAuth;
 
 /// What River adds to a request on its way to the server.
 pub(super) struct RequestContext<'a> {
-    /// What [`forwarded`] has made of the client.
-    pub(super) forwarded: &'a [u8],
+    /// What is said of the client.
+    pub(super) forwarded: &'a Forwarded,
     /// The pseudonym for `Via`, where one is wanted.
     pub(super) via: Option<&'a [u8]>,
+    /// The request came in HTTP/2.
+    pub(super) http2: bool,
     /// The host, for a request that came without one (HTTP/1.0).
     pub(super) host: &'a str,
 }
@@ -27,20 +31,39 @@ pub(super) struct ResponseContext<'a> {
     pub(super) client_version: Version,
 }
 
-/// What is said of a client to the server with each of its requests.
-///
-/// `client` is its address; none where it came over a Unix socket. `secure` is whether it speaks TLS.
-pub(super) fn forwarded(client: Option<IpAddr>, secure: bool) -> Box<[u8]> {
-    let mut out = Vec::new();
-    if let Some(client) = client {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        // A client of a dual-stack socket is named by the address it has in its own family.
-        out.extend_from_slice(client.to_canonical().to_string().as_bytes());
-        out.extend_from_slice(b"\r\n");
+/// What is said of a client to the server with each of its requests, and what is not the client's to say.
+#[derive(Debug, Default)]
+pub(super) struct Forwarded {
+    lines: Vec<u8>,
+    client_auth: Option<Arc<ClientAuth>>,
+}
+
+impl Forwarded {
+    /// `client` is its address; none where it came over a Unix socket. `secure` is whether it speaks TLS.
+    pub(super) fn of(client: Option<IpAddr>, secure: bool) -> Self {
+        let mut lines = Vec::new();
+        if let Some(client) = client {
+            // A client of a dual-stack socket is named by the address it has in its own family.
+            field(&mut lines, b"X-Forwarded-For", client.to_canonical().to_string().as_bytes());
+        }
+        field(&mut lines, b"X-Forwarded-Proto", if secure { b"https" } else { b"http" });
+        Self { lines, client_auth: None }
     }
-    let proto: &[u8] = if secure { b"https" } else { b"http" };
-    field(&mut out, b"X-Forwarded-Proto", proto);
-    out.into()
+
+    /// Adds what is said of the client's certificate, and keeps the client from saying it.
+    pub(super) fn add_client(&mut self, auth: &Arc<ClientAuth>, lines: &[u8]) {
+        self.lines.extend_from_slice(lines);
+        self.client_auth = Some(Arc::clone(auth));
+    }
+
+    /// What was asked of the client's certificate, if anything was.
+    pub(super) fn client_auth(&self) -> Option<Arc<ClientAuth>> {
+        self.client_auth.clone()
+    }
+
+    fn hides(&self, name: &[u8]) -> bool {
+        self.client_auth.as_ref().is_some_and(|auth| auth.hides(name))
+    }
 }
 
 /// Whether a request has come through here so often that it goes round in circles.
@@ -72,6 +95,16 @@ pub(super) fn forwards_left(buf: &[u8], head: &RequestHead) -> Option<u64> {
 fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
+
+/// Whether a request is one of gRPC, whose clients want to be told of failures in its own way.
+pub(super) fn is_grpc(buf: &[u8], head: &RequestHead) -> bool {
+    let mut types = head.fields.iter().filter(|sent| sent.known == Known::ContentType);
+    types.next().and_then(|sent| sent.value.of(buf).split_at_checked(GRPC.len())).is_some_and(
+        |(begin, rest)| begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';')),
+    )
+}
+
+const GRPC: &[u8] = b"application/grpc";
 
 /// Appends the head of the request that goes to the server; returns the length of its first line without the CRLF.
 ///
@@ -117,15 +150,17 @@ pub(super) fn request(
             | Known::XRealIp
             | Known::Forwarded => {}
             Known::Via if context.via.is_some() => {}
+            Known::Other if context.forwarded.hides(sent.name.of(buf)) => {}
             // The one length that there is goes on as it is: framing was read from it.
             _ => lines.keep(sent),
         }
     }
     lines.finish();
     if let Some(pseudonym) = context.via {
-        via(out, buf, &head.fields, head.version, pseudonym);
+        let received = if context.http2 { b"2.0 " } else { number_of(head.version) };
+        via(out, buf, &head.fields, received, pseudonym);
     }
-    out.extend_from_slice(context.forwarded);
+    out.extend_from_slice(&context.forwarded.lines);
     if !head.authority().is_empty() {
         out.extend_from_slice(b"X-Forwarded-Host: ");
         out.extend_from_slice(host);
@@ -178,7 +213,7 @@ pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, conte
         date(out);
     }
     if let Some(pseudonym) = context.via {
-        via(out, buf, &head.fields, head.version, pseudonym);
+        via(out, buf, &head.fields, number_of(head.version), pseudonym);
     }
     if context.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -240,17 +275,21 @@ fn upgrade(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field]) {
     }
 }
 
-/// Appends one `Via` that holds what came and River's own (RFC 9110 §7.6.3).
-fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field], version: Version, pseudonym: &[u8]) {
+fn number_of(version: Version) -> &'static [u8; 4] {
+    match version {
+        Version::Http10 => b"1.0 ",
+        Version::Http11 => b"1.1 ",
+    }
+}
+
+/// Appends one `Via` that holds what came and River's own (RFC 9110 §7.6.3). `received` is the version's number.
+fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field], received: &[u8], pseudonym: &[u8]) {
     out.extend_from_slice(b"Via: ");
     for sent in fields.iter().filter(|sent| sent.known == Known::Via && !sent.drop) {
         out.extend_from_slice(sent.value.of(buf));
         out.extend_from_slice(b", ");
     }
-    out.extend_from_slice(match version {
-        Version::Http10 => b"1.0 ",
-        Version::Http11 => b"1.1 ",
-    });
+    out.extend_from_slice(received);
     out.extend_from_slice(pseudonym);
     out.extend_from_slice(b"\r\n");
 }
@@ -287,10 +326,11 @@ mod tests {
         for (address, named) in
             [("127.0.0.1", "127.0.0.1"), ("2001:db8::5", "2001:db8::5"), ("::ffff:10.1.2.3", "10.1.2.3")]
         {
-            let said = String::from_utf8(forwarded(Some(address.parse().unwrap()), false).into()).unwrap();
+            let said = Forwarded::of(Some(address.parse().unwrap()), false).lines;
+            let said = String::from_utf8(said).unwrap();
             assert!(said.starts_with(&format!("X-Forwarded-For: {named}\r\n")), "{said}");
         }
-        assert_eq!(*forwarded(None, false), *b"X-Forwarded-Proto: http\r\n");
-        assert_eq!(*forwarded(None, true), *b"X-Forwarded-Proto: https\r\n");
+        assert_eq!(Forwarded::of(None, false).lines, b"X-Forwarded-Proto: http\r\n");
+        assert_eq!(Forwarded::of(None, true).lines, b"X-Forwarded-Proto: https\r\n");
     }
 }

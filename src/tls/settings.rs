@@ -19,7 +19,7 @@ pub struct ListenerTls {
     /// The cipher suites that may be used, the preferred one first; empty for those of the library.
     pub cipher_suites: Vec<CipherSuite>,
     /// What is asked of clients.
-    pub client_auth: Option<ClientAuth>,
+    pub client_auth: Option<Arc<ClientAuth>>,
     /// How sessions are resumed.
     pub tickets: TicketSettings,
     /// The protocols that are offered in it (ALPN, RFC 7301).

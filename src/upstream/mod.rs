@@ -15,4 +15,4 @@ mod tests;
 
 pub use error::ConnectError;
 pub use settings::{Group, PoolSettings, Proto, Server, SharingSettings};
-pub use upstreams::{Connection, Tried, Upstreams};
+pub use upstreams::{Connection, Spare, Tried, Upstreams};

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Group, PoolSettings, Proto, Server, SharingSettings, Tried, Upstreams};
+use super::{Group, PoolSettings, Proto, Server, SharingSettings, Spare, Tried, Upstreams};
 use crate::base::Address;
 use crate::runtime::{Handle, block_on, with_deadline};
 
@@ -51,6 +51,42 @@ fn an_idle_connection_that_its_server_closes_is_closed_although_readers_were_wok
         far.shutdown(std::net::Shutdown::Write).unwrap();
         let closed = smol::unblock(move || end_of(far));
         with_deadline(&timer, handle.deadline(LIMIT), closed).await.expect("it is kept").unwrap();
+    });
+}
+
+#[test]
+fn a_spare_is_kept_where_its_server_is_known_and_closed_elsewhere() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let group = |address| {
+        let addresses = vec![Address::Tcp(address)];
+        let server = Server {
+            name: "one".to_owned(),
+            addresses,
+            weight: NonZeroU32::MIN,
+            tls: None,
+            proto: Proto::H1Only,
+        };
+        Group { servers: vec![server], pool: PoolSettings::default(), sharing: SharingSettings::default() }
+    };
+    block_on(async |handle: Handle| {
+        let known = Upstreams::new(handle.clone(), group(address), 0);
+        let other = Upstreams::new(handle.clone(), group("127.0.0.1:1".parse().unwrap()), 0);
+        // The sweepers have to have run once, or nothing is kept.
+        futures_lite::future::yield_now().await;
+        let spare = || {
+            let near = TcpStream::connect(address).unwrap();
+            near.set_nonblocking(true).unwrap();
+            let spare = Spare { peer: near.peer_addr().ok(), fd: near.into(), requests: 3 };
+            (spare, listener.accept().unwrap().0)
+        };
+        let (kept, _far) = spare();
+        known.add_spare(kept);
+        assert_eq!(known.take_spare().map(|spare| spare.requests), Some(3));
+        let (closed, far) = spare();
+        other.add_spare(closed);
+        assert!(other.take_spare().is_none());
+        end_of(far).unwrap();
     });
 }
 

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -42,6 +44,17 @@ pub struct Connection {
     pub stream: Wire,
     server: usize,
     requests: u64,
+}
+
+/// An idle connection to a server on its way between workers, in no epoll instance.
+#[derive(Debug)]
+pub struct Spare {
+    /// The socket, nonblocking.
+    pub fd: OwnedFd,
+    /// Who it is connected to, where that is known.
+    pub peer: Option<SocketAddr>,
+    /// How many requests it has carried.
+    pub requests: u64,
 }
 
 /// The servers that a request has tried without getting a connection.
@@ -117,7 +130,38 @@ impl Upstreams {
             stream.finish();
             return;
         }
-        let requests = requests + 1;
+        self.keep(server, stream, requests + 1);
+    }
+
+    /// Gives an idle connection away, if there is one, for a worker of another instance. Servers on Unix sockets are
+    /// left out, because where such a socket leads to cannot be checked, and those that are spoken to over TLS.
+    pub fn take_spare(&self) -> Option<Spare> {
+        let plain = |server: &Server| {
+            server.tls.is_none() && matches!(server.addresses.first(), Some(Address::Tcp(_)))
+        };
+        let servers = self.group.servers.iter().zip(&self.pools).filter(|(server, _)| plain(server));
+        let now = self.handle.now();
+        let (stream, requests) =
+            servers.into_iter().find_map(|(_, pool)| pool.take(&self.group.pool, now))?;
+        Some(Spare { fd: stream.into_fd().ok()?, peer: None, requests })
+    }
+
+    /// Takes an idle connection that another instance gave away; closes it if it is to no server of the group that is
+    /// spoken to in the same way.
+    pub fn add_spare(&self, spare: Spare) {
+        let Spare { fd, peer, requests } = spare;
+        let Some(address) = peer.map(Address::Tcp) else { return };
+        let fits = |server: &Server| {
+            server.tls.is_none() && server.proto == Proto::H1Only && server.addresses.contains(&address)
+        };
+        let server = self.group.servers.iter().position(fits);
+        // One that cannot be watched is no loss.
+        if let (Some(server), Ok(stream)) = (server, self.handle.stream(fd)) {
+            self.keep(server, stream.into(), requests);
+        }
+    }
+
+    fn keep(&self, server: usize, stream: Wire, requests: u64) {
         if requests >= self.group.pool.max_requests {
             return;
         }
@@ -234,9 +278,9 @@ impl Upstreams {
                 }
                 let deadline = until.min(self.handle.now() + connect);
                 self.begin(server, shared, stream, deadline, timer).await?;
-                except = None;
                 continue;
             }
+            // There can be no other.
             if except.take().is_some() {
                 continue;
             }
@@ -259,7 +303,7 @@ impl Upstreams {
         match stream.alpn() {
             Some(b"h2") => Ok(true),
             _ if *proto == Proto::H2OrH1 => Ok(false),
-            None if !stream.is_secure() => Ok(true),
+            None if matches!(stream, Wire::Plain(_)) => Ok(true),
             _ => Err(ConnectError::Protocol { server: name.clone() }),
         }
     }
@@ -276,7 +320,7 @@ impl Upstreams {
         let waiting = Rc::clone(&shared.waiting);
         let room = Box::new(move || waiting.tell());
         let settings = &self.group.sharing.connection;
-        let scheme = if stream.is_secure() { Scheme::HTTPS } else { Scheme::HTTP };
+        let scheme = if matches!(stream, Wire::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP };
         let begun = Client::connect(stream, scheme, settings, &self.handle, room);
         let name = || self.server_name(server).to_owned();
         match with_deadline(timer, deadline, begun).await {

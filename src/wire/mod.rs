@@ -234,6 +234,14 @@ impl Wire {
         }
     }
 
+    /// The certificate that the peer has shown and that was accepted, in DER; none where it has shown none.
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
+            Self::Tls(stream) => stream.peer_certificate().map(|certificate| certificate.to_vec()),
+        }
+    }
+
     /// Whether the connection can be passed to another instance, by [`into_fd`](Self::into_fd).
     pub fn can_move(&self) -> bool {
         match self {

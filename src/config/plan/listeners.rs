@@ -13,7 +13,7 @@ use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
 use crate::proxy::Terms;
-use crate::tls::Offer;
+use crate::tls::{Credentials, Offer};
 
 use super::{System, tcp, tls};
 
@@ -66,20 +66,28 @@ pub(super) fn plan(
             if let Some(tcp) = &service.tcp {
                 tcp::check_listener(listener, tcp, report);
             }
-            let acceptor = tls.as_ref().map(|credentials| Arc::clone(credentials.acceptor()));
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::new(Terms { tls: acceptor, offer_h2: offer == Offer::Http2 }),
+                terms: Arc::new(terms(tls.as_ref(), offer == Offer::Http2)),
                 tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
     }
     listeners
+}
+
+/// What holds for the connections of a listener with these certificates, or with none.
+fn terms(tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
+    Terms {
+        offer_h2,
+        tls: tls.map(|credentials| Arc::clone(credentials.acceptor())),
+        client_auth: tls.and_then(|credentials| credentials.settings().client_auth.clone()),
+    }
 }
 
 /// The protocols that a listener's clients may choose from.

@@ -38,7 +38,7 @@ pub(super) fn plan(
         certificates: draft.certificates.iter().filter_map(|one| files(one, report)).collect(),
         min_version,
         cipher_suites: cipher_suites(draft, min_version, report),
-        client_auth: client_auth(draft, report),
+        client_auth: client_auth(draft, report).map(Arc::new),
         tickets: tickets(&draft.tickets, report),
         offer,
     };
@@ -71,7 +71,8 @@ fn files(draft: &draft::Certificate, report: &mut Report<'_>) -> Option<Certific
     Some(CertificateFiles { cert: cert?, key: key? })
 }
 
-fn path(written: &Spanned<String>, report: &mut Report<'_>) -> Option<PathBuf> {
+/// The path of a file that is named; nothing if it can be none (then reported).
+pub(super) fn path(written: &Spanned<String>, report: &mut Report<'_>) -> Option<PathBuf> {
     let message = if written.is_empty() {
         "the path is empty"
     } else if written.chars().any(char::is_control) {
@@ -130,8 +131,9 @@ fn client_auth(draft: &draft::Tls, report: &mut Report<'_>) -> Option<ClientAuth
     };
     let ca = path(ca, report);
     let [subject, verified] = headers;
-    let subject = header(subject, "x-client-subject", report)?;
-    let verified = header(verified, "x-client-verified", report)?;
+    let subject = header(subject, "x-client-subject", report);
+    let verified = header(verified, "x-client-verified", report);
+    let (subject, verified) = (subject?, verified?);
     if subject == verified {
         // One of them is not the default, and has its place.
         let given = headers.into_iter().flatten().next_back()?;
@@ -214,19 +216,21 @@ fn blame(fault: &Fault, draft: &draft::Tls, report: &mut Report<'_>) {
     if let Some(cause) = fault.source() {
         problem.note(cause.to_string());
     }
-    let help = match fault.problem {
-        Problem::Der => "openssl x509 -inform DER -in FILE -out FILE.pem makes it readable",
-        Problem::Encrypted => "openssl pkey -in FILE -out FILE.plain takes the passphrase off",
-        Problem::TicketSecret(_) => "openssl rand -out FILE 48 makes one",
-        Problem::Mismatch => {
-            if let Some(cert) = fault_certificate(fault, draft) {
-                problem.related(&cert, "the certificate");
-            }
-            return;
-        }
-        _ => return,
-    };
-    problem.help(help);
+    if let (Problem::Mismatch, Some(cert)) = (&fault.problem, fault_certificate(fault, draft)) {
+        problem.related(&cert, "the certificate");
+    } else if let Some(help) = help(&fault.problem) {
+        problem.help(help);
+    }
+}
+
+/// What can be done about a file that is not used.
+pub(super) fn help(problem: &Problem) -> Option<&'static str> {
+    match problem {
+        Problem::Der => Some("openssl x509 -inform DER -in FILE -out FILE.pem makes it readable"),
+        Problem::Encrypted => Some("openssl pkey -in FILE -out FILE.plain takes the passphrase off"),
+        Problem::TicketSecret(_) => Some("openssl rand -out FILE 48 makes one"),
+        _ => None,
+    }
 }
 
 fn fault_certificate(fault: &Fault, draft: &draft::Tls) -> Option<Place> {

@@ -35,8 +35,8 @@ fn all_messages() -> Vec<Message> {
         Message::Hello { versions: vec![2, 1], pid: 1, build: "b".into() },
         Message::Welcome { version: 2, pid: 1, build: "b".into(), generation: 1 },
         Message::Inventory { ids: vec![id(0)], more: false },
-        Message::Offer { batch: 0, of: 2, labels: vec![] },
-        Message::Offer { batch: 1, of: 2, labels: vec![] },
+        Message::Offer { batch: 0, of: 2, labels: vec![], tickets: vec![] },
+        Message::Offer { batch: 1, of: 2, labels: vec![], tickets: vec![] },
         Message::Adopted { batch: 0, unwanted: vec![id(0)] },
         Message::Adopted { batch: 1, unwanted: vec![] },
         Message::Ready,
@@ -57,7 +57,7 @@ fn all_messages() -> Vec<Message> {
 
 /// A connection that waits for a request.
 fn idle() -> Moved {
-    Moved { listener: id(0), peer: None, requests: 3, state: MovedState::Idle }
+    Moved { listener: id(0), peer: None, requests: 3, state: MovedState::Idle, spare: None }
 }
 
 fn is_refusal<T: PartialEq + std::fmt::Debug>(outputs: &[T], refuse: impl Fn(&T) -> bool) -> bool {

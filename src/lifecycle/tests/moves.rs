@@ -22,7 +22,7 @@ use crate::system::Signal;
 fn connection(nth: u64) -> (Moved, Vec<Arc<OwnedFd>>) {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let id = listener("127.0.0.1:0", 0).id;
-    let moved = Moved { listener: id, peer: None, requests: nth, state: MovedState::Idle };
+    let moved = Moved { listener: id, peer: None, requests: nth, state: MovedState::Idle, spare: None };
     (moved, vec![Arc::new(OwnedFd::from(socket))])
 }
 

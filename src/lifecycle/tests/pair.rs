@@ -143,7 +143,8 @@ impl Pair {
             return;
         };
         let listener = ListenerId::fixed(&Address::Unix("/web.sock".into()));
-        let moved = Moved { listener, peer: None, requests: nth as u64, state: MovedState::Idle };
+        let moved =
+            Moved { listener, peer: None, requests: nth as u64, state: MovedState::Idle, spare: None };
         for output in self.giver.transfer(moved) {
             if let IncumbentOutput::Send(Message::Transfer { number, .. }) = &output {
                 self.connections[nth] = At::Away(*number);
@@ -305,7 +306,12 @@ impl Pair {
             match output {
                 IncumbentOutput::Send(message) => self.to_new.push_back(message),
                 IncumbentOutput::SendBatch(batch) => {
-                    self.to_new.push_back(Message::Offer { batch, of: 2, labels: Vec::new() });
+                    self.to_new.push_back(Message::Offer {
+                        batch,
+                        of: 2,
+                        labels: Vec::new(),
+                        tickets: vec![],
+                    });
                 }
                 IncumbentOutput::Greeted | IncumbentOutput::Waiting => panic!("greeted twice"),
                 IncumbentOutput::Ready => self.turn_old(Happening::Ready),

@@ -16,7 +16,7 @@ fn pair() -> (Client, TcpStream) {
 
 fn idle_from(door: &Door, client: &Client) -> Moved {
     let peer = client.stream.local_addr().ok();
-    Moved { listener: door.spec.id.clone(), peer, requests: 7, state: MovedState::Idle }
+    Moved { listener: door.spec.id.clone(), peer, requests: 7, state: MovedState::Idle, spare: None }
 }
 
 fn tunnel_from(door: &Door, client: &Client, to_server: Held, to_client: Held) -> Moved {

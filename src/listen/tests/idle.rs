@@ -1,6 +1,9 @@
 //! Connections that wait for a request.
 
 use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
 use super::*;
 use crate::base::MovedState;
@@ -26,6 +29,50 @@ fn an_idle_connection_departs_and_is_answered_by_the_other_fleet() {
     assert_eq!(client.get("/"), Answer::keeps("new"));
     drop(old);
     assert_eq!(client.get("/"), Answer::keeps("new"));
+}
+
+#[test]
+fn an_idle_connection_to_the_server_goes_along() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    let origin = origin(move |mut client| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        while !client.has_ended() {
+            client.head();
+            client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let door = Door::new();
+    let (mut old, new) = (door.fleet(forwards(origin), true), door.fleet(forwards(origin), false));
+    let mut client = door.connect();
+    assert_eq!(client.get("/"), Answer::keeps("ok"));
+    old.leave(Leave::Move);
+    let departure = departure(&mut old);
+    assert_eq!((departure.moved().spare, departure.fds().len()), (Some(1), 2));
+    carry(departure, &new).unwrap();
+    idle(&mut old);
+    drop(old);
+    assert_eq!(client.get("/"), Answer::keeps("ok"));
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_connection_that_comes_back_leaves_the_one_to_the_server_behind() {
+    let (ended, ends) = channel();
+    let ended = Mutex::new(ended);
+    let origin = origin(move |mut client| {
+        client.head();
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        ended.lock().unwrap().send(client.has_ended()).unwrap();
+    });
+    let door = Door::new();
+    let mut fleet = door.fleet(forwards(origin), true);
+    let mut client = door.connect();
+    assert_eq!(client.get("/"), Answer::keeps("ok"));
+    fleet.leave(Leave::Move);
+    departure(&mut fleet).stay();
+    assert!(ends.recv_timeout(LIMIT).unwrap());
+    assert_eq!(client.get("/"), Answer::closes("ok"));
 }
 
 #[test]
