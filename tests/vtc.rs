@@ -148,12 +148,17 @@ fn http1_cases() {
     run_all("h1", "");
 }
 
+#[test]
+fn http2_cases() {
+    run_all("h2", ", offer_h2: true");
+}
+
 /// Every case has a name, a title that says what is expected and by which rule, and a server: whatever a case is
 /// about, it says what reached the server, or that nothing did.
 #[test]
 fn every_case_says_what_reached_the_server() {
     let mut names = BTreeSet::new();
-    for directory in ["h1"] {
+    for directory in ["h1", "h2"] {
         for case in Case::all_in(directory) {
             let name = &case.name;
             let title = case.text.lines().find_map(|line| line.strip_prefix("vtest "));
