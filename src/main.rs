@@ -104,6 +104,9 @@ async fn run(
     activation: Arc<Activation>,
 ) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
+    for warning in plan.warnings() {
+        tracing::warn!(target: "river::config", "{warning}");
+    }
     let Plan { system, listeners, services } = plan;
     let fleet = Fleet::new(system.workers, services, &listeners);
     let settings = lifecycle::Settings {

@@ -16,6 +16,7 @@ use river::base::Address;
 use river::cli;
 use river::config::{self, Errors, Lookup, MAX_SIZE, Overrides, Plan, SETTINGS, Setting, Source};
 use river::proxy::Handler;
+use river::upstream::Proto;
 
 /// Knows only two names, so that no test asks the network.
 fn resolve(hosts: &[&str]) -> Vec<Lookup> {
@@ -117,9 +118,22 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(addresses, ["[::1]:3000", "127.0.0.1:3000"]);
     assert_eq!(group.servers[2].addresses, [Address::Unix("/run/app.sock".into())]);
     assert_eq!(group.servers[2].name, "unix:/run/app.sock");
+    assert!(group.servers[2].tls.is_none());
+    assert!(group.servers[3].tls.as_ref().is_some_and(|tls| !tls.verifies()));
     assert_eq!(group.pool.max_idle, 16);
     assert_eq!(group.pool.idle_timeout, Duration::from_secs(30));
     assert_eq!(group.pool.max_requests, 1_000);
+    assert_eq!(group.servers.iter().map(|server| server.proto).collect::<Vec<_>>(), {
+        [Proto::H1Only, Proto::H2Only, Proto::H1Only]
+    });
+    let sharing = &group.sharing;
+    let shared = &sharing.connection;
+    assert_eq!((sharing.max_connections, sharing.max_waiting, shared.max_streams), (2, 10, 50));
+    assert_eq!((shared.window, shared.max_requests), (1 << 20, 1_000));
+    assert_eq!(shared.max_head, (16 << 10) + 32 * 64);
+    assert_eq!(shared.idle_timeout, Duration::from_secs(30));
+    assert_eq!(shared.ping_interval, Some(Duration::from_secs(120)));
+    assert_eq!(shared.ping_timeout, Duration::from_secs(3));
 
     let Handler::Respond(respond) = &plan.services[1].handler else { panic!("hello answers") };
     assert_eq!(respond.status, 503);
@@ -299,6 +313,14 @@ fn file_with(path: &str, value: &str) -> String {
         "connectors" => format!("{listeners}, connectors: ({servers}, {field})"),
         "connectors.servers[]" if name == "addr" => {
             format!("{listeners}, connectors: (servers: [({field})])")
+        }
+        "connectors.servers[]" if name == "tls_sni" => {
+            let server = format!("(addr: \"127.0.0.1:3000\", {field}, tls_verify: false)");
+            format!("{listeners}, connectors: (servers: [{server}])")
+        }
+        "connectors.servers[]" if name == "tls_verify" => {
+            let server = format!("(addr: \"127.0.0.1:3000\", tls_sni: \"app.example\", {field})");
+            format!("{listeners}, connectors: (servers: [{server}])")
         }
         "connectors.servers[]" => {
             format!("{listeners}, connectors: (servers: [(addr: \"127.0.0.1:3000\", {field})])")

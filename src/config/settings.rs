@@ -497,6 +497,41 @@ pub const SETTINGS: &[Setting] = &[
         "H2Only",
     ),
     setting(
+        "services.*.connectors.servers[].tls_sni",
+        "name of a host, or IP address",
+        "none",
+        "The server is spoken to over TLS, and its certificate has to be for this name.",
+        "\"app.example\"",
+    ),
+    setting(
+        "services.*.connectors.servers[].tls_ca",
+        "path",
+        "the system's",
+        "File with the authorities, in PEM, one of which has to vouch for the server's certificate.",
+        "\"ca.pem\"",
+    ),
+    setting(
+        "services.*.connectors.servers[].tls_cert",
+        "path",
+        "none",
+        "File with the certificate, in PEM, that is shown to a server which asks for one.",
+        "\"client.pem\"",
+    ),
+    setting(
+        "services.*.connectors.servers[].tls_key",
+        "path",
+        "none",
+        "File with the private key of tls_cert, in PEM.",
+        "\"client.key\"",
+    ),
+    setting(
+        "services.*.connectors.servers[].tls_verify",
+        "boolean",
+        "true",
+        "Whether the server's certificate is verified.",
+        "false",
+    ),
+    setting(
         "services.*.connectors.pool",
         "structure",
         "()",
@@ -659,7 +694,6 @@ const LATER: &[&str] = &[
     "services.*.listeners[].proxy_protocol",
     "services.*.connectors.retries",
     "services.*.connectors.load_balance.health_check",
-    "services.*.connectors.servers[].tls_sni",
 ];
 
 /// Ways to choose a server that later versions have.

@@ -6,11 +6,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
+
+use super::meter::{Excess, Meter};
 
 /// What is gathered before it is sent, in bytes: about one record of TLS.
 const GATHERED: usize = 16 << 10;
@@ -31,6 +34,7 @@ struct Inner<S> {
     sent: usize,
     /// Counts every successful read of the stream and every write to it.
     moves: u64,
+    meter: Option<Meter>,
     /// Counts every successful read of the stream.
     reads: u64,
 }
@@ -44,6 +48,7 @@ impl<S> Io<S> {
             gathered: Vec::new(),
             sent: 0,
             moves: 0,
+            meter: None,
             reads: 0,
         })))
     }
@@ -51,6 +56,16 @@ impl<S> Io<S> {
     /// Looks at the stream below.
     pub fn with_stream<R>(&self, look: impl FnOnce(&S) -> R) -> R {
         look(&self.0.borrow().stream)
+    }
+
+    /// Counts what the peer sends from now on, the first frame after `skip` bytes; see [`excess`](Self::excess).
+    pub fn count(&self, skip: usize, max_resets: u32, max_control: u32) {
+        self.0.borrow_mut().meter = Some(Meter::new(skip, max_resets, max_control));
+    }
+
+    /// What the peer has sent too much of, if anything.
+    pub fn excess(&self, now: Instant) -> Option<Excess> {
+        self.0.borrow_mut().meter.as_mut()?.excess(now)
     }
 
     /// Whether something that was written waits for the peer to take it.
@@ -96,6 +111,9 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
     fn took(&mut self, count: usize) {
         self.sent += count;
         self.moves = self.moves.wrapping_add(1);
+        if let Some(meter) = &mut self.meter {
+            meter.sent(count);
+        }
     }
 
     fn clear(&mut self) {
@@ -137,6 +155,9 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
             if self.sent == self.gathered.len() {
                 self.clear();
             }
+            if let Some(meter) = &mut self.meter {
+                meter.sent(count.saturating_sub(waiting));
+            }
             if count > waiting {
                 return Poll::Ready(Ok(count - waiting));
             }
@@ -161,12 +182,20 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
         let inner = &mut *self.0.borrow_mut();
         if !inner.early.is_empty() {
             let count = inner.early.len().min(buf.remaining());
-            buf.put_slice(inner.early.get(..count).unwrap_or_default());
+            let early = inner.early.get(..count).unwrap_or_default();
+            if let Some(meter) = &mut inner.meter {
+                meter.received(early);
+            }
+            buf.put_slice(early);
             inner.early.advance(count);
             return Poll::Ready(Ok(()));
         }
         let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, buf.initialize_unfilled()))?;
+        let before = buf.filled().len();
         buf.advance(count);
+        if let Some(meter) = &mut inner.meter {
+            meter.received(buf.filled().get(before..).unwrap_or_default());
+        }
         inner.moves = inner.moves.wrapping_add(1);
         inner.reads = inner.reads.wrapping_add(1);
         Poll::Ready(Ok(()))

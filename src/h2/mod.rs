@@ -6,8 +6,11 @@
 pub mod client;
 mod error;
 mod io;
+mod meter;
 mod server;
 
+pub use ::h2::Reason;
 pub use error::Error;
 pub use io::Io;
+pub use meter::Excess;
 pub use server::{Malformed, Opened, PREFACE, Server, ServerLimits, ServerStream};

@@ -63,6 +63,11 @@ impl Downstream {
         self.peer.map(|peer| peer.ip())
     }
 
+    /// It is a stream of HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.stream, Wire::H2Server(_))
+    }
+
     /// Waits until the client sends something, not later than `until`, or until the connection may depart. The buffer is
     /// not needed meanwhile, and nothing is read.
     pub(super) async fn await_request(&self, context: &ServiceContext, until: Instant) -> Awaited {

@@ -26,6 +26,7 @@ pub(super) struct Request {
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
     pub(super) expect_continue: bool,
+    pub(super) grpc: bool,
     pub(super) began: Instant,
 }
 
@@ -57,6 +58,7 @@ pub(super) async fn run(
         keep_alive: head.keep_alive,
         upgrade: head.upgrade,
         expect_continue: head.expect_continue,
+        grpc: downstream.is_http2() && rewrite::is_grpc(downstream.unread.unread(), head),
         began,
     };
     let via = via.map(HeaderValue::as_bytes);
@@ -112,8 +114,12 @@ fn begin(
         }
         _ => request_body(&head.framing, outgoing, context),
     };
-    let rewriting =
-        rewrite::RequestContext { forwarded: &downstream.forwarded, via, host: upstreams.default_host() };
+    let rewriting = rewrite::RequestContext {
+        forwarded: &downstream.forwarded,
+        via,
+        http2: downstream.is_http2(),
+        host: upstreams.default_host(),
+    };
     let line = rewrite::request(&mut scratch.to_upstream, downstream.unread.unread(), head, &rewriting);
     let line = scratch.to_upstream.get(..line).unwrap_or_default();
     note_line(&mut scratch.line, line);
@@ -271,7 +277,8 @@ async fn fail(
     log(context, downstream, &scratch.line, server, failure);
     let head = request.method == Method::Head;
     let keep_alive = request.keep_alive && body_received;
-    let client = Client { version: request.version, head, keep_alive, received: body_received };
+    let Request { version, grpc, .. } = *request;
+    let client = Client { version, head, keep_alive, received: body_received, grpc };
     respond::failure(context, downstream, scratch, failure, client).await
 }
 

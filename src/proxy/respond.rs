@@ -24,12 +24,14 @@ pub(super) struct Client {
     pub(super) keep_alive: bool,
     /// All of the request has come.
     pub(super) received: bool,
+    /// It speaks gRPC over HTTP/2.
+    pub(super) grpc: bool,
 }
 
 impl Client {
     /// Of a request that could not be understood.
     pub(super) fn unknown() -> Self {
-        Self { version: Version::Http11, head: false, keep_alive: false, received: false }
+        Self { version: Version::Http11, head: false, keep_alive: false, received: false, grpc: false }
     }
 }
 
@@ -59,6 +61,7 @@ pub(super) async fn fixed(
         head: request.method == Method::Head,
         keep_alive: request.keep_alive,
         received: false,
+        grpc: downstream.is_http2() && rewrite::is_grpc(downstream.unread.unread(), request),
     };
     // Who waits to be told to go on is told the answer instead, and the body is never sent (RFC 9110 §10.1.1).
     let expects = request.expect_continue;
@@ -123,10 +126,15 @@ pub(super) async fn failure(
         .unwrap_or("Error");
     let out = &mut scratch.to_downstream;
     out.clear();
-    let body = format!("{} {reason}\n", failure.status);
-    rewrite::status_line(out, failure.status, reason.as_bytes());
-    rewrite::date(out);
-    out.extend_from_slice(b"Content-Type: text/plain\r\n");
+    let mut body = format!("{} {reason}\n", failure.status);
+    if client.grpc {
+        grpc_failure(out, failure.status, &body);
+        body.clear();
+    } else {
+        rewrite::status_line(out, failure.status, reason.as_bytes());
+        rewrite::date(out);
+        out.extend_from_slice(b"Content-Type: text/plain\r\n");
+    }
     rewrite::content_length(out, body.len() as u64);
     let keep_alive = client.keep_alive && !downstream.is_leaving(context);
     rewrite::connection(out, keep_alive, client.version);
@@ -140,6 +148,27 @@ pub(super) async fn failure(
         Ok(()) if client.received || failure.status == 408 => Next::Linger,
         Ok(()) => Next::Absorb,
         Err(_) => Next::Close,
+    }
+}
+
+/// Begins an answer that gRPC calls Trailers-Only: all is well with HTTP, and the call has failed.
+fn grpc_failure(out: &mut Vec<u8>, status: u16, message: &str) {
+    rewrite::status_line(out, 200, b"OK");
+    rewrite::date(out);
+    out.extend_from_slice(b"Content-Type: application/grpc\r\n");
+    rewrite::field(out, b"grpc-status", grpc_status(status));
+    // In ASCII, and without a percent sign, it need not be encoded.
+    rewrite::field(out, b"grpc-message", message.trim_end().as_bytes());
+}
+
+/// What a client of gRPC makes of an HTTP status (`http-grpc-status-mapping.md` of the gRPC documents), and for a message
+/// that is too large, which that does not list, RESOURCE_EXHAUSTED.
+fn grpc_status(status: u16) -> &'static [u8] {
+    match status {
+        400 => b"13",
+        413 => b"8",
+        429 | 502 | 503 | 504 => b"14",
+        _ => b"2",
     }
 }
 

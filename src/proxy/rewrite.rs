@@ -12,6 +12,8 @@ pub(super) struct RequestContext<'a> {
     pub(super) forwarded: &'a [u8],
     /// The pseudonym for `Via`, where one is wanted.
     pub(super) via: Option<&'a [u8]>,
+    /// The request came in HTTP/2.
+    pub(super) http2: bool,
     /// The host, for a request that came without one (HTTP/1.0).
     pub(super) host: &'a str,
 }
@@ -73,6 +75,16 @@ fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
+/// Whether a request is one of gRPC, whose clients want to be told of failures in its own way.
+pub(super) fn is_grpc(buf: &[u8], head: &RequestHead) -> bool {
+    let mut types = head.fields.iter().filter(|sent| sent.known == Known::ContentType);
+    types.next().and_then(|sent| sent.value.of(buf).split_at_checked(GRPC.len())).is_some_and(
+        |(begin, rest)| begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';')),
+    )
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
 /// Appends the head of the request that goes to the server; returns the length of its first line without the CRLF.
 ///
 /// The target goes on as it was written, in origin form (RFC 9112 §3.2.1). `X-Forwarded-For`, `-Proto` and `-Host` that
@@ -123,7 +135,8 @@ pub(super) fn request(
     }
     lines.finish();
     if let Some(pseudonym) = context.via {
-        via(out, buf, &head.fields, head.version, pseudonym);
+        let received = if context.http2 { b"2.0 " } else { number_of(head.version) };
+        via(out, buf, &head.fields, received, pseudonym);
     }
     out.extend_from_slice(context.forwarded);
     if !head.authority().is_empty() {
@@ -178,7 +191,7 @@ pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, conte
         date(out);
     }
     if let Some(pseudonym) = context.via {
-        via(out, buf, &head.fields, head.version, pseudonym);
+        via(out, buf, &head.fields, number_of(head.version), pseudonym);
     }
     if context.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -240,17 +253,21 @@ fn upgrade(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field]) {
     }
 }
 
-/// Appends one `Via` that holds what came and River's own (RFC 9110 §7.6.3).
-fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field], version: Version, pseudonym: &[u8]) {
+fn number_of(version: Version) -> &'static [u8; 4] {
+    match version {
+        Version::Http10 => b"1.0 ",
+        Version::Http11 => b"1.1 ",
+    }
+}
+
+/// Appends one `Via` that holds what came and River's own (RFC 9110 §7.6.3). `received` is the version's number.
+fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field], received: &[u8], pseudonym: &[u8]) {
     out.extend_from_slice(b"Via: ");
     for sent in fields.iter().filter(|sent| sent.known == Known::Via && !sent.drop) {
         out.extend_from_slice(sent.value.of(buf));
         out.extend_from_slice(b", ");
     }
-    out.extend_from_slice(match version {
-        Version::Http10 => b"1.0 ",
-        Version::Http11 => b"1.1 ",
-    });
+    out.extend_from_slice(received);
     out.extend_from_slice(pseudonym);
     out.extend_from_slice(b"\r\n");
 }

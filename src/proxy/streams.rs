@@ -14,7 +14,7 @@ use slab::Slab;
 use super::connection::one_stream;
 use super::downstream::Downstream;
 use super::{Keeper, ServiceContext};
-use crate::h2::{self, Io, Opened, Server, ServerStream};
+use crate::h2::{self, Excess, Io, Opened, Reason, Server, ServerStream};
 use crate::runtime::{Buffer, Task, Timer};
 use crate::wire::Wire;
 
@@ -42,12 +42,15 @@ pub(super) async fn serve(context: &Rc<ServiceContext>, downstream: Downstream, 
     });
     let cancel = Cancel(&session);
     let outcome = drive(&session, &io, &timer, keeper).await;
-    if let Err(end) = &outcome {
+    // Of a connection that fails its exchanges tell, if there are any.
+    if let Err(end) = &outcome
+        && !matches!(end, End::Failed(h2::Error::Io(_)))
+    {
         log(&session, end);
     }
     session.drained(&timer).await;
     drop(cancel);
-    if matches!(outcome, Ok(()) | Err(End::Failed(h2::Error::Protocol(_)))) {
+    if matches!(outcome, Ok(()) | Err(End::Excess(_) | End::Failed(h2::Error::Protocol(_)))) {
         unread.supply();
         linger(&io, &mut unread, context, &timer).await;
     }
@@ -59,6 +62,8 @@ enum End {
     NoPreface,
     /// The client took nothing within the send time-out.
     Stalled,
+    /// It was told so, and of its streams none is left.
+    Excess(Excess),
     Failed(h2::Error),
 }
 
@@ -67,6 +72,10 @@ impl fmt::Display for End {
         match self {
             Self::NoPreface => f.write_str("the client did not begin within the head time-out"),
             Self::Stalled => f.write_str("the client took nothing within the send time-out"),
+            Self::Excess(Excess::Resets) => f.write_str("the client reset more streams than h2.max_resets"),
+            Self::Excess(Excess::Control) => {
+                f.write_str("the client sent more frames without use than h2.max_control_frames")
+            }
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -204,7 +213,7 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
     .await?;
     drop(accepting);
     let mut clock = Clock { timer, seen: None, attempted: false };
-    let (mut opened, mut leaving) = (false, false);
+    let (mut opened, mut leaving, mut told) = (false, false, None);
     poll_fn(|cx| {
         loop {
             match server.poll_accept(cx) {
@@ -214,8 +223,17 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(End::Failed(error))),
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Ready(None) => {
+                    return Poll::Ready(told.map_or(Ok(()), |excess| Err(End::Excess(excess))));
+                }
                 Poll::Pending => {}
+            }
+            if let Some(excess) = io.excess(context.handle.now())
+                && told.is_none()
+            {
+                told = Some(excess);
+                server.abort(Reason::ENHANCE_YOUR_CALM);
+                continue;
             }
             if !leaving && !context.leaving.is_over() {
                 leaving = true;

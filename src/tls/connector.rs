@@ -1,15 +1,22 @@
 //! What a server of an upstream group needs to be spoken to over TLS.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::loaded::{Fault, Piece};
+use super::pem::{self, Problem};
 use super::provider::provider;
+use crate::system::SmallFile;
+
+/// The largest file that is read: far more than all authorities that there are.
+const MAX_FILE: usize = 4 << 20;
 
 /// What a server needs to be spoken to over TLS: its name, who vouches for it, River's own certificate, the protocols
 /// that are offered; and the sessions with it that can be resumed, which all workers share.
@@ -19,6 +26,7 @@ use super::provider::provider;
 pub struct Connector {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    verifies: bool,
 }
 
 /// Who vouches for a server's certificate.
@@ -33,11 +41,8 @@ enum Trust {
 }
 
 /// River's own certificates and their key, which it shows to servers that ask for them.
-#[derive(Debug)]
-pub struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<CertifiedKey>);
 
 /// Why a [`Connector`] or a part of it cannot be made. It says so itself and has no source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +54,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// `name` is none, or the key of `identity` does not fit its certificate.
+    /// `name` is none.
     pub fn new(
         name: &str,
         roots: &Roots,
@@ -69,12 +74,18 @@ impl Connector {
         };
         let mut config = match identity {
             None => builder.with_no_client_auth(),
-            Some(Identity { chain, key }) => builder
-                .with_client_auth_cert(chain.clone(), key.clone_key())
-                .map_err(|error| ConnectorError(format!("the certificate cannot be used: {error}")))?,
+            Some(Identity(key)) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((**key).clone())))
+            }
         };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Self { config: Arc::new(config), name })
+        let verifies = matches!(roots.0, Trust::Anchors(_));
+        Ok(Self { config: Arc::new(config), name, verifies })
+    }
+
+    /// Whether somebody has to vouch for the server.
+    pub fn verifies(&self) -> bool {
+        self.verifies
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {
@@ -118,17 +129,16 @@ impl Roots {
         Ok(Self(Trust::Anchors(Arc::new(anchors))))
     }
 
-    /// The certificates in a text in PEM.
+    /// The certificates of a file in PEM.
     ///
     /// # Errors
     ///
-    /// It has none, or one of them cannot be used.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, ConnectorError> {
+    /// Why the file is not used.
+    pub fn read(path: &Path) -> Result<Self, Problem> {
         let mut anchors = RootCertStore::empty();
-        for certificate in certificates(pem)? {
-            anchors
-                .add(certificate)
-                .map_err(|error| ConnectorError(format!("a certificate cannot be used: {error}")))?;
+        let text = SmallFile::read(path, MAX_FILE).map_err(Problem::Unreadable)?.bytes;
+        for certificate in pem::authorities(&text)? {
+            anchors.add(certificate).map_err(Problem::Unusable)?;
         }
         Ok(Self(Trust::Anchors(Arc::new(anchors))))
     }
@@ -140,16 +150,30 @@ impl Roots {
 }
 
 impl Identity {
-    /// Certificates, River's own first, and their key, both in PEM.
+    /// The certificates of one file, River's own first, and the key of another, both in PEM.
     ///
     /// # Errors
     ///
-    /// There is no certificate, or no key.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, ConnectorError> {
-        let chain = certificates(chain)?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| ConnectorError(format!("no private key can be read: {error}")))?;
-        Ok(Self { chain, key })
+    /// Which of the files is not used, and why: [`Piece::Certificate`] or [`Piece::Key`].
+    pub fn read(chain: &Path, key: &Path) -> Result<Self, Fault> {
+        let fault = |piece, path: &Path| {
+            let path = path.to_owned();
+            move |problem| Fault { piece, path, problem }
+        };
+        let read = |path| SmallFile::read(path, MAX_FILE).map_err(Problem::Unreadable);
+        let certificates = read(chain)
+            .and_then(|file| pem::certificates(&file.bytes))
+            .map_err(fault(Piece::Certificate(0), chain))?;
+        let key = read(key)
+            .and_then(|file| pem::private_key(&file.bytes))
+            .and_then(|key| provider().key_provider.load_private_key(key).map_err(Problem::UnknownKey))
+            .and_then(|private| {
+                let chain = certificates.into_iter().map(|(certificate, _)| certificate).collect();
+                let key = CertifiedKey::new(chain, private);
+                key.keys_match().map(|()| key).map_err(|_| Problem::Mismatch)
+            })
+            .map_err(fault(Piece::Key(0), key))?;
+        Ok(Self(Arc::new(key)))
     }
 }
 
@@ -160,16 +184,6 @@ impl fmt::Display for ConnectorError {
 }
 
 impl std::error::Error for ConnectorError {}
-
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConnectorError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| ConnectorError(format!("a certificate cannot be read: {error}")))?;
-    if found.is_empty() {
-        return Err(ConnectorError("there is no certificate in PEM in it".to_owned()));
-    }
-    Ok(found)
-}
 
 /// Takes every certificate. Signatures are checked all the same: a server has to have the key of what it shows.
 #[derive(Debug)]

@@ -25,6 +25,9 @@ mod stream;
 mod tickets;
 mod turnstile;
 
+#[cfg(test)]
+mod tests;
+
 pub use acceptor::{Acceptor, HandshakeLimits};
 pub use connector::{Connector, ConnectorError, Identity, Roots};
 pub use credentials::{Credentials, Renewal};

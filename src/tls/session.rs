@@ -196,6 +196,12 @@ impl Session {
         }
     }
 
+    /// How many bytes its buffers take.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        [&self.incoming, &self.outgoing, &self.plain].iter().map(|buffer| buffer.capacity()).sum()
+    }
+
     /// Goes on with the handshake; true once it is over. What has come behind it waits.
     ///
     /// # Errors

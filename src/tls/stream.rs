@@ -99,6 +99,18 @@ impl TlsStream {
         self.session.borrow().common().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The stream below.
+    #[cfg(test)]
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// How many bytes its buffers take.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.session.borrow().held()
+    }
+
     /// Reads what is there, into the start of `buf`; 0 means that the peer has ended its direction in order, or that `buf`
     /// is empty.
     ///
@@ -241,6 +253,8 @@ impl TlsStream {
             // A session that has failed has sent its alert, and there is nothing to end.
             let _ = session.end();
             self.ending.set(Ending::Queued);
+            // Its records go first, and nobody asks for its outcome any more.
+            self.held.set(None);
         }
         let cx = &mut Context::from_waker(Waker::noop());
         let outcome = match self.poll_end(&mut session, cx) {

@@ -278,9 +278,9 @@ impl Upstreams {
                 }
                 let deadline = until.min(self.handle.now() + connect);
                 self.begin(server, shared, stream, deadline, timer).await?;
-                except = None;
                 continue;
             }
+            // There can be no other.
             if except.take().is_some() {
                 continue;
             }
@@ -303,7 +303,7 @@ impl Upstreams {
         match stream.alpn() {
             Some(b"h2") => Ok(true),
             _ if *proto == Proto::H2OrH1 => Ok(false),
-            None if !stream.is_secure() => Ok(true),
+            None if matches!(stream, Wire::Plain(_)) => Ok(true),
             _ => Err(ConnectError::Protocol { server: name.clone() }),
         }
     }
@@ -320,7 +320,7 @@ impl Upstreams {
         let waiting = Rc::clone(&shared.waiting);
         let room = Box::new(move || waiting.tell());
         let settings = &self.group.sharing.connection;
-        let scheme = if stream.is_secure() { Scheme::HTTPS } else { Scheme::HTTP };
+        let scheme = if matches!(stream, Wire::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP };
         let begun = Client::connect(stream, scheme, settings, &self.handle, room);
         let name = || self.server_name(server).to_owned();
         match with_deadline(timer, deadline, begun).await {

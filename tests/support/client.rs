@@ -73,6 +73,11 @@ impl Conn {
         &self.socket
     }
 
+    /// The socket, for another thread to write to.
+    pub fn sender(&self) -> Arc<Socket> {
+        self.socket.clone()
+    }
+
     /// The socket, to write to, and what reads from it, for two threads.
     pub fn into_parts(self) -> (Arc<Socket>, Reader<ReadHalf>) {
         (self.socket, self.reader)

@@ -16,6 +16,8 @@ pub mod config;
 pub mod counter;
 pub mod family;
 pub mod faults;
+pub mod h2;
+pub mod h2_frames;
 pub mod h2_origin;
 pub mod load;
 pub mod log;
@@ -27,6 +29,7 @@ pub mod raw;
 pub mod reply;
 pub mod river;
 pub mod socket;
+pub mod tls;
 pub mod tools;
 pub mod wait;
 

@@ -87,7 +87,7 @@ impl Origin {
     pub fn address(&self) -> SocketAddr {
         match &self.target {
             Target::Tcp(address) => *address,
-            Target::Unix(path) => panic!("the origin listens on {}", path.display()),
+            other => panic!("the origin listens on {other}"),
         }
     }
 
@@ -186,6 +186,14 @@ impl Builder {
         let listener = TcpListener::bind(address).unwrap();
         let target = Target::Tcp(listener.local_addr().unwrap());
         self.run(Listener::Tcp(listener), target)
+    }
+
+    /// Starts it on a port of 127.0.0.1 that the kernel chooses, to speak TLS. A connection ends without a close_notify
+    /// unless the answer [finishes](Reply::finish) it.
+    pub fn start_tls(self, config: Arc<rustls::ServerConfig>) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        self.run(Listener::Tls(listener, config), target)
     }
 
     /// Starts it on the Unix socket `path`.

@@ -1,4 +1,4 @@
-//! One type for the stream sockets that tests speak over: TCP and Unix.
+//! One type for the stream sockets that tests speak over: TCP, Unix, TLS over TCP.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv, sockopt};
+use rustls::ServerConfig;
 
+use super::tls::{TlsSocket, Trust};
 use super::wait::PATIENCE;
 
 /// Whom to connect to.
@@ -20,12 +22,14 @@ pub enum Target {
     Tcp(SocketAddr),
     /// A Unix socket's path.
     Unix(PathBuf),
+    /// A TCP socket, over which TLS is spoken.
+    Tls(SocketAddr, Trust),
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(address) | Self::Tls(address, _) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -50,6 +54,8 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A Unix connection.
     Unix(UnixStream),
+    /// TLS over a TCP connection.
+    Tls(TlsSocket),
 }
 
 impl Socket {
@@ -58,6 +64,9 @@ impl Socket {
         let socket = match target {
             Target::Tcp(address) => Self::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
             Target::Unix(path) => Self::Unix(UnixStream::connect(path)?),
+            Target::Tls(address, trust) => {
+                Self::Tls(TlsSocket::client(TcpStream::connect_timeout(address, PATIENCE)?, trust))
+            }
         };
         socket.prepare()?;
         Ok(socket)
@@ -68,6 +77,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
+            Self::Tls(stream) => stream.shutdown(how),
         }
     }
 
@@ -81,6 +91,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
             Self::Unix(stream) => stream.set_read_timeout(Some(timeout)),
+            Self::Tls(stream) => stream.tcp().set_read_timeout(Some(timeout)),
         }
     }
 
@@ -96,16 +107,23 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
             Self::Unix(_) => None,
+            Self::Tls(stream) => stream.tcp().local_addr().ok(),
+        }
+    }
+
+    /// The TLS connection; panics where it is none.
+    #[track_caller]
+    pub fn tls(&self) -> &TlsSocket {
+        match self {
+            Self::Tls(stream) => stream,
+            other => panic!("no TLS: {other:?}"),
         }
     }
 
     fn prepare(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))
-            }
+            Self::Tcp(stream) => prepare(stream),
+            Self::Tls(stream) => prepare(stream.tcp()),
             Self::Unix(stream) => {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))
@@ -114,11 +132,18 @@ impl Socket {
     }
 }
 
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.as_fd(),
         }
     }
 }
@@ -128,6 +153,7 @@ impl Read for &Socket {
         match self {
             Socket::Tcp(stream) => (&mut &*stream).read(buffer),
             Socket::Unix(stream) => (&mut &*stream).read(buffer),
+            Socket::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -137,6 +163,7 @@ impl Write for &Socket {
         match self {
             Socket::Tcp(stream) => (&mut &*stream).write(bytes),
             Socket::Unix(stream) => (&mut &*stream).write(bytes),
+            Socket::Tls(stream) => stream.write(bytes),
         }
     }
 
@@ -167,6 +194,8 @@ pub enum Listener {
     Tcp(TcpListener),
     /// On a Unix socket's path.
     Unix(UnixListener),
+    /// On a TCP port, where TLS is spoken.
+    Tls(TcpListener, Arc<ServerConfig>),
 }
 
 impl Listener {
@@ -175,6 +204,7 @@ impl Listener {
         let socket = match self {
             Self::Tcp(listener) => Socket::Tcp(listener.accept()?.0),
             Self::Unix(listener) => Socket::Unix(listener.accept()?.0),
+            Self::Tls(listener, config) => Socket::Tls(TlsSocket::server(listener.accept()?.0, config)),
         };
         socket.prepare()?;
         Ok(socket)
@@ -186,6 +216,7 @@ impl AsFd for Listener {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
+            Self::Tls(listener, _) => listener.as_fd(),
         }
     }
 }

@@ -44,6 +44,11 @@ pub(crate) struct Server {
     pub(crate) addr: Option<Spanned<String>>,
     pub(crate) weight: Option<Spanned<u64>>,
     pub(crate) proto: Option<Spanned<String>>,
+    pub(crate) tls_sni: Option<Spanned<String>>,
+    pub(crate) tls_ca: Option<Spanned<String>>,
+    pub(crate) tls_cert: Option<Spanned<String>>,
+    pub(crate) tls_key: Option<Spanned<String>>,
+    pub(crate) tls_verify: Option<Spanned<bool>>,
 }
 
 impl Server {
@@ -53,6 +58,11 @@ impl Server {
             addr: fields.require("addr", report, Node::string),
             weight: fields.take("weight", report, |node, report| node.integer(1, 1_000, report)),
             proto: fields.take("proto", report, |node, report| node.variant(PROTOCOLS, &[], report)),
+            tls_sni: fields.take("tls_sni", report, Node::string),
+            tls_ca: fields.take("tls_ca", report, Node::string),
+            tls_cert: fields.take("tls_cert", report, Node::string),
+            tls_key: fields.take("tls_key", report, Node::string),
+            tls_verify: fields.take("tls_verify", report, Node::boolean),
         };
         fields.finish(report);
         Some(server)

@@ -19,7 +19,8 @@ use crate::proxy::{Handler, Limits, Respond, Service, Timeouts};
 use crate::upstream::{Group, PoolSettings, Proto, Server, SharingSettings};
 
 use super::listeners::Placed;
-use super::{or, respond, tcp};
+use super::server_tls::SystemRoots;
+use super::{or, respond, server_tls, tcp};
 
 /// The longest name of a service, in bytes.
 const MAX_NAME: usize = 128;
@@ -34,6 +35,7 @@ pub(super) fn plan_all(
     report: &mut Report<'_>,
 ) -> Vec<Arc<Service>> {
     let mut planned = Vec::new();
+    let roots = SystemRoots::default();
     for (name, draft) in services {
         check_name(name, report);
         let limits = limits(&draft.limits);
@@ -41,9 +43,10 @@ pub(super) fn plan_all(
         let mut timeouts = timeouts(&draft.timeouts);
         let handler = match (&draft.connectors, &draft.respond, &draft.tcp) {
             (_, Some(respond), _) => Handler::Respond(respond::plan(respond, report)),
-            (Some(connectors), None, _) => {
-                Handler::Proxy { group: group(name, connectors, &limits, listeners, names, report), via }
-            }
+            (Some(connectors), None, _) => Handler::Proxy {
+                group: group(name, connectors, &limits, listeners, names, &roots, report),
+                via,
+            },
             (None, None, Some(tcp)) => {
                 timeouts.tunnel = or(&tcp.idle_timeout, timeouts.tunnel);
                 Handler::Tcp(tcp::plan(name, tcp, listeners, names, report))
@@ -141,6 +144,7 @@ fn group(
     limits: &Limits,
     listeners: &[Placed],
     names: &Names<'_>,
+    roots: &SystemRoots,
     report: &mut Report<'_>,
 ) -> Group {
     let defaults = PoolSettings::default();
@@ -149,7 +153,8 @@ fn group(
         let Some(addr) = &server.addr else { continue };
         let addresses = checked_addresses(service, addr, listeners, names, report);
         let (weight, proto) = (weight(&server.weight), proto(server, report));
-        servers.push(Server { name: addr.value.clone(), addresses, weight, tls: None, proto });
+        let tls = server_tls::plan(server, proto, roots, report);
+        servers.push(Server { name: addr.value.clone(), addresses, weight, tls, proto });
     }
     let pool = PoolSettings {
         max_idle: draft
@@ -169,10 +174,11 @@ fn proto(server: &draft::Server, report: &mut Report<'_>) -> Proto {
     let Some(proto) = &server.proto else { return Proto::default() };
     match proto.as_str() {
         "H2Only" => Proto::H2Only,
+        "H2OrH1" if server.tls_sni.is_some() => Proto::H2OrH1,
         "H2OrH1" => {
             report
                 .error(&proto.at, "without TLS a server cannot choose the protocol")
-                .help("write H2Only or H1Only");
+                .help("write H2Only or H1Only, or name the server with tls_sni");
             Proto::H2OrH1
         }
         _ => Proto::H1Only,

@@ -71,7 +71,8 @@ fn files(draft: &draft::Certificate, report: &mut Report<'_>) -> Option<Certific
     Some(CertificateFiles { cert: cert?, key: key? })
 }
 
-fn path(written: &Spanned<String>, report: &mut Report<'_>) -> Option<PathBuf> {
+/// The path of a file that is named; nothing if it can be none (then reported).
+pub(super) fn path(written: &Spanned<String>, report: &mut Report<'_>) -> Option<PathBuf> {
     let message = if written.is_empty() {
         "the path is empty"
     } else if written.chars().any(char::is_control) {
@@ -214,19 +215,21 @@ fn blame(fault: &Fault, draft: &draft::Tls, report: &mut Report<'_>) {
     if let Some(cause) = fault.source() {
         problem.note(cause.to_string());
     }
-    let help = match fault.problem {
-        Problem::Der => "openssl x509 -inform DER -in FILE -out FILE.pem makes it readable",
-        Problem::Encrypted => "openssl pkey -in FILE -out FILE.plain takes the passphrase off",
-        Problem::TicketSecret(_) => "openssl rand -out FILE 48 makes one",
-        Problem::Mismatch => {
-            if let Some(cert) = fault_certificate(fault, draft) {
-                problem.related(&cert, "the certificate");
-            }
-            return;
-        }
-        _ => return,
-    };
-    problem.help(help);
+    if let (Problem::Mismatch, Some(cert)) = (&fault.problem, fault_certificate(fault, draft)) {
+        problem.related(&cert, "the certificate");
+    } else if let Some(help) = help(&fault.problem) {
+        problem.help(help);
+    }
+}
+
+/// What can be done about a file that is not used.
+pub(super) fn help(problem: &Problem) -> Option<&'static str> {
+    match problem {
+        Problem::Der => Some("openssl x509 -inform DER -in FILE -out FILE.pem makes it readable"),
+        Problem::Encrypted => Some("openssl pkey -in FILE -out FILE.plain takes the passphrase off"),
+        Problem::TicketSecret(_) => Some("openssl rand -out FILE 48 makes one"),
+        _ => None,
+    }
 }
 
 fn fault_certificate(fault: &Fault, draft: &draft::Tls) -> Option<Place> {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use http::uri::Scheme;
 
 use super::driver;
 use super::settings::ClientSettings;
-use super::stream::{ClientStream, ConnectionId};
+use super::stream::ClientStream;
 use crate::h2::Io;
 use crate::http::RequestHead;
 use crate::runtime::{Handle, Timer};
@@ -28,8 +29,13 @@ pub struct Client {
     shared: Rc<Shared>,
 }
 
+/// Tells one connection from all others that there are and were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId(u64);
+
 /// What a connection, its streams and its driver know together.
 pub(super) struct Shared {
+    pub(super) id: ConnectionId,
     /// `None` once no more streams are to be opened.
     opener: RefCell<Option<SendRequest<Bytes>>>,
     pub(super) settings: ClientSettings,
@@ -95,7 +101,9 @@ impl Client {
             let kind = error.get_io().map_or(io::ErrorKind::ConnectionReset, io::Error::kind);
             io::Error::new(kind, error)
         })?;
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         let shared = Rc::new(Shared {
+            id: ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
             opener: RefCell::new(Some(opener)),
             settings: settings.clone(),
             handle: handle.clone(),
@@ -163,7 +171,7 @@ impl Client {
 
     /// Tells it from other connections.
     pub fn id(&self) -> ConnectionId {
-        ConnectionId::of(&self.shared)
+        self.shared.id
     }
 
     /// How many streams have been opened.

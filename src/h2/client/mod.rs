@@ -9,8 +9,8 @@ mod sending;
 mod settings;
 mod stream;
 
-pub use connection::Client;
+pub use connection::{Client, ConnectionId};
 pub use request::{Unsendable, request};
 pub use response::{Body, response, trailers};
 pub use settings::ClientSettings;
-pub use stream::{ClientStream, ConnectionId};
+pub use stream::ClientStream;

@@ -8,9 +8,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::uri::Scheme;
 
-use super::connection::Shared;
+use super::connection::{ConnectionId, Shared};
 use super::receiving::Receiving;
 use super::request;
 use super::sending::{Arriving, Sending};
@@ -24,10 +23,6 @@ pub struct ClientStream {
     state: RefCell<State>,
     shared: Rc<Shared>,
 }
-
-/// A connection, to be told from others that there are at the same time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionId(usize);
 
 struct State {
     out: Out,
@@ -53,12 +48,6 @@ enum Out {
 /// The largest head that the proxy may write: the largest that it may be sent, and what it adds.
 const HEAD: HeadLimits = HeadLimits { max_bytes: 2 << 20, max_fields: 1000 };
 
-impl ConnectionId {
-    pub(super) fn of(shared: &Rc<Shared>) -> Self {
-        Self(Rc::as_ptr(shared).addr())
-    }
-}
-
 impl ClientStream {
     pub(super) fn new(shared: Rc<Shared>, connection: SendRequest<Bytes>) -> Self {
         let state = State {
@@ -79,12 +68,7 @@ impl ClientStream {
 
     /// Tells the streams of one connection from those of others.
     pub fn connection(&self) -> ConnectionId {
-        ConnectionId::of(&self.shared)
-    }
-
-    /// Whether the connection goes over TLS.
-    pub fn is_secure(&self) -> bool {
-        self.shared.scheme == Scheme::HTTPS
+        self.shared.id
     }
 
     /// Says that the response has been read to its end, which the stream may not have come to: then its connection sees

@@ -60,11 +60,6 @@ impl Download {
         Self { respond, sending: None, method, key, head, held: Vec::new(), state: State::Head }
     }
 
-    /// Whether the stream has become a tunnel.
-    pub(super) fn is_tunnel(&self) -> bool {
-        matches!(self.state, State::UntilShutdown { tunnel: true })
-    }
-
     /// Resolves once the client has reset the stream, or the connection has failed.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let reset = match &mut self.sending {

@@ -73,6 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
     ///
     /// The stream below failed, or what came is no preface.
     pub async fn accept(io: Io<S>, limits: &ServerLimits) -> Result<Self, Error> {
+        io.count(PREFACE.len(), limits.max_resets, limits.max_control_frames);
         let mut builder = Builder::new();
         builder
             .max_concurrent_streams(limits.max_streams)

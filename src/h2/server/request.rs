@@ -71,7 +71,8 @@ pub(super) fn write(
         let omitted = |name: &HeaderName| name == CONTENT_LENGTH || name.as_str() == SEC_WEBSOCKET_KEY;
         fields(out, &parts.headers, omitted)?;
         out.extend_from_slice(b"\r\n");
-        return Ok(Written { coding: Coding::Nothing, websocket: true });
+        // What comes behind the head is the tunnel's.
+        return Ok(Written { coding: Coding::Identity, websocket: true });
     }
     start(out, parts.method.as_str().as_bytes(), target(parts)?, authority);
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();

@@ -81,13 +81,7 @@ impl ServerStream {
     ///
     /// The client reset the stream, its connection failed, what is written is no response, or there has been one already.
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut download = self.download.borrow_mut();
-        let was_tunnel = download.is_tunnel();
-        let written = download.poll_write(cx, buf);
-        if download.is_tunnel() && !was_tunnel {
-            self.upload.borrow_mut().tunnel();
-        }
-        written
+        self.download.borrow_mut().poll_write(cx, buf)
     }
 
     /// Like [`poll_write`](Self::poll_write), of the first of `bufs` that is not empty.

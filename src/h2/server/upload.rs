@@ -35,12 +35,6 @@ impl Upload {
         Self { text: head, read: 0, body, coding, data: Bytes::new(), ended }
     }
 
-    /// The body is no body any more but one direction of a tunnel.
-    pub(super) fn tunnel(&mut self) {
-        self.coding = Coding::Identity;
-        self.ended = false;
-    }
-
     /// Whether a read would get something, an end or an error.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.read < self.text.len() || !self.data.is_empty() || self.ended {
