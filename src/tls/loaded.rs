@@ -157,8 +157,9 @@ impl Loaded {
         }
         config.alpn_protocols = match settings.offer {
             Offer::Nothing => Vec::new(),
-            Offer::Http1 => vec![b"http/1.1".to_vec()],
-            Offer::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            // A client whose protocols are none of these is refused (RFC 7301 §3.2), so HTTP/1.0 is among them.
+            Offer::Http1 => vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
+            Offer::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()],
         };
         Ok(config)
     }
