@@ -196,23 +196,19 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
             return Poll::Ready(Ok(()));
         }
         // By way of memory that is initialised once: of what `h2` has room for, mostly little is filled.
-        SCRATCH
-            .with_borrow_mut(|scratch| {
-                let most = buf.remaining().min(scratch.len());
-                let scratch = scratch.get_mut(..most).unwrap_or_default();
-                let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, scratch))?;
-                let received = scratch.get(..count).unwrap_or_default();
-                if let Some(meter) = &mut inner.meter {
-                    meter.received(received);
-                }
-                buf.put_slice(received);
-                Poll::Ready(Ok::<_, io::Error>(()))
-            })
-            .map(|read| {
-                inner.moves = inner.moves.wrapping_add(1);
-                inner.reads = inner.reads.wrapping_add(1);
-                read
-            })
+        SCRATCH.with_borrow_mut(|scratch| {
+            let most = buf.remaining().min(scratch.len());
+            let scratch = scratch.get_mut(..most).unwrap_or_default();
+            let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, scratch))?;
+            let received = scratch.get(..count).unwrap_or_default();
+            if let Some(meter) = &mut inner.meter {
+                meter.received(received);
+            }
+            buf.put_slice(received);
+            inner.moves = inner.moves.wrapping_add(1);
+            inner.reads = inner.reads.wrapping_add(1);
+            Poll::Ready(Ok(()))
+        })
     }
 }
 
