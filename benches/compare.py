@@ -36,16 +36,16 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="river-compare-") as directory, contextlib.ExitStack() as stack:
             os.chmod(directory, 0o755)
-            compare(options, Path(directory), stack)
+            return compare(options, Path(directory), stack)
     except Failure as failure:
         print(f"compare: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
-def compare(options, directory: Path, stack: contextlib.ExitStack) -> None:
+def compare(options, directory: Path, stack: contextlib.ExitStack) -> int:
+    """Returns the exit code: 1 where a load could not be measured."""
     tools = needed_tools(options)
     missing = sorted(tool for tool in tools if not program(tool))
     if missing:
@@ -61,19 +61,25 @@ def compare(options, directory: Path, stack: contextlib.ExitStack) -> None:
     generators = Generators(stage, own)
     if options.memory:
         memory.print_memory(stage, origin)
-        return
+        return 0
     if options.syscalls:
         for load in options.loads:
             syscalls.print_counts(stage, generators, origin, load)
-        return
+        return 0
     workers = [1] if options.workers == 1 else [1, 2]
     capacities: dict[str, float] = {}
-    results = []
+    results, code = [], 0
     for load in options.loads:
-        results.append(measure(stage, generators, origin, load, workers, capacities))
+        try:
+            results.append(measure(stage, generators, origin, load, workers, capacities))
+        except Failure as failure:
+            print(f"\n{load.name}: not measured: {failure}\n", flush=True)
+            code = 1
+            continue
         report.print_result(results[-1])
         if options.json:
             report.write_json(options.json, said, results)
+    return code
 
 
 def needed_tools(options) -> set[str]:

@@ -104,6 +104,9 @@ async fn run(
     activation: Arc<Activation>,
 ) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
+    for warning in plan.warnings() {
+        tracing::warn!(target: "river::config", "{warning}");
+    }
     let Plan { system, listeners, services } = plan;
     let fleet = Fleet::new(system.workers, services, &listeners);
     let settings = lifecycle::Settings {
@@ -121,6 +124,7 @@ async fn run(
         },
         drain_timeout: system.drain_timeout,
         tunnel_drain_timeout: system.tunnel_drain_timeout,
+        certificate_check: system.certificate_check,
         command,
         relaunch: Some(relaunch),
         build: format!("river {}", env!("CARGO_PKG_VERSION")),

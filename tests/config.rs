@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -16,7 +17,9 @@ use river::base::Address;
 use river::cli;
 use river::config::{self, Errors, Lookup, MAX_SIZE, Overrides, Plan, SETTINGS, Setting, Source};
 use river::proxy::Handler;
+use river::tls::{CipherSuite, MinVersion};
 use river::upstream::Proto;
+use tempfile::TempDir;
 
 /// Knows only two names, so that no test asks the network.
 fn resolve(hosts: &[&str]) -> Vec<Lookup> {
@@ -28,16 +31,52 @@ fn resolve(hosts: &[&str]) -> Vec<Lookup> {
     hosts.iter().map(one).collect()
 }
 
+/// A directory with the files that configurations name: certificates that are made for these tests.
+fn certificates() -> &'static Path {
+    static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |name: &str, content: &[u8]| fs::write(directory.path().join(name), content).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params =
+            rcgen::CertificateParams::new(["a.example".to_owned(), "*.a.example".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        put("cert.pem", certificate.pem().as_bytes());
+        put("key.pem", key.serialize_pem().as_bytes());
+        put("other.key", rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes());
+        put("clients.pem", certificate.pem().as_bytes());
+        put("cert.der", certificate.der());
+        put("damaged.pem", certificate.pem().replace("-----END", "----END").as_bytes());
+        put("tickets.key", &[7; 48]);
+        put("old.key", &[8; 80]);
+        put("short.key", &[9; 31]);
+        put("encrypted.key", ENCRYPTED.as_bytes());
+        put("empty.pem", b"");
+        put("two.key", format!("{0}{0}", key.serialize_pem()).as_bytes());
+        fs::create_dir(directory.path().join("directory.pem")).unwrap();
+        directory
+    });
+    DIRECTORY.path()
+}
+
+/// What a key with a passphrase begins with; the rest is not looked at.
+const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+
 fn plan(source: &Source) -> Result<Plan, Errors> {
     Plan::from_source(source, &Overrides::default(), &resolve)
 }
 
 fn plan_text(text: &str) -> Result<Plan, Errors> {
-    plan(&Source::from_text("river.ron", Path::new("/"), text))
+    plan(&Source::from_text("river.ron", certificates(), text))
+}
+
+/// A file as if it stood where the certificates are that it names.
+fn source_of(path: impl AsRef<Path>) -> Source {
+    let text = fs::read_to_string(&path).unwrap();
+    Source::from_text(&path.as_ref().display().to_string(), certificates(), &text)
 }
 
 fn plan_file(path: impl AsRef<Path>) -> Plan {
-    plan(&Source::read(path.as_ref()).unwrap()).unwrap_or_else(|errors| panic!("{errors}"))
+    plan(&source_of(path)).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn files(directory: &str) -> Vec<PathBuf> {
@@ -50,6 +89,11 @@ fn files(directory: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Whether a file is about TLS; then what it names is made by these tests.
+fn uses_certificates(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tls-"))
+}
+
 #[test]
 fn bad_files_bring_their_errors() {
     let files = files("fixtures/config/bad");
@@ -57,7 +101,11 @@ fn bad_files_bring_their_errors() {
     let bless = std::env::var_os("RIVER_BLESS").is_some();
     let mut wrong = Vec::new();
     for file in &files {
-        let errors = match plan(&Source::read(file).unwrap()) {
+        let source = match uses_certificates(file) {
+            true => source_of(file),
+            false => Source::read(file).unwrap(),
+        };
+        let errors = match plan(&source) {
             Ok(plan) => panic!("{} is accepted: {plan:#?}", file.display()),
             Err(errors) => format!("{errors}\n"),
         };
@@ -82,7 +130,7 @@ fn good_files_are_accepted() {
 #[test]
 fn every_setting_arrives_in_the_plan() {
     let plan = plan_file("fixtures/config/good/all.ron");
-    let here = std::env::current_dir().unwrap().join("fixtures/config/good");
+    let here = certificates();
     assert_eq!(plan.system.workers.get(), 3);
     assert_eq!(plan.system.pid_file, Some(here.join("river.pid")));
     assert_eq!(plan.system.upgrade_socket, Some(here.join("river-upgrade.sock")));
@@ -98,14 +146,44 @@ fn every_setting_arrives_in_the_plan() {
     let socket = format!("unix:{}", here.join("web.sock").display());
     let tcp = ["0.0.0.0:8080", "[::1]:8080", "127.0.0.1:8081", "127.0.0.1:0#web.0"];
     assert_eq!(ids[..4], tcp);
-    assert_eq!(ids[4..], [socket.as_str(), "127.0.0.1:9000", "127.0.0.1:5432"]);
+    let secure = format!("unix:{}", here.join("secure.sock").display());
+    assert_eq!(ids[4..], [socket.as_str(), "127.0.0.1:9000", secure.as_str(), "127.0.0.1:5432"]);
     assert_eq!(plan.listeners[4].mode, Some(0o660));
     assert_eq!(plan.listeners[1].activation.as_deref(), Some("web"));
+
+    assert_eq!(plan.system.certificate_check, Duration::from_secs(60));
+    assert!(plan.listeners[0].tls.is_none() && plan.listeners[0].terms.tls.is_none());
+    let tls = plan.listeners[5].tls.as_ref().unwrap();
+    let settings = tls.settings();
+    assert_eq!(&*settings.service, "hello");
+    assert_eq!(settings.certificates[1].cert, here.join("cert.pem"));
+    assert_eq!((settings.certificates.len(), settings.min_version), (2, MinVersion::Tls13));
+    let suites = [CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, CipherSuite::TLS13_AES_128_GCM_SHA256];
+    assert_eq!(settings.cipher_suites, suites);
+    let client = settings.client_auth.as_ref().unwrap();
+    assert_eq!((&client.ca, client.required), (&here.join("clients.pem"), false));
+    assert_eq!(
+        (client.subject_header.as_str(), client.verified_header.as_str()),
+        ("x-subject", "x-verified")
+    );
+    let handshake = tls.acceptor().limits();
+    assert_eq!((handshake.timeout, handshake.max_concurrent), (Duration::from_secs(5), 200));
+    let tickets = &settings.tickets;
+    assert_eq!((tickets.lifetime.as_secs(), tickets.key_files.len()), (28_800, 0));
+    assert_eq!(tickets.rotate, Duration::from_secs(3 * 3600));
+    let shared = plan.listeners[6].tls.as_ref().unwrap().settings();
+    assert_eq!(shared.tickets.key_files, [here.join("tickets.key"), here.join("old.key")]);
 
     let web = &plan.services[0];
     let limits = &web.limits;
     let numbers = (limits.max_connections, limits.max_head, limits.max_headers, limits.max_body);
     assert_eq!(numbers, (5_000, 16 << 10, 64, 1 << 20));
+    let h2 = &web.h2;
+    assert_eq!((h2.max_streams, h2.max_header_list, h2.window), (64, (16 << 10) + 32 * 64, 1 << 20));
+    assert_eq!((h2.connection_window, h2.max_unsent), (4 << 20, 64 << 10));
+    assert_eq!((h2.max_resets, h2.max_control_frames), (1000, 5000));
+    let offers: Vec<bool> = plan.listeners.iter().map(|listener| listener.terms.offer_h2).collect();
+    assert_eq!(offers, [true, false, false, false, false, true, true, false]);
     let t = &web.timeouts;
     let steps =
         [t.head, t.idle, t.body, t.send, t.connect, t.upstream_read, t.upstream_write, t.request, t.tunnel];
@@ -118,6 +196,8 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(addresses, ["[::1]:3000", "127.0.0.1:3000"]);
     assert_eq!(group.servers[2].addresses, [Address::Unix("/run/app.sock".into())]);
     assert_eq!(group.servers[2].name, "unix:/run/app.sock");
+    assert!(group.servers[2].tls.is_none());
+    assert!(group.servers[3].tls.as_ref().is_some_and(|tls| !tls.verifies()));
     assert_eq!(group.pool.max_idle, 16);
     assert_eq!(group.pool.idle_timeout, Duration::from_secs(30));
     assert_eq!(group.pool.max_requests, 1_000);
@@ -176,7 +256,7 @@ fn all_notations_of_ron_are_read() {
     assert_eq!(&*plan.services[0].name, "a \"service\"");
     assert_eq!(plan.listeners[0].id.to_string(), "[::1]:8080");
     assert_eq!(plan.listeners[1].mode, Some(0o600));
-    let socket = std::env::current_dir().unwrap().join("fixtures/config/good/plain.sock");
+    let socket = certificates().join("plain.sock");
     assert_eq!(plan.listeners[1].address, Address::Unix(socket));
     let Handler::Respond(respond) = &plan.services[0].handler else { panic!("it answers") };
     assert_eq!(respond.body, b"abc\n");
@@ -203,7 +283,7 @@ fn wildcards_of_both_families_share_a_port() {
 
 #[test]
 fn overrides_beat_the_file() {
-    let source = Source::read(Path::new("fixtures/config/good/all.ron")).unwrap();
+    let source = source_of("fixtures/config/good/all.ron");
     let directory = tempfile::tempdir().unwrap();
     let overrides = Overrides {
         workers: NonZeroUsize::new(7),
@@ -300,6 +380,20 @@ fn file_with(path: &str, value: &str) -> String {
         "" if name == "respond" => format!("{listeners}, {field}"),
         "" if name == "tcp" => format!("{listeners}, {field}"),
         "" => format!("{listeners}, {connectors}, {field}"),
+        tls if tls.starts_with("listeners[].tls") => {
+            let certificates = "certificates: [(cert: \"cert.pem\", key: \"key.pem\")]";
+            let tls = match tls.trim_start_matches("listeners[].tls").trim_start_matches('.') {
+                "" if name == "certificates" => field,
+                "" if name.starts_with("client_") && name != "client_ca" => {
+                    format!("{certificates}, client_ca: \"clients.pem\", {field}")
+                }
+                "" => format!("{certificates}, {field}"),
+                "certificates[]" if name == "cert" => format!("certificates: [({field}, key: \"key.pem\")]"),
+                "certificates[]" => format!("certificates: [(cert: \"cert.pem\", {field})]"),
+                section => format!("{certificates}, {section}: ({field})"),
+            };
+            format!("listeners: [(bind: \"127.0.0.1:8080\", tls: ({tls}))], {connectors}")
+        }
         "listeners[]" if name == "bind" => format!("listeners: [({field})], {connectors}"),
         "listeners[]" => format!("listeners: [(bind: \"unix:/web.sock\", {field})], {connectors}"),
         "respond" => format!("{listeners}, respond: ({field})"),
@@ -311,6 +405,14 @@ fn file_with(path: &str, value: &str) -> String {
         "connectors" => format!("{listeners}, connectors: ({servers}, {field})"),
         "connectors.servers[]" if name == "addr" => {
             format!("{listeners}, connectors: (servers: [({field})])")
+        }
+        "connectors.servers[]" if name == "tls_sni" => {
+            let server = format!("(addr: \"127.0.0.1:3000\", {field}, tls_verify: false)");
+            format!("{listeners}, connectors: (servers: [{server}])")
+        }
+        "connectors.servers[]" if name == "tls_verify" => {
+            let server = format!("(addr: \"127.0.0.1:3000\", tls_sni: \"app.example\", {field})");
+            format!("{listeners}, connectors: (servers: [{server}])")
         }
         "connectors.servers[]" => {
             format!("{listeners}, connectors: (servers: [(addr: \"127.0.0.1:3000\", {field})])")
@@ -328,8 +430,10 @@ fn file_with(path: &str, value: &str) -> String {
 
 #[test]
 fn the_example_of_every_setting_is_accepted() {
-    // What these name need not be there.
-    let elsewhere = |setting: &&Setting| matches!(setting.kind, "path" | "user" | "group");
+    // What these name need not be there; certificates are, for what is written of them is read.
+    let elsewhere = |setting: &&Setting| {
+        matches!(setting.kind, "path" | "user" | "group") && !setting.path.contains(".tls.")
+    };
     for setting in SETTINGS.iter().filter(|setting| !elsewhere(setting)) {
         let text = file_with(setting.path, setting.example);
         plan_text(&text).unwrap_or_else(|errors| panic!("{}: {text}\n{errors}", setting.path));

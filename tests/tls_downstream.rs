@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::tls::{Authority, NAME, Trust, VERSIONS};
 use support::{Config, Conn, Dir, Load, Origin, PATIENCE, Pacing, River, Running, Target, config};
@@ -201,6 +202,86 @@ fn handshakes_above_the_bound_wait_and_are_served_in_the_end() {
     for one in waiting {
         one.join().unwrap();
     }
+}
+
+#[test]
+fn a_tunnel_goes_over_tls_on_both_sides_and_each_direction_ends_by_itself() {
+    let site = Site::new();
+    let origin = Origin::builder()
+        .on_head(|_, reply| {
+            reply.tunnel(&[("connection", "upgrade"), ("upgrade", "echo")])?;
+            Ok(support::Next::Done)
+        })
+        .start_tls(site.authority.server(&VERSIONS));
+    std::fs::write(site.dir.join("ca.pem"), site.authority.pem()).unwrap();
+    let server = format!("(addr: \"{}\", tls_sni: {NAME:?}, tls_ca: \"ca.pem\")", origin.target());
+    let text = format!("listeners: [{}], connectors: (servers: [{server}])", Site::listener(""));
+    let river = site.serve(Config::new().service_text("web", &text));
+    let mut conn = Conn::open(site.target(&river));
+    conn.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    assert_eq!(conn.read_head().1, 101);
+    for size in [1, 10_000, 50_000] {
+        let bytes = vec![b'x'; size];
+        conn.send(&bytes);
+        assert!(conn.reader().exactly(size).unwrap() == bytes);
+    }
+    conn.send("the last");
+    conn.finish();
+    assert_eq!(conn.read_to_end(), b"the last");
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_of_it() {
+    let site = Site::new();
+    let body: Vec<u8> = (0..8_000_000).map(|at: usize| (at * 7 + at / 251) as u8).collect();
+    let sent = body.clone();
+    let origin = Origin::with(move |_, reply| reply.respond(200, &[], &sent));
+    // Far less than all of it takes, and more than the next bytes do.
+    let river = site.serve(site.proxy(&origin, "", ", timeouts: (send: \"1s\")"));
+    let mut conn = Conn::open(site.target(&river));
+    conn.request("GET", "/");
+    let (_, status) = conn.read_head();
+    assert_eq!(status, 200);
+    let mut got = Vec::new();
+    while got.len() < body.len() {
+        // The pace of the client; nothing is waited for.
+        std::thread::sleep(Duration::from_millis(5));
+        got.extend(conn.reader().exactly((body.len() - got.len()).min(16 << 10)).unwrap());
+    }
+    assert!(got == body);
+    // One that reads nothing is let go of.
+    let mark = river.mark();
+    let mut conn = Conn::open(site.target(&river));
+    conn.request("GET", "/");
+    let line = river.wait_line_after(mark, "request failed").text;
+    assert!(line.contains("send time-out"), "{line}");
+    assert!(conn.try_read_response("GET").is_err());
+}
+
+#[test]
+fn an_idle_connection_costs_little_memory() {
+    /// What the issue asks for.
+    const MOST: usize = 24 << 10;
+    const COUNT: usize = 400;
+    let site = Site::new();
+    let origin = Origin::echo();
+    let river = site.serve(site.proxy(&origin, "", "").system("workers: 1"));
+    let target = site.target(&river);
+    let open = |count: usize| -> Vec<Conn> {
+        let conn = |_| {
+            let mut conn = Conn::open(target.clone());
+            conn.get("/").expect_status(200);
+            conn
+        };
+        (0..count).map(conn).collect()
+    };
+    // Until what is kept for later is there.
+    let _first = open(100);
+    let before = support::proc::anonymous(river.pid());
+    let _then = open(COUNT);
+    let each = (support::proc::anonymous(river.pid()) - before) * 1024 / COUNT;
+    println!("{each} bytes for each idle connection over TLS");
+    assert!(each > 0 && each <= MOST, "{each} bytes for each");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 """Loads in interleaved rounds."""
 
 import contextlib
+import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from .failure import Failure
 from .generators import Generators, Report
@@ -22,6 +25,8 @@ class Sample:
     # Microseconds of the proxy's processor time a request.
     cpu: float
     report: Report
+    # The share of the time in which its processor was busy with something else, where it has one to itself.
+    others: float | None
 
 
 @dataclass
@@ -43,7 +48,9 @@ def measure(stage: Stage, generators: Generators, origin: Server, load: Load, wo
         samples: dict[str, list[Sample]] = {server.label: [] for server in servers}
         rate = open_rate(stage, generators, origin, load, capacities, notes) if load.open_loop else None
         for server in servers:
-            generators.run(load, server, WARM_UP, rate)
+            # One that cannot do it fails below, too.
+            with contextlib.suppress(Failure):
+                generators.run(load, server, WARM_UP, rate)
         for number in range(stage.options.rounds if servers else 0):
             turn = number % len(servers)
             for server in servers[turn:] + servers[:turn]:
@@ -60,9 +67,20 @@ def measure(stage: Stage, generators: Generators, origin: Server, load: Load, wo
 
 
 def run(stage: Stage, generators: Generators, load: Load, server: Server, rate: float | None) -> Sample:
-    before = server.cpu()
+    begin, before, busy = time.monotonic(), server.cpu(), processor_time(stage.options.proxy_cpu)
     report = generators.run(load, server, stage.options.seconds, rate)
-    return Sample((server.cpu() - before) / report.requests * 1e6, report)
+    spent, length = server.cpu() - before, time.monotonic() - begin
+    others = (processor_time(stage.options.proxy_cpu) - busy - spent) / length
+    return Sample(spent / report.requests * 1e6, report, max(0.0, others) if server.workers == 1 else None)
+
+
+def processor_time(cpu: int) -> float:
+    """Seconds in which a processor was busy, or was kept from it by the host."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{cpu} "):
+            user, nice, system, _idle, _wait, irq, softirq, steal = map(int, line.split()[1:9])
+            return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    raise Failure(f"/proc/stat does not know processor {cpu}")
 
 
 def start(stage: Stage, load: Load, workers: list[int], origin: Server, stack: contextlib.ExitStack,
@@ -95,7 +113,8 @@ def open_rate(stage: Stage, generators: Generators, origin: Server, load: Load, 
         if f"{closed.name} {name}" not in capacities:
             with contextlib.ExitStack() as stack:
                 server = stage.start_proxy(name, closed, 1, origin, stack)
-                generators.run(closed, server, WARM_UP)
+                with contextlib.suppress(Failure):
+                    generators.run(closed, server, WARM_UP)
                 capacities[f"{closed.name} {name}"] = generators.run(closed, server, CAPACITY).rate
     slowest = min(names, key=lambda name: capacities[f"{closed.name} {name}"])
     rate = capacities[f"{closed.name} {slowest}"] / 2

@@ -19,7 +19,6 @@ COLUMNS = (
     ("p99 ms", 3, lambda sample: sample.report.p99),
     ("p99.9 ms", 3, lambda sample: sample.report.p999),
 )
-WIDTH = 25
 
 
 def machine(options, river: Path | None, tools: set[str]) -> dict[str, str]:
@@ -51,20 +50,32 @@ def print_result(result: Result) -> None:
     print(f"\n{result.load.name}: {result.load.what}")
     for note in result.notes:
         print(f"  note: {note}")
-    print("  " + "median (min-max)".ljust(18) + "".join(name.rjust(WIDTH) for name, _, _ in COLUMNS))
+    rows = [["median (min-max)", *(name for name, _, _ in COLUMNS)]]
     for label, samples in result.samples.items():
-        row = "".join(spread([of(sample) for sample in samples], digits).rjust(WIDTH) for _, digits, of in COLUMNS)
-        print("  " + label.ljust(18) + row)
-    for workers, ratios in ratio_rows(result).items():
-        print(f"  over the better peer{workers}:")
-        for label, rows in ratios.items():
-            print("  " + label.ljust(18) + "".join(spread(row, 3).rjust(WIDTH) for row in rows))
+        rows.append([label, *(spread([of(sample) for sample in samples], digits) for _, digits, of in COLUMNS)])
+    for workers, by_label in ratio_rows(result).items():
+        rows.append([f"over the better peer{workers}"])
+        rows += [[label, *(spread(values, 3) for values in columns)] for label, columns in by_label.items()]
+    print_table(rows)
     for label, samples in result.samples.items():
         if label.endswith(" x2") and (one := result.samples.get(label[:-3])):
             carried = [two.report.rate / alone.report.rate for two, alone in zip(samples, one)]
             cost = [two.cpu / alone.cpu for two, alone in zip(samples, one)]
             print(f"  {label} over one worker: requests/s {spread(carried, 2)}, CPU a request {spread(cost, 2)}")
+    others = [sample.others for samples in result.samples.values() for sample in samples if sample.others is not None]
+    if others:
+        print(f"  the proxy's processor was busy with something else for {spread([100 * value for value in others], 0)} "
+              "% of the time")
     print(flush=True)
+
+
+def print_table(rows: list[list[str]]) -> None:
+    """Rows of one cell are headings of what follows."""
+    whole = [row for row in rows if len(row) > 1]
+    widths = [max(len(row[column]) for row in whole) for column in range(len(whole[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        print("  " + "  ".join(cells).rstrip())
 
 
 def ratio_rows(result: Result) -> dict[str, dict[str, list[list[float]]]]:
@@ -75,7 +86,7 @@ def ratio_rows(result: Result) -> dict[str, dict[str, list[list[float]]]]:
         ours = {label: samples for label, samples in result.samples.items()
                 if label.endswith(" x2") == bool(suffix) and samples}
         if peers and ours:
-            found[" with two workers" if suffix else ""] = {
+            found[", two workers" if suffix else ""] = {
                 label: [ratios(samples, peers, of, max if name == "requests/s" else min) for name, _, of in COLUMNS]
                 for label, samples in ours.items()}
     return found
@@ -91,7 +102,7 @@ def write_json(path: Path, said: dict[str, str], results: list[Result]) -> None:
         result.load.name: {
             "what": result.load.what,
             "notes": result.notes,
-            "samples": {label: [{"cpu_us": sample.cpu, **asdict(sample.report)} for sample in samples]
+            "samples": {label: [{"cpu_us": sample.cpu, "others": sample.others, **asdict(sample.report)} for sample in samples]
                         for label, samples in result.samples.items()},
         } for result in results}
     path.write_text(json.dumps({"about": said, "loads": loads}, indent=1) + "\n")

@@ -101,7 +101,7 @@ def haproxy(setup: Setup) -> str:
     return f"""
 global
     nbthread {setup.workers}
-    maxconn 8192{tls}
+    maxconn 4096{tls}
 defaults
     mode http
     timeout client 60s
@@ -121,13 +121,14 @@ backend back
 def river(setup: Setup) -> str:
     tls = ""
     if setup.load.tls:
+        # Where HTTP/2 is not asked for, the clients do not offer it.
+        offer = ", offer_h2: true" if setup.load.h2 else ""
         tls = f""",
                 tls: (
                     certificates: [(cert: "{setup.certificate.cert}", key: "{setup.certificate.key}")],
                     min_version: Tls13,
                     cipher_suites: ["TLS13_AES_128_GCM_SHA256"],
-                ),
-                offer_h2: {"true" if setup.load.h2 else "false"}"""
+                ){offer}"""
     return f"""(
     system: (workers: {setup.workers}, pid_file: "river.pid", upgrade_socket: "river.sock"),
     services: {{

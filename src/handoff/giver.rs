@@ -14,6 +14,7 @@ use super::incumbent::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Identity, Incumbent, Message};
 use crate::base::{Label, ListenerId, Moved};
 use crate::system::{Listening, MAX_DESCRIPTORS, Peer};
+use crate::tls::TicketKeys;
 
 /// How much of a message the labels of one batch may fill, as a rough count of bytes before quoting.
 const BATCH_BYTES: usize = 48 * 1024;
@@ -42,7 +43,7 @@ pub struct Giver {
     machine: Incumbent,
     step_timeout: Duration,
     deadline: Deadline<(&'static str, u64)>,
-    batches: Vec<Vec<(Label, Arc<OwnedFd>)>>,
+    batches: Vec<Vec<Offered>>,
     /// The connections whose transfers are outstanding.
     parcels: BTreeMap<u64, Parcel>,
     pending: VecDeque<GiverEvent>,
@@ -52,6 +53,9 @@ pub struct Giver {
     /// Why the last connection was declined.
     declined: String,
 }
+
+/// A listener that is offered: its label, its socket, and the keys of its session tickets.
+type Offered = (Label, Arc<OwnedFd>, Option<TicketKeys>);
 
 /// A connection that was passed on.
 struct Parcel {
@@ -180,11 +184,19 @@ impl Giver {
         self.perform(outputs);
     }
 
-    /// Offers these listeners. The answer is [`GiverEvent::Ready`] or a failure.
-    pub fn offer(&mut self, listeners: &[Listening]) {
-        let all = listeners.iter().map(|one| (one.label(), one.fd.clone())).collect();
-        self.batches = split(all, MAX_DESCRIPTORS, |(label, _): &(Label, _)| {
-            label.id.to_string().len().saturating_add(label.address.to_string().len())
+    /// Offers these listeners, each with the ticket keys that it has. The answer is [`GiverEvent::Ready`] or a failure.
+    pub fn offer(
+        &mut self,
+        listeners: &[Listening],
+        ticket_keys: impl Fn(&ListenerId) -> Option<TicketKeys>,
+    ) {
+        let takes_tickets = self.machine.takes_tickets();
+        let keys = |id| takes_tickets.then(|| ticket_keys(id)).flatten();
+        let all = listeners.iter().map(|one| (one.label(), one.fd.clone(), keys(&one.id))).collect();
+        self.batches = split(all, MAX_DESCRIPTORS, |(label, _, keys): &Offered| {
+            let id = label.id.to_string().len();
+            let keys = keys.as_ref().map_or(0, |keys| keys.written().saturating_add(id));
+            id.saturating_add(label.address.to_string().len()).saturating_add(keys)
         });
         if self.batches.is_empty() {
             self.batches.push(Vec::new());
@@ -334,8 +346,13 @@ impl Giver {
                     let of = u32::try_from(self.batches.len()).unwrap_or(u32::MAX);
                     let at = usize::try_from(number).unwrap_or(usize::MAX);
                     let batch = self.batches.get_mut(at).map(std::mem::take).unwrap_or_default();
-                    let (labels, fds) = batch.into_iter().unzip();
-                    self.send(&Message::Offer { batch: number, of, labels }, fds);
+                    let (mut labels, mut fds, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
+                    for (label, fd, keys) in batch {
+                        tickets.extend(keys.map(|keys| (label.id.clone(), keys)));
+                        labels.push(label);
+                        fds.push(fd);
+                    }
+                    self.send(&Message::Offer { batch: number, of, labels, tickets }, fds);
                 }
                 Output::Greeted => self.pending.push_back(GiverEvent::Greeted),
                 Output::Waiting => self.pending.push_back(GiverEvent::Waiting),

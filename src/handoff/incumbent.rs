@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS, WAITING_VERSION};
+use super::{Failure, MOVING_VERSION, Message, PROTOCOL_VERSIONS, TICKETS_VERSION, WAITING_VERSION};
 use crate::base::{ListenerId, Moved};
 
 /// The incumbent's side of one hand-over.
@@ -309,6 +309,11 @@ impl Incumbent {
             State::Passed if !self.stalled => self.outstanding.first().map(|oldest| ("Taken", *oldest)),
             State::Waiting | State::Prepared | State::Passed | State::Over => None,
         }
+    }
+
+    /// Whether the successor understands keys of session tickets.
+    pub fn takes_tickets(&self) -> bool {
+        self.version >= TICKETS_VERSION
     }
 
     /// Whether the successor waits, so that it can be offered the listeners.

@@ -10,10 +10,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{InstanceReport, Label, ListenerId, Moved};
+use crate::tls::TicketKeys;
 
 /// The protocol versions this build speaks, the best one first.
 ///
-/// Version 2 added the messages that move connections, and those by which a successor says that it waits.
+/// Version 2 added the messages that move connections, those by which a successor says that it waits, and the keys of
+/// session tickets with the offer.
 pub const PROTOCOL_VERSIONS: &[u32] = &[2, 1];
 
 /// The first version in which connections move.
@@ -21,6 +23,9 @@ pub const MOVING_VERSION: u32 = 2;
 
 /// The first version in which a successor says that it waits.
 pub const WAITING_VERSION: u32 = 2;
+
+/// The first version in which the keys of session tickets come with the offer.
+pub const TICKETS_VERSION: u32 = 2;
 
 /// The longest message on the wire, in bytes.
 pub const MAX_FRAME: usize = 128 * 1024;
@@ -82,6 +87,9 @@ pub enum Message {
         of: u32,
         /// What each descriptor is said to be.
         labels: Vec<Label>,
+        /// From version 2 on: the keys of session tickets of those of the batch that have some.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tickets: Vec<(ListenerId, TicketKeys)>,
     },
     /// S → I: the batch was checked.
     Adopted {
@@ -232,6 +240,7 @@ impl std::error::Error for MessageError {
 mod tests {
     use super::*;
     use crate::base::{Address, FileId, Held, InstanceState, MAX_HELD, MovedState, MovedTunnel};
+    use crate::tls::{TicketSettings, Tickets};
     use proptest::prelude::*;
 
     fn ids() -> impl Strategy<Value = Vec<ListenerId>> {
@@ -254,6 +263,14 @@ mod tests {
             file,
         });
         proptest::collection::vec(label, 0..5)
+    }
+
+    fn tickets() -> impl Strategy<Value = Vec<(ListenerId, TicketKeys)>> {
+        (ids(), any::<u32>()).prop_map(|(ids, since)| {
+            let tickets = TicketSettings::default();
+            let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(since.into());
+            ids.into_iter().map(|id| (id, Tickets::new(&tickets, now).keys().unwrap())).collect()
+        })
     }
 
     fn a_move() -> impl Strategy<Value = Moved> {
@@ -328,11 +345,8 @@ mod tests {
             (ids(), any::<bool>()).prop_map(|(ids, more)| Message::Inventory { ids, more }),
             any::<String>().prop_map(|why| Message::Refuse { why }),
             any::<String>().prop_map(|why| Message::Ending { why }),
-            (any::<u32>(), any::<u32>(), labels()).prop_map(|(batch, of, labels)| Message::Offer {
-                batch,
-                of,
-                labels
-            }),
+            (any::<u32>(), any::<u32>(), labels(), tickets())
+                .prop_map(|(batch, of, labels, tickets)| { Message::Offer { batch, of, labels, tickets } }),
             (any::<u32>(), ids()).prop_map(|(batch, unwanted)| Message::Adopted { batch, unwanted }),
             proptest::sample::select(vec![
                 Message::Waiting,

@@ -28,7 +28,9 @@ pub use fault::step as fault_step;
 pub use giver::{Giver, GiverEvent, with_cause};
 pub use incumbent::{Incumbent, Output as IncumbentOutput};
 pub use inquiry::{Answer, Inquiry, InquiryError};
-pub use message::{MAX_FRAME, MOVING_VERSION, Message, MessageError, PROTOCOL_VERSIONS, WAITING_VERSION};
+pub use message::{
+    MAX_FRAME, MOVING_VERSION, Message, MessageError, PROTOCOL_VERSIONS, TICKETS_VERSION, WAITING_VERSION,
+};
 pub use reporter::Reporter;
 pub use successor::{Output as SuccessorOutput, Successor};
 pub use taker::{Taker, TakerEvent};

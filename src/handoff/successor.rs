@@ -136,11 +136,11 @@ impl Successor {
             (State::Waiting, Message::Probe) if self.version >= WAITING_VERSION => {
                 vec![Output::Send(Message::Waiting)]
             }
-            (State::Waiting, Message::Offer { batch: 0, of, labels }) if of > 0 => {
+            (State::Waiting, Message::Offer { batch: 0, of, labels, .. }) if of > 0 => {
                 self.state = State::Checking { batch: 0, of };
                 vec![Output::Check(labels)]
             }
-            (State::Adopting { next, of }, Message::Offer { batch, of: still, labels })
+            (State::Adopting { next, of }, Message::Offer { batch, of: still, labels, .. })
                 if batch == next && still == of =>
             {
                 self.state = State::Checking { batch, of };

@@ -15,6 +15,7 @@ use super::successor::Output;
 use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
 use crate::base::{Label, ListenerId, Moved};
 use crate::system::{Peer, has_ended};
+use crate::tls::TicketKeys;
 
 /// A process's descriptors are closed a moment before its end is told; longer than this it is alive.
 const LAST_GASP: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ pub struct Taker {
     step_timeout: Duration,
     deadline: Deadline<(&'static str, u32)>,
     fds: Vec<OwnedFd>,
+    /// The keys that came with the offer.
+    tickets: Vec<(ListenerId, TicketKeys)>,
     pending: VecDeque<TakerEvent>,
     /// Set when the connection has ended: how long to wait for the process's end, which may come a little later.
     closed: Option<Timer>,
@@ -46,8 +49,8 @@ pub enum TakerEvent {
     },
     /// It will offer these listeners: bind what is new, then say bound or refuse.
     Inventory(Vec<ListenerId>),
-    /// It offers these: check them, then say adopted or refuse.
-    Offered(Vec<(Label, OwnedFd)>),
+    /// It offers these, with the keys of session tickets of some: check them, then say adopted or refuse.
+    Offered(Vec<(Label, OwnedFd)>, Vec<(ListenerId, TicketKeys)>),
     /// All is offered: listen, start, then say ready or refuse.
     Prepare,
     /// It lets this instance take over: take the files, then say owned.
@@ -93,6 +96,7 @@ impl Taker {
             step_timeout,
             deadline: Deadline::default(),
             fds: Vec::new(),
+            tickets: Vec::new(),
             pending: VecDeque::new(),
             closed: None,
         };
@@ -188,7 +192,7 @@ impl Taker {
         loop {
             if let Some(event) = self.pending.pop_front() {
                 let invites =
-                    matches!(event, TakerEvent::Offered(_) | TakerEvent::Prepare | TakerEvent::Commit);
+                    matches!(event, TakerEvent::Offered(..) | TakerEvent::Prepare | TakerEvent::Commit);
                 if invites && self.is_taken_back(cx) {
                     continue;
                 }
@@ -213,8 +217,11 @@ impl Taker {
             }
             heard += 1;
             let outputs = match self.channel.poll_next(cx) {
-                Poll::Ready(Ok(incoming)) => {
+                Poll::Ready(Ok(mut incoming)) => {
                     self.fds = incoming.fds;
+                    if let Message::Offer { tickets, .. } = &mut incoming.message {
+                        self.tickets = std::mem::take(tickets);
+                    }
                     self.machine.message(incoming.message)
                 }
                 Poll::Ready(Err(ChannelError::Unreadable(error))) => {
@@ -234,8 +241,9 @@ impl Taker {
                 Poll::Pending => return Poll::Pending,
             };
             self.perform(outputs);
-            // Descriptors that nothing has asked for.
+            // Descriptors and keys that nothing has asked for.
             self.fds.clear();
+            self.tickets.clear();
         }
     }
 
@@ -310,7 +318,8 @@ impl Taker {
             self.perform(outputs);
             return;
         }
-        self.pending.push_back(TakerEvent::Offered(labels.into_iter().zip(fds).collect()));
+        let tickets = std::mem::take(&mut self.tickets);
+        self.pending.push_back(TakerEvent::Offered(labels.into_iter().zip(fds).collect(), tickets));
     }
 
     fn arrive(&mut self, number: u64, moved: Moved) {

@@ -110,9 +110,9 @@ impl<W: World> Machine<W> {
             Happening::Signal(Signal::Interrupt) => self.interrupt(),
             Happening::Signal(Signal::Quit) => self.quit(advice),
             Happening::Relieved => self.relieve(),
-            // The driver deals with it: what it asks for is done outside the machine, until a successor waits.
-            Happening::Signal(Signal::Hangup) => self,
-            Happening::Signal(unused @ (Signal::User1 | Signal::User2)) => {
+            // The driver deals with these: what they ask for is done outside the machine, at first or altogether.
+            Happening::Signal(Signal::Hangup | Signal::User1) => self,
+            Happening::Signal(unused @ Signal::User2) => {
                 tracing::warn!(
                     target: "river::lifecycle",
                     "{unused} has no meaning yet and is ignored; to reload, send SIGHUP to the instance in service, or run river reload"

@@ -12,8 +12,9 @@ use crate::base::{Address, InstanceReport, InstanceState, ListenerId, Moved};
 use crate::handoff::{
     Bounds, Desk, DeskEvent, Giver, Identity, Taker, fault_step, is_in_service, with_cause,
 };
-use crate::listen::{Ending, Leave, WINDOW};
+use crate::listen::{Ending, Leave, WINDOW, certificates};
 use crate::system::{Account, Bound, Listening, Origin, OwnedPath, PathError, PidFile, master_of};
+use crate::tls::Store;
 
 /// How many processes are known that the service was offered to: more than may be there still at a time.
 const MAX_HEIRS: usize = 64;
@@ -22,6 +23,7 @@ const MAX_HEIRS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Office<D> {
     settings: Arc<Settings>,
+    certificates: Store,
     data_path: D,
     /// What could be offered to a successor; emptied when the listeners are closed.
     listeners: Vec<Listening>,
@@ -40,6 +42,7 @@ pub(super) struct Office<D> {
 impl<D: DataPath> Office<D> {
     pub(super) fn new(settings: Arc<Settings>, data_path: D) -> Self {
         Self {
+            certificates: certificates(&settings.listeners),
             settings,
             data_path,
             listeners: Vec::new(),
@@ -392,7 +395,7 @@ impl<D: DataPath> World for Office<D> {
     }
 
     fn offer(&mut self, successor: &mut Giver) {
-        successor.offer(&self.listeners);
+        successor.offer(&self.listeners, |id| self.certificates.ticket_keys(id));
     }
 
     fn commit(&mut self, successor: &mut Giver) {

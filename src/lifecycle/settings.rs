@@ -30,6 +30,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How long tunnels may last while draining.
     pub tunnel_drain_timeout: Duration,
+    /// How often the files of certificates are looked at; zero is only at SIGUSR1.
+    pub certificate_check: Duration,
     /// The command that starts this configuration cold, to be told to the operator.
     pub command: String,
     /// How this instance was started, so that it can start its successor; without it, SIGHUP does nothing.

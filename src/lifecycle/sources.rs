@@ -14,9 +14,11 @@ use super::office::Office;
 use super::reload::Reloads;
 use super::reports::{Reports, report};
 use super::watchdog::Watchdog;
-use super::{Cause, DataPath, Exit, Exited, Herald, Instance, Settings, World};
+use super::{Cause, DataPath, Exit, Exited, Herald, Instance, Phase, Settings, World};
 use crate::handoff::{DeskEvent, Failure, Giver, GiverEvent, Taker, TakerEvent};
+use crate::listen::certificates;
 use crate::system::{Listening, Signal};
+use crate::tls::{Store, Watch};
 
 /// How many connections of the predecessor's are dealt with before something else gets its turn.
 const ARRIVALS: usize = 64;
@@ -32,6 +34,8 @@ pub(super) struct Sources<S> {
     reports: Reports,
     watchdog: Watchdog,
     reloads: Reloads,
+    certificates: Store,
+    watch: Watch,
 }
 
 /// How much happens at the desk before other things have their turn.
@@ -41,7 +45,11 @@ type Next = Happening<Vec<Listening>>;
 
 impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
     pub(super) fn new(settings: &Settings, signals: S, adoption: Adoption) -> Self {
+        let certificates = certificates(&settings.listeners);
+        certificates.log();
         Self {
+            watch: Watch::new(certificates.clone(), settings.certificate_check),
+            certificates,
             signals: Some(signals),
             adoption,
             command: settings.command.clone(),
@@ -60,12 +68,17 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
         future::poll_fn(|cx| {
             self.watchdog.poll(machine.phase(), || machine.world().pulse(), cx);
             while let Poll::Ready(signal) = self.poll_signal(cx) {
-                if !matches!(signal, Happening::Signal(Signal::Hangup)) {
-                    return Poll::Ready(signal);
+                match signal {
+                    Happening::Signal(Signal::Hangup) => {
+                        self.reloads.ask(machine.phase(), machine.world().waiter(), successor(machine));
+                    }
+                    Happening::Signal(Signal::User1) => self.read_again(),
+                    _ => return Poll::Ready(signal),
                 }
-                self.reloads.ask(machine.phase(), machine.world().waiter(), successor(machine));
             }
             let phase = machine.phase();
+            // The keys that were offered are those that the successor has.
+            self.watch.poll(phase == Phase::Serving, cx);
             self.reloads.poll(phase, successor(machine), cx);
             let happening = self.poll(machine, cx);
             // Behind the desk's turn, which may have found out just now who waits.
@@ -80,6 +93,18 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
     /// Says a last word to the instance in service, if this one drained.
     pub(super) fn last_word<D: DataPath>(&mut self, exited: &Instance<Office<D>, Exited>) {
         self.reports.last_word(&exited.core);
+    }
+
+    fn read_again(&mut self) {
+        match self.watch.ask() {
+            true => {
+                tracing::info!(target: "river::lifecycle", "SIGUSR1: the files of all certificates are read again")
+            }
+            false => tracing::warn!(
+                target: "river::lifecycle",
+                "SIGUSR1 is ignored: no listener has certificates, and standard error is the only log and needs no reopening"
+            ),
+        }
     }
 
     fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -200,8 +225,9 @@ impl<S: Stream<Item = io::Result<Signal>> + Unpin> Sources<S> {
                 }
                 Err(cause) => Some(Happening::Lost(still_serving(cause, pid))),
             },
-            TakerEvent::Offered(batch) => match self.adoption.inherit(batch) {
+            TakerEvent::Offered(batch, tickets) => match self.adoption.inherit(batch) {
                 Ok(unwanted) => {
+                    tickets.iter().for_each(|(listener, keys)| self.certificates.inherit(listener, keys));
                     taker.adopted(unwanted);
                     None
                 }

@@ -210,6 +210,10 @@ impl Fleet {
         if self.mailboxes.is_empty() {
             return Err("this instance does not serve".to_owned());
         }
+        // Nobody has seen a certificate of its client, who could go on in plain text for ever.
+        if terms.tls.is_some() {
+            return Err("TLS is spoken on its listener here, and not on the connection".to_owned());
+        }
         // A client that has sent requests will send another.
         let takes_requests = self.services.get(*service).is_some_and(|service| service.takes_requests());
         if !takes_requests && moved.state == MovedState::Idle && moved.requests > 0 {

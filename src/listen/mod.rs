@@ -27,6 +27,6 @@ mod tests;
 pub use admission::Admission;
 pub use departure::{Departure, Settled, WINDOW};
 pub use fleet::{Ending, Fleet};
-pub use settings::ListenerSpec;
+pub use settings::{ListenerSpec, certificates};
 
 pub use crate::proxy::Leave;

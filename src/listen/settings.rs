@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{Address, ListenerId};
 use crate::proxy::Terms;
-use crate::tls::Credentials;
+use crate::tls::{Credentials, Store};
 
 /// One listener of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,4 +23,9 @@ pub struct ListenerSpec {
     pub terms: Arc<Terms>,
     /// The certificates that its acceptor is made of, for the control thread to renew.
     pub tls: Option<Arc<Credentials>>,
+}
+
+/// The certificates of all these listeners.
+pub fn certificates(listeners: &[ListenerSpec]) -> Store {
+    Store::new(listeners.iter().filter_map(|spec| Some((spec.id.clone(), spec.tls.clone()?))))
 }

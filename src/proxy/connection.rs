@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
+use super::rewrite::Forwarded;
 use super::scratch::Scratch;
 use super::streams;
 use super::tcp::{self, Ended};
 use super::tunnel::{self, Tunnel};
 use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
-use super::{exchange, greet, respond, rewrite};
+use super::{exchange, greet, respond};
 use crate::h2::ServerStream;
 use crate::wire::Wire;
 
@@ -146,8 +147,13 @@ async fn begin(
         Some(acceptor) if !shared => greet::client(context, stream, peer, acceptor, &timer).await?,
         _ => stream.into(),
     };
+    let mut forwarded = Forwarded::of(peer.map(|peer| peer.ip()), is_secure);
+    if let Some(auth) = &terms.client_auth {
+        let lines = greet::introduce(context, auth, &stream, peer)?;
+        forwarded.add_client(auth, &lines);
+    }
     let downstream = Downstream {
-        forwarded: rewrite::forwarded(peer.map(|peer| peer.ip()), is_secure).into(),
+        forwarded: forwarded.into(),
         stream,
         unread: handle.buffers().take(),
         timer,
@@ -218,7 +224,7 @@ pub(super) async fn one_stream(
     context: &ServiceContext,
     stream: ServerStream,
     peer: Option<SocketAddr>,
-    forwarded: Rc<[u8]>,
+    forwarded: Rc<Forwarded>,
     tunnels: impl FnOnce(),
 ) {
     let handle = &context.handle;

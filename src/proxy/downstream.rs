@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::ServiceContext;
 use super::depart::{Offer, Parting, Permit, Resting};
 use super::failure::Failure;
+use super::rewrite::Forwarded;
 use super::tunnel::Tunnel;
 use crate::h2::PREFACE;
 use crate::http::{RequestHead, Unparsed, parse_request};
@@ -26,7 +27,7 @@ pub(super) struct Downstream {
     /// The client's address; none for a client on a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     /// What is said of the client to servers; made once.
-    pub(super) forwarded: Rc<[u8]>,
+    pub(super) forwarded: Rc<Forwarded>,
     /// The client has sent a request before it had the response to the last, and may do so again.
     pub(super) pipelines: bool,
     /// How many requests were answered.

@@ -125,6 +125,7 @@ fn begin(
     note_line(&mut scratch.line, line);
     downstream.unread.consume(head_length);
     let mut pump = body?;
+    pump.hide(downstream.forwarded.client_auth());
     pump.stage(&mut downstream.unread, &mut scratch.to_upstream);
     Ok(Upload { pump, state: UploadState::Running })
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use super::downstream::Downstream;
 use super::{ServiceContext, rewrite};
@@ -35,6 +36,17 @@ pub(super) async fn client(
             None
         }
     }
+}
+
+/// What servers are told of a client's certificate. None where the client is not to be served, which is logged then.
+pub(super) fn introduce(
+    context: &ServiceContext,
+    auth: &tls::ClientAuth,
+    stream: &Wire,
+    peer: Option<SocketAddr>,
+) -> Option<Vec<u8>> {
+    let certificate = stream.peer_certificate();
+    auth.fields(certificate.as_deref(), SystemTime::now()).inspect_err(|why| log(context, peer, why)).ok()
 }
 
 fn log(context: &ServiceContext, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {

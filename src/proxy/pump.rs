@@ -3,10 +3,12 @@
 //! Bodies are never collected: a pump reads no further than one buffer ahead of what its sink has taken.
 
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use crate::http::{Chunk, ChunkDecoder, trailer_fields};
-use crate::runtime::{Buffer, SMALL_BUFFER};
+use crate::runtime::{Buffer, SMALL_BUFFER, SpliceError, Spliced};
+use crate::tls::ClientAuth;
 use crate::wire::Wire;
 
 /// How the body arrives.
@@ -75,6 +77,10 @@ pub(super) struct Pump {
     bytes: u64,
     /// No more is read at a time than a small buffer holds.
     little: bool,
+    /// What the trailers of a request are not to say.
+    hidden: Option<Arc<ClientAuth>>,
+    /// The last read brought as much as was asked for, or about as much.
+    streams: bool,
 }
 
 /// The two ends of a pump and what lies between them.
@@ -93,6 +99,9 @@ const HIGH_WATER: usize = 16 << 10;
 
 /// A body up to this size is copied behind its head.
 const STAGED: usize = 8 << 10;
+
+/// From so many bytes on, moving them through a pipe costs less than copying them (`docs/performance.md`).
+const LEAST_SPLICED: u64 = 8 << 10;
 
 /// How much is buffered of what can only be read as a whole: a chunk's line, a trailer section.
 const LARGEST_PIECE: usize = 64 << 10;
@@ -113,7 +122,14 @@ impl Pump {
             moves: 0,
             bytes: 0,
             little: false,
+            hidden: None,
+            streams: false,
         }
+    }
+
+    /// Leaves trailers out that would say what only River may say of a client.
+    pub(super) fn hide(&mut self, hidden: Option<Arc<ClientAuth>>) {
+        self.hidden = hidden;
     }
 
     /// Begins again with what is in `out`, for another sink. Right only while nothing but `out` has been sent.
@@ -196,6 +212,12 @@ impl Pump {
                 continue;
             }
             self.waiting = Waiting::Source;
+            match self.poll_splice(cx, ends) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(Ok(()))) => continue,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
             if self.little && ends.unread.is_empty() && ends.unread.capacity() > SMALL_BUFFER {
                 ends.unread.shed();
                 ends.unread.supply();
@@ -213,13 +235,63 @@ impl Pump {
                     ends.unread.filled(count);
                     // There is more than fits: a body that streams.
                     if ends.unread.is_full() && !self.little {
-                        ends.unread.widen();
+                        self.streams = true;
+                        if !self.splices(ends) {
+                            ends.unread.widen();
+                        }
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Source(error))),
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Whether what comes next can go to the sink without being copied, and is worth it.
+    fn splices(&self, ends: &Ends<'_>) -> bool {
+        let much = match self.incoming {
+            Incoming::Length(left) => left >= LEAST_SPLICED,
+            Incoming::UntilClose => self.streams,
+            Incoming::Chunked(_) => false,
+        };
+        let identity = self.outgoing == Outgoing::Identity;
+        much && identity && !self.little && ends.sink.is_some_and(|sink| ends.source.can_splice(sink))
+    }
+
+    /// Moves bytes of the body without copying them; `None` where that is not to be.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Ends<'_>,
+    ) -> Poll<Option<Result<(), PumpError>>> {
+        if !ends.unread.is_empty() || !self.splices(ends) {
+            return Poll::Ready(None);
+        }
+        let Some(sink) = ends.sink else { return Poll::Ready(None) };
+        let most = match self.incoming {
+            Incoming::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            Incoming::UntilClose | Incoming::Chunked(_) => usize::MAX,
+        };
+        let Some(spliced) = ready!(ends.source.poll_splice(cx, sink, most, ends.unread)) else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(match spliced {
+            Ok(Spliced { read: 0, .. }) => self.source_ended(ends),
+            Ok(Spliced { read, taken }) => {
+                self.moves += 1;
+                self.begun = true;
+                self.streams = read as u64 >= LEAST_SPLICED;
+                self.touched |= taken > 0;
+                self.bytes += taken as u64;
+                if let Incoming::Length(left) = &mut self.incoming {
+                    *left = left.saturating_sub(taken as u64);
+                    self.arrived = *left == 0;
+                }
+                Ok(())
+            }
+            Err(SpliceError::Source(error)) => Err(PumpError::Source(error)),
+            Err(SpliceError::Sink(error)) => Err(PumpError::Sink(error)),
+        }))
     }
 
     /// Bytes of the body can go to the sink from where they were read, without being copied.
@@ -250,7 +322,7 @@ impl Pump {
             Some(sink) if staged.is_empty() => sink.poll_write(cx, body),
             Some(sink) => sink.poll_write_vectored(cx, &[IoSlice::new(staged), IoSlice::new(body)]),
         };
-        let count = std::task::ready!(written)?;
+        let count = ready!(written)?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -298,7 +370,7 @@ impl Pump {
                     Chunk::End { trailers } => {
                         let section = ends.unread.unread().get(trailers).unwrap_or_default();
                         if self.outgoing == Outgoing::Chunked {
-                            write_end(section, ends.out);
+                            write_end(section, self.hidden.as_deref(), ends.out);
                         }
                         ends.unread.consume(consumed);
                         self.arrived = true;
@@ -322,7 +394,7 @@ impl Pump {
         match self.incoming {
             Incoming::UntilClose => {
                 if self.outgoing == Outgoing::Chunked {
-                    write_end(b"", ends.out);
+                    write_end(b"", None, ends.out);
                 }
                 self.arrived = true;
                 Ok(())
@@ -347,10 +419,12 @@ fn write_data(outgoing: Outgoing, data: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn write_end(trailers: &[u8], out: &mut Vec<u8>) {
+fn write_end(trailers: &[u8], hidden: Option<&ClientAuth>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailer_fields(trailers) {
-        super::rewrite::field(out, name, value);
+        if !hidden.is_some_and(|hidden| hidden.hides(name)) {
+            super::rewrite::field(out, name, value);
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -437,7 +511,7 @@ mod tests {
     #[test]
     fn trailers_that_frame_or_route_are_not_forwarded() {
         let mut out = Vec::new();
-        write_end(b"grpc-status: 0\r\nContent-Length: 5\r\nHost: evil\r\n", &mut out);
+        write_end(b"grpc-status: 0\r\nContent-Length: 5\r\nHost: evil\r\n", None, &mut out);
         assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n");
     }
 }

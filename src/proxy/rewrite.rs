@@ -1,15 +1,17 @@
 //! Writes the head that goes on from the head that came in: hop-by-hop fields out, River's own in.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::lines::Lines;
 use crate::http::{Framing, Known, Method, RequestHead, ResponseHead, Target, Version};
+use crate::tls::ClientAuth;
 
 /// What River adds to a request on its way to the server.
 pub(super) struct RequestContext<'a> {
-    /// What [`forwarded`] has made of the client.
-    pub(super) forwarded: &'a [u8],
+    /// What is said of the client.
+    pub(super) forwarded: &'a Forwarded,
     /// The pseudonym for `Via`, where one is wanted.
     pub(super) via: Option<&'a [u8]>,
     /// The request came in HTTP/2.
@@ -29,20 +31,39 @@ pub(super) struct ResponseContext<'a> {
     pub(super) client_version: Version,
 }
 
-/// What is said of a client to the server with each of its requests.
-///
-/// `client` is its address; none where it came over a Unix socket. `secure` is whether it speaks TLS.
-pub(super) fn forwarded(client: Option<IpAddr>, secure: bool) -> Box<[u8]> {
-    let mut out = Vec::new();
-    if let Some(client) = client {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        // A client of a dual-stack socket is named by the address it has in its own family.
-        out.extend_from_slice(client.to_canonical().to_string().as_bytes());
-        out.extend_from_slice(b"\r\n");
+/// What is said of a client to the server with each of its requests, and what is not the client's to say.
+#[derive(Debug, Default)]
+pub(super) struct Forwarded {
+    lines: Vec<u8>,
+    client_auth: Option<Arc<ClientAuth>>,
+}
+
+impl Forwarded {
+    /// `client` is its address; none where it came over a Unix socket. `secure` is whether it speaks TLS.
+    pub(super) fn of(client: Option<IpAddr>, secure: bool) -> Self {
+        let mut lines = Vec::new();
+        if let Some(client) = client {
+            // A client of a dual-stack socket is named by the address it has in its own family.
+            field(&mut lines, b"X-Forwarded-For", client.to_canonical().to_string().as_bytes());
+        }
+        field(&mut lines, b"X-Forwarded-Proto", if secure { b"https" } else { b"http" });
+        Self { lines, client_auth: None }
     }
-    let proto: &[u8] = if secure { b"https" } else { b"http" };
-    field(&mut out, b"X-Forwarded-Proto", proto);
-    out.into()
+
+    /// Adds what is said of the client's certificate, and keeps the client from saying it.
+    pub(super) fn add_client(&mut self, auth: &Arc<ClientAuth>, lines: &[u8]) {
+        self.lines.extend_from_slice(lines);
+        self.client_auth = Some(Arc::clone(auth));
+    }
+
+    /// What was asked of the client's certificate, if anything was.
+    pub(super) fn client_auth(&self) -> Option<Arc<ClientAuth>> {
+        self.client_auth.clone()
+    }
+
+    fn hides(&self, name: &[u8]) -> bool {
+        self.client_auth.as_ref().is_some_and(|auth| auth.hides(name))
+    }
 }
 
 /// Whether a request has come through here so often that it goes round in circles.
@@ -129,6 +150,7 @@ pub(super) fn request(
             | Known::XRealIp
             | Known::Forwarded => {}
             Known::Via if context.via.is_some() => {}
+            Known::Other if context.forwarded.hides(sent.name.of(buf)) => {}
             // The one length that there is goes on as it is: framing was read from it.
             _ => lines.keep(sent),
         }
@@ -138,7 +160,7 @@ pub(super) fn request(
         let received = if context.http2 { b"2.0 " } else { number_of(head.version) };
         via(out, buf, &head.fields, received, pseudonym);
     }
-    out.extend_from_slice(context.forwarded);
+    out.extend_from_slice(&context.forwarded.lines);
     if !head.authority().is_empty() {
         out.extend_from_slice(b"X-Forwarded-Host: ");
         out.extend_from_slice(host);
@@ -304,10 +326,11 @@ mod tests {
         for (address, named) in
             [("127.0.0.1", "127.0.0.1"), ("2001:db8::5", "2001:db8::5"), ("::ffff:10.1.2.3", "10.1.2.3")]
         {
-            let said = String::from_utf8(forwarded(Some(address.parse().unwrap()), false).into()).unwrap();
+            let said = Forwarded::of(Some(address.parse().unwrap()), false).lines;
+            let said = String::from_utf8(said).unwrap();
             assert!(said.starts_with(&format!("X-Forwarded-For: {named}\r\n")), "{said}");
         }
-        assert_eq!(*forwarded(None, false), *b"X-Forwarded-Proto: http\r\n");
-        assert_eq!(*forwarded(None, true), *b"X-Forwarded-Proto: https\r\n");
+        assert_eq!(Forwarded::of(None, false).lines, b"X-Forwarded-Proto: http\r\n");
+        assert_eq!(Forwarded::of(None, true).lines, b"X-Forwarded-Proto: https\r\n");
     }
 }

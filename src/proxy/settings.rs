@@ -13,6 +13,8 @@ use crate::{h2, tls, upstream};
 pub struct Terms {
     /// How its clients are taken where they speak TLS; none where they speak plainly.
     pub tls: Option<Arc<tls::Acceptor>>,
+    /// What is asked of clients that speak TLS, and what servers are told of it; none where they are asked for nothing.
+    pub client_auth: Option<Arc<tls::ClientAuth>>,
     /// Clients may speak HTTP/2: with TLS if they choose it by ALPN, without if they begin with its preface.
     pub offer_h2: bool,
 }

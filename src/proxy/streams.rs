@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::connection::one_stream;
 use super::downstream::Downstream;
+use super::rewrite::Forwarded;
 use super::{Keeper, ServiceContext};
 use crate::h2::{self, Excess, Io, Opened, Reason, Server, ServerStream};
 use crate::runtime::{Buffer, Task, Timer};
@@ -86,7 +87,7 @@ struct Session {
     context: Rc<ServiceContext>,
     peer: Option<SocketAddr>,
     /// What is said of the client to servers.
-    forwarded: Rc<[u8]>,
+    forwarded: Rc<Forwarded>,
     /// One for each stream that is open. Dropping a task cancels it.
     tasks: RefCell<Slab<Option<Task<()>>>>,
     /// How many of them are tunnels.

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use slab::Slab;
 
 use super::source::Source;
+use super::splice::Pipe;
 use super::unpark::Unpark;
 
 /// The most events that one wait takes over; what is left is reported by the next.
@@ -49,6 +50,8 @@ pub(super) struct Reactor {
     waits: Cell<u64>,
     /// How many more operations the task that runs may make.
     budget: Cell<u32>,
+    /// For bytes on their way from one of its sockets to another.
+    pub(super) pipe: Pipe,
 }
 
 impl Reactor {
@@ -61,6 +64,7 @@ impl Reactor {
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             waits: Cell::new(0),
             budget: Cell::new(OPERATIONS),
+            pipe: Pipe::default(),
         }
     }
 

@@ -42,8 +42,8 @@ const SLICES: usize = 1024;
 pub struct Stream {
     /// Before the rest, because it is dropped in this order.
     ending: Option<Ending>,
-    link: Link,
-    fd: Rc<OwnedFd>,
+    pub(super) link: Link,
+    pub(super) fd: Rc<OwnedFd>,
 }
 
 impl Stream {
@@ -406,10 +406,10 @@ pub(super) enum Kind {
 /// else can hold the socket, because only `into_fd` gives it away, or it is told to
 /// [`end_when_dropped`](Stream::end_when_dropped). Should a child process hold it between
 /// fork and exec, what epoll reports meanwhile carries a token that is no longer known.
-struct Link {
-    source: Rc<Source>,
-    reactor: Rc<Reactor>,
-    kind: Kind,
+pub(super) struct Link {
+    pub(super) source: Rc<Source>,
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) kind: Kind,
 }
 
 impl Link {

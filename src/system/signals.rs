@@ -20,7 +20,7 @@ pub enum Signal {
     Quit,
     /// SIGHUP: start a successor of one's own, and hand over to it when it waits.
     Hangup,
-    /// SIGUSR1: nothing yet; log rotation sends it to other servers.
+    /// SIGUSR1: read the files of certificates again.
     User1,
     /// SIGUSR2: nothing yet.
     User2,

@@ -19,7 +19,7 @@ use super::pem::{self, Problem};
 use super::provider::provider;
 use super::resolver::Resolver;
 use super::tickets::{TicketKey, Tickets};
-use super::{Facts, ListenerTls};
+use super::{Facts, ListenerTls, Offer};
 use crate::system::{FileStamp, SmallFile};
 
 /// The largest file that is read: far more than all authorities that there are.
@@ -155,9 +155,11 @@ impl Loaded {
         if !config.ticketer.enabled() {
             config.send_tls13_tickets = 0;
         }
-        config.alpn_protocols = match settings.offer_h2 {
-            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            false => vec![b"http/1.1".to_vec()],
+        config.alpn_protocols = match settings.offer {
+            Offer::Nothing => Vec::new(),
+            // A client whose protocols are none of these is refused (RFC 7301 §3.2), so HTTP/1.0 is among them.
+            Offer::Http1 => vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
+            Offer::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()],
         };
         Ok(config)
     }

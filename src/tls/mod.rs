@@ -10,8 +10,10 @@
 //! only; a write that was pending has to be polled again with the same bytes before another one.
 
 mod acceptor;
+mod client;
 mod connector;
 mod credentials;
+mod expiry;
 mod facts;
 mod handshake;
 mod loaded;
@@ -21,14 +23,17 @@ mod provider;
 mod resolver;
 mod session;
 mod settings;
+mod store;
 mod stream;
 mod tickets;
 mod turnstile;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use acceptor::{Acceptor, HandshakeLimits};
+pub use client::ClientRefused;
 pub use connector::{Connector, ConnectorError, Identity, Roots};
 pub use credentials::{Credentials, Renewal};
 pub use facts::{Facts, FactsError};
@@ -37,8 +42,10 @@ pub use loaded::{Fault, Piece};
 pub use pem::Problem;
 pub use rustls::CipherSuite;
 pub use settings::{
-    CertificateFiles, ClientAuth, ListenerTls, MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion,
+    CertificateFiles, ClientAuth, ListenerTls, MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion, Offer,
     TicketSettings, cipher_suite, cipher_suite_names, is_of_tls13,
 };
+pub use store::Store;
 pub use stream::TlsStream;
 pub use tickets::{TicketKey, TicketKeys, Tickets};
+pub use watch::Watch;

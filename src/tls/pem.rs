@@ -112,7 +112,17 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(error) => write!(f, "{error}"),
-            Self::Damaged(_) => f.write_str("the file is damaged"),
+            // What the library says may have a piece of the file in it, which may be a secret.
+            Self::Damaged(error) => f.write_str(match error {
+                pem::Error::MissingSectionEnd { .. } => {
+                    "the file is damaged: a section has no line that ends it"
+                }
+                pem::Error::IllegalSectionStart { .. } => {
+                    "the file is damaged: a section's first line is broken"
+                }
+                pem::Error::Base64Decode(_) => "the file is damaged: a section is no base64",
+                _ => "the file is damaged",
+            }),
             Self::Der => f.write_str("the file is in DER; it has to be in PEM"),
             Self::NoCertificate => f.write_str("the file has no certificate"),
             Self::BadCertificate(nth, _) => write!(f, "certificate {nth} of the file cannot be read"),
@@ -137,12 +147,12 @@ impl Error for Problem {
         match self {
             // It is said already.
             Self::Unreadable(error) => error.source(),
-            Self::Damaged(error) => Some(error),
             Self::BadCertificate(_, error) => error.source(),
             Self::UselessCertificate(_, error) | Self::UnknownKey(error) | Self::Unusable(error) => {
                 Some(error)
             }
-            Self::Der
+            Self::Damaged(_)
+            | Self::Der
             | Self::NoCertificate
             | Self::NoKey
             | Self::ManyKeys(_)

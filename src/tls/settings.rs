@@ -19,11 +19,22 @@ pub struct ListenerTls {
     /// The cipher suites that may be used, the preferred one first; empty for those of the library.
     pub cipher_suites: Vec<CipherSuite>,
     /// What is asked of clients.
-    pub client_auth: Option<ClientAuth>,
+    pub client_auth: Option<Arc<ClientAuth>>,
     /// How sessions are resumed.
     pub tickets: TicketSettings,
-    /// Whether HTTP/2 is offered beside HTTP/1.1 (ALPN, RFC 7301).
-    pub offer_h2: bool,
+    /// The protocols that are offered in it (ALPN, RFC 7301).
+    pub offer: Offer,
+}
+
+/// The protocols that clients may choose from in their handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// None; what clients propose is passed over. What they carry is not for River to know.
+    Nothing,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, and HTTP/1.1 for those that do not know it.
+    Http2,
 }
 
 /// Where a certificate and its key are.

@@ -13,7 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::h2::ServerStream;
 use crate::h2::client::ClientStream;
-use crate::runtime::Stream;
+use crate::runtime::{Buffer, SpliceError, Spliced, Stream};
 use crate::tls::TlsStream;
 
 /// A connection to a client or to a server, as the proxy uses it.
@@ -106,6 +106,32 @@ impl Wire {
             Self::Tls(stream) => stream.poll_write_vectored(cx, bufs),
             Self::H2Server(stream) => stream.poll_write_vectored(cx, bufs),
             Self::H2Client(stream) => stream.poll_write_vectored(cx, bufs),
+        }
+    }
+
+    /// Whether bytes can go to `sink` without being copied; see [`Stream::can_splice`].
+    pub fn can_splice(&self, sink: &Self) -> bool {
+        match (self, sink) {
+            (Self::Plain(source), Self::Plain(sink)) => source.can_splice(sink),
+            _ => false,
+        }
+    }
+
+    /// Moves bytes to `sink` without copying them, as [`Stream::poll_splice`] does.
+    ///
+    /// # Errors
+    ///
+    /// What the streams below report.
+    pub fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        sink: &Self,
+        most: usize,
+        rest: &mut Buffer,
+    ) -> Poll<Option<Result<Spliced, SpliceError>>> {
+        match (self, sink) {
+            (Self::Plain(source), Self::Plain(sink)) => source.poll_splice(cx, sink, most, rest),
+            _ => Poll::Ready(None),
         }
     }
 
@@ -205,6 +231,14 @@ impl Wire {
         match self {
             Self::Tls(stream) => stream.alpn(),
             Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
+        }
+    }
+
+    /// The certificate that the peer has shown and that was accepted, in DER; none where it has shown none.
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => None,
+            Self::Tls(stream) => stream.peer_certificate().map(|certificate| certificate.to_vec()),
         }
     }
 

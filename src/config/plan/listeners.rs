@@ -13,8 +13,9 @@ use crate::config::node::Spanned;
 use crate::config::{draft, paths};
 use crate::listen::ListenerSpec;
 use crate::proxy::Terms;
+use crate::tls::{Credentials, Offer};
 
-use super::{System, tls};
+use super::{System, tcp, tls};
 
 /// A port for examples of what to write.
 const EXAMPLE_PORT: u16 = 8080;
@@ -60,23 +61,44 @@ pub(super) fn plan(
             taken.insert(&address, listeners.len());
             let mode = mode(listener, &address);
             let activation = activation(listener, report);
-            // Clients that speak TLS choose the version in their handshake, so nothing is lost by offering both.
-            let offer_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
-            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, offer_h2, report));
-            let acceptor = tls.as_ref().map(|credentials| Arc::clone(credentials.acceptor()));
+            let offer = offer(listener, service);
+            let tls = listener.tls.as_ref().and_then(|tls| tls::plan(tls, &name, offer, report));
+            if let Some(tcp) = &service.tcp {
+                tcp::check_listener(listener, tcp, report);
+            }
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::new(Terms { tls: acceptor, offer_h2 }),
+                terms: Arc::new(terms(tls.as_ref(), offer == Offer::Http2)),
                 tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
         }
     }
     listeners
+}
+
+/// What holds for the connections of a listener with these certificates, or with none.
+fn terms(tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
+    Terms {
+        offer_h2,
+        tls: tls.map(|credentials| Arc::clone(credentials.acceptor())),
+        client_auth: tls.and_then(|credentials| credentials.settings().client_auth.clone()),
+    }
+}
+
+/// The protocols that a listener's clients may choose from.
+fn offer(listener: &draft::Listener, service: &draft::Service) -> Offer {
+    // Clients that speak TLS choose in their handshake, so nothing is lost by offering both.
+    let offers_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
+    match (&service.tcp, offers_h2) {
+        (Some(_), _) => Offer::Nothing,
+        (None, true) => Offer::Http2,
+        (None, false) => Offer::Http1,
+    }
 }
 
 /// The address to bind: of a name's addresses the first of IPv4, or else the first.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::system::Account;
+use crate::tls::{Connector, Store};
 use crate::{listen, proxy};
 
 use super::diagnostics::{Errors, Report};
@@ -116,6 +117,28 @@ impl Plan {
         report.finish()?;
         let listeners = listeners.into_iter().map(|listener| listener.spec).collect();
         Ok(Self { system, listeners, services })
+    }
+
+    /// What is right and may still not be meant; said at every start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for service in &self.services {
+            let proxy::Handler::Proxy { group, .. } = &service.handler else { continue };
+            let unverified = |tls: &Connector| !tls.verifies();
+            for server in group.servers.iter().filter(|server| server.tls.as_ref().is_some_and(unverified)) {
+                found.push(format!(
+                    "service {:?}: the certificate of {} is not verified (tls_verify: false): whoever is on the way to \
+                     the server can read and change what is sent",
+                    service.name, server.name
+                ));
+            }
+        }
+        found
+    }
+
+    /// The certificates of all listeners.
+    pub fn certificates(&self) -> Store {
+        listen::certificates(&self.listeners)
     }
 
     /// The upgrade socket alone; see [`super::upgrade_socket`].

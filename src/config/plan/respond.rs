@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::config::diagnostics::{Place, Report};
 use crate::config::draft;
 use crate::config::node::Spanned;
+use crate::http::Known;
 use crate::proxy::Respond;
 
 /// Fields that describe the connection or the framing (RFC 9110 §7.6.1, RFC 9112 §6), and the date: River writes them
@@ -63,19 +64,6 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Fields of requests that River writes itself, beside [`OWN`].
-const REQUESTS_OWN: [&str; 9] = [
-    "expect",
-    "forwarded",
-    "host",
-    "max-forwards",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-];
-
 /// The name of a field that River is to write into requests.
 pub(super) fn request_field(name: &Spanned<String>, report: &mut Report<'_>) -> Option<HeaderName> {
     let header = HeaderName::from_bytes(name.as_bytes()).ok();
@@ -85,8 +73,9 @@ pub(super) fn request_field(name: &Spanned<String>, report: &mut Report<'_>) -> 
             .help("a name has letters, digits and any of !#$%&'*+-.^_`|~");
         return None;
     };
-    if OWN.iter().chain(&REQUESTS_OWN).any(|own| *own == header.as_str()) {
-        report.error(&name.at, format!("{header} has another meaning, which River writes itself"));
+    // A field that River knows has its meaning already, in the eyes of servers that take `_` for `-` too.
+    if Known::of(header.as_str().replace('_', "-").as_bytes()) != Known::Other {
+        report.error(&name.at, format!("{header} has a meaning of its own"));
         return None;
     }
     Some(header)

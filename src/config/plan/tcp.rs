@@ -47,13 +47,8 @@ pub(super) fn plan(
         }
         let Some(addr) = &server.addr else { continue };
         let addresses = checked_addresses(service, addr, listeners, names, report);
-        servers.push(Server {
-            name: addr.value.clone(),
-            addresses,
-            weight: weight(&server.weight),
-            tls: None,
-            proto: Proto::H1Only,
-        });
+        let (name, weight) = (addr.value.clone(), weight(&server.weight));
+        servers.push(Server { name, addresses, tls: None, weight, proto: Proto::H1Only });
     }
     // Names that have the same servers share their turn.
     let mut groups: Vec<Vec<usize>> = Vec::new();
@@ -75,6 +70,22 @@ pub(super) fn plan(
         sharing: SharingSettings::default(),
     };
     Tcp { groups: groups.iter().map(of).collect(), routes }
+}
+
+/// Reports what a listener of a tcp service cannot have.
+pub(super) fn check_listener(listener: &draft::Listener, tcp: &draft::Tcp, report: &mut Report<'_>) {
+    if let Some(offer) = listener.offer_h2.as_ref().filter(|offer| offer.value) {
+        report.error(&offer.at, "a tcp service passes connections on as they are, and speaks no HTTP/2");
+    }
+    let Some(tls) = &listener.tls else { return };
+    for header in [&tls.client_subject_header, &tls.client_verified_header].into_iter().flatten() {
+        report.error(&header.at, "a tcp service passes connections on as they are, and adds no fields");
+    }
+    if let Some(name) = tcp.servers.iter().flat_map(|server| &server.sni).flatten().next() {
+        report
+            .error(&tls.at, "where TLS ends here, servers are not chosen by the name in the ClientHello")
+            .related(&name.at, "such a name");
+    }
 }
 
 /// A name of a host in lower case, perhaps with `*.` before it.

@@ -13,7 +13,7 @@ use crate::config::node::Spanned;
 use crate::config::{draft, nearest, paths};
 use crate::tls::{
     self, CertificateFiles, CipherSuite, ClientAuth, Credentials, Fault, HandshakeLimits, ListenerTls,
-    MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion, Piece, Problem, TicketSettings,
+    MAX_FORMER_KEYS, MAX_TICKET_LIFETIME, MinVersion, Offer, Piece, Problem, TicketSettings,
 };
 
 use super::{or, respond};
@@ -25,7 +25,7 @@ const MAX_KEY_FILES: usize = MAX_FORMER_KEYS as usize + 1;
 pub(super) fn plan(
     draft: &draft::Tls,
     service: &Arc<str>,
-    offer_h2: bool,
+    offer: Offer,
     report: &mut Report<'_>,
 ) -> Option<Arc<Credentials>> {
     let before = report.count();
@@ -38,9 +38,9 @@ pub(super) fn plan(
         certificates: draft.certificates.iter().filter_map(|one| files(one, report)).collect(),
         min_version,
         cipher_suites: cipher_suites(draft, min_version, report),
-        client_auth: client_auth(draft, report),
+        client_auth: client_auth(draft, report).map(Arc::new),
         tickets: tickets(&draft.tickets, report),
-        offer_h2,
+        offer,
     };
     // A certificate with a hole was not counted, and places would be off.
     let is_whole = settings.certificates.len() == draft.certificates.len() && !draft.certificates.is_empty();
@@ -131,8 +131,9 @@ fn client_auth(draft: &draft::Tls, report: &mut Report<'_>) -> Option<ClientAuth
     };
     let ca = path(ca, report);
     let [subject, verified] = headers;
-    let subject = header(subject, "x-client-subject", report)?;
-    let verified = header(verified, "x-client-verified", report)?;
+    let subject = header(subject, "x-client-subject", report);
+    let verified = header(verified, "x-client-verified", report);
+    let (subject, verified) = (subject?, verified?);
     if subject == verified {
         // One of them is not the default, and has its place.
         let given = headers.into_iter().flatten().next_back()?;

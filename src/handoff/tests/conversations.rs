@@ -10,12 +10,12 @@ fn a_thousand_listeners_cross_a_real_socket_in_order() {
     let (mut giver, mut taker) = conversation();
     async_io::block_on(async {
         greet(&mut giver, &mut taker, &ids).await;
-        giver.offer(&listeners);
+        giver.offer(&listeners, |_| None);
         let taking = async {
             let (mut adopted, mut batches) = (Vec::new(), 0);
             loop {
                 match taker.next().await {
-                    TakerEvent::Offered(batch) => {
+                    TakerEvent::Offered(batch, _) => {
                         assert!(batch.len() <= MAX_DESCRIPTORS);
                         batches += 1;
                         for (label, fd) in batch {
@@ -113,7 +113,9 @@ fn a_wrong_count_of_descriptors_is_refused() {
         incumbent.push(&welcome, vec![]).unwrap();
         incumbent.push(&Message::Inventory { ids: vec![id(0)], more: false }, vec![]).unwrap();
         let fds: Vec<Arc<OwnedFd>> = vec![one.fd.clone(), one.fd.clone()];
-        incumbent.push(&Message::Offer { batch: 0, of: 1, labels: vec![label] }, fds).unwrap();
+        incumbent
+            .push(&Message::Offer { batch: 0, of: 1, labels: vec![label], tickets: vec![] }, fds)
+            .unwrap();
         assert!(matches!(taker.next().await, TakerEvent::Welcomed { .. }));
         assert!(matches!(taker.next().await, TakerEvent::Inventory(_)));
         let TakerEvent::Failed(Failure::Gave(why)) = taker.next().await else { panic!("not refused") };

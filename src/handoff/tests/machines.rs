@@ -210,7 +210,7 @@ fn nothing_moves_before_the_successor_serves_nor_in_version_1() {
     let mut new = Successor::new(1, "b").0;
     new.message(Message::Welcome { version: 1, pid: 1, build: "b".into(), generation: 1 });
     new.message(Message::Inventory { ids: vec![], more: false });
-    new.message(Message::Offer { batch: 0, of: 1, labels: vec![] });
+    new.message(Message::Offer { batch: 0, of: 1, labels: vec![], tickets: vec![] });
     new.adopted(vec![]);
     new.ready();
     new.message(Message::Commit);
@@ -318,7 +318,7 @@ fn a_successor_of_version_1_waits_from_its_welcome_on_and_is_not_asked_whether_i
     successor.message(Message::Inventory { ids: vec![], more: false });
     assert!(successor.bound().is_empty());
     assert!(matches!(
-        successor.message(Message::Offer { batch: 0, of: 1, labels: vec![] })[..],
+        successor.message(Message::Offer { batch: 0, of: 1, labels: vec![], tickets: vec![] })[..],
         [SuccessorOutput::Check(_)]
     ));
 }

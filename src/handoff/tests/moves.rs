@@ -33,8 +33,8 @@ fn owner(step_timeout: Duration) -> (Giver, Taker) {
     async_io::block_on(async {
         greet(&mut giver, &mut taker, &[]).await;
         assert!(!giver.can_move());
-        giver.offer(&[]);
-        assert!(matches!(taker.next().await, TakerEvent::Offered(_)));
+        giver.offer(&[], |_| None);
+        assert!(matches!(taker.next().await, TakerEvent::Offered(..)));
         taker.adopted(vec![]);
         assert!(matches!(taker.next().await, TakerEvent::Prepare));
         taker.ready();

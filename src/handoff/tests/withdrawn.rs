@@ -23,14 +23,14 @@ fn waiting() -> (Channel, Taker) {
 /// As [`waiting`], with a batch offered.
 fn offered() -> (Channel, Taker) {
     let (mut incumbent, taker) = waiting();
-    say(&mut incumbent, Message::Offer { batch: 0, of: 1, labels: vec![] });
+    say(&mut incumbent, Message::Offer { batch: 0, of: 1, labels: vec![], tickets: vec![] });
     (incumbent, taker)
 }
 
 /// As [`offered`], with that batch adopted.
 fn adopted() -> (Channel, Taker) {
     let (incumbent, mut taker) = offered();
-    assert!(matches!(next(&mut taker), TakerEvent::Offered(_)));
+    assert!(matches!(next(&mut taker), TakerEvent::Offered(..)));
     taker.adopted(vec![]);
     (incumbent, taker)
 }
@@ -94,7 +94,7 @@ fn the_end_of_the_connection_withdraws_no_invitation() {
         drop(incumbent);
         let event = next(&mut taker);
         assert!(
-            matches!(event, TakerEvent::Offered(_) | TakerEvent::Prepare | TakerEvent::Commit),
+            matches!(event, TakerEvent::Offered(..) | TakerEvent::Prepare | TakerEvent::Commit),
             "{event:?}"
         );
     }

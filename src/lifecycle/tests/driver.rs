@@ -71,6 +71,7 @@ pub(super) fn settings(directory: &Path, upgrade: bool, listeners: Vec<ListenerS
             ..HandoffSettings::default()
         },
         tunnel_drain_timeout: Duration::from_secs(600),
+        certificate_check: Duration::ZERO,
         drain_timeout: Duration::from_secs(10),
         relaunch: None,
         command: "river --config river.ron".into(),
@@ -487,11 +488,18 @@ fn descriptors_that_are_not_what_they_are_said_to_be_are_refused() {
                 let (one, other) = (bind(), bind());
                 let address = one.local_addr().unwrap();
                 match wrong {
-                    0 => (Message::Offer { batch: 0, of: 1, labels: label(address) }, vec![fd(other)]),
-                    1 => {
-                        (Message::Offer { batch: 0, of: 1, labels: label(address) }, vec![fd(one), fd(other)])
-                    }
-                    _ => (Message::Offer { batch: 3, of: 4, labels: label(address) }, vec![fd(one)]),
+                    0 => (
+                        Message::Offer { batch: 0, of: 1, labels: label(address), tickets: vec![] },
+                        vec![fd(other)],
+                    ),
+                    1 => (
+                        Message::Offer { batch: 0, of: 1, labels: label(address), tickets: vec![] },
+                        vec![fd(one), fd(other)],
+                    ),
+                    _ => (
+                        Message::Offer { batch: 3, of: 4, labels: label(address), tickets: vec![] },
+                        vec![fd(one)],
+                    ),
                 }
             };
             let pretended = async {
@@ -526,8 +534,10 @@ fn a_successor_told_to_step_down_after_it_owned_the_service_drains() {
         mine.handoff.ready_timeout = Duration::from_secs(5);
         let incumbent = async {
             let fds = vec![Arc::new(std::os::fd::OwnedFd::from(socket))];
-            let mut channel =
-                pretend(&path, || (Message::Offer { batch: 0, of: 1, labels: vec![label] }, fds)).await;
+            let mut channel = pretend(&path, || {
+                (Message::Offer { batch: 0, of: 1, labels: vec![label], tickets: vec![] }, fds)
+            })
+            .await;
             assert!(matches!(hear(&mut channel).await, Message::Adopted { batch: 0, .. }));
             assert_eq!(hear(&mut channel).await, Message::Ready);
             channel.push(&Message::Commit, vec![]).unwrap();

@@ -325,7 +325,7 @@ impl World for FakeWorld {
     fn free_desk(&mut self) {}
 
     fn offer(&mut self, successor: &mut FakePeer) {
-        successor.say(Message::Offer { batch: 0, of: 1, labels: Vec::new() });
+        successor.say(Message::Offer { batch: 0, of: 1, labels: Vec::new(), tickets: vec![] });
     }
 
     fn commit(&mut self, successor: &mut FakePeer) {

@@ -306,7 +306,12 @@ impl Pair {
             match output {
                 IncumbentOutput::Send(message) => self.to_new.push_back(message),
                 IncumbentOutput::SendBatch(batch) => {
-                    self.to_new.push_back(Message::Offer { batch, of: 2, labels: Vec::new() });
+                    self.to_new.push_back(Message::Offer {
+                        batch,
+                        of: 2,
+                        labels: Vec::new(),
+                        tickets: vec![],
+                    });
                 }
                 IncumbentOutput::Greeted | IncumbentOutput::Waiting => panic!("greeted twice"),
                 IncumbentOutput::Ready => self.turn_old(Happening::Ready),

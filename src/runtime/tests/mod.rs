@@ -4,6 +4,7 @@
 mod accept;
 mod buffers;
 mod reactor;
+mod splice;
 mod streams;
 mod tasks;
 mod timers;

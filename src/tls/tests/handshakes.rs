@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::runtime::with_deadline;
-use crate::tls::{Connector, HandshakeLimits, Identity, Roots, connect};
+use crate::tls::{Connector, HandshakeLimits, Problem, Roots, connect};
 
 /// What a server with `config` says of a handshake with `connector`, and what River says.
 async fn met(
@@ -36,7 +36,7 @@ async fn met(
 #[test]
 fn servers_are_believed_if_the_right_authority_vouches_for_the_right_name() {
     let (signed, other) = (signed("river.test"), signed("other.test"));
-    let roots = |signed: &Signed| Roots::from_pem(signed.authority.as_bytes()).unwrap();
+    let roots = Signed::trusted;
     for version in BOTH {
         run(async |handle: Handle| {
             let refused = async |name: &str, roots: Roots| {
@@ -67,7 +67,7 @@ fn the_second_connection_to_a_server_resumes_the_session_of_the_first() {
     let signed = signed("river.test");
     for version in BOTH {
         run(async |handle: Handle| {
-            let roots = Roots::from_pem(signed.authority.as_bytes()).unwrap();
+            let roots = signed.trusted();
             let connector = Connector::new("river.test", &roots, None, &[]).unwrap();
             let config = signed.server(&[version]);
             for resumed in [false, true, true] {
@@ -82,7 +82,7 @@ fn the_second_connection_to_a_server_resumes_the_session_of_the_first() {
 fn protocols_are_agreed_on_both_ways() {
     let signed = signed("river.test");
     run(async |handle: Handle| {
-        let roots = Roots::from_pem(signed.authority.as_bytes()).unwrap();
+        let roots = signed.trusted();
         for (offered, agreed) in [
             (&[b"h2".as_slice(), b"http/1.1"][..], Some(b"h2".as_slice())),
             (&[b"http/1.1"], Some(b"http/1.1")),
@@ -106,14 +106,14 @@ fn river_shows_its_certificate_to_servers_that_ask_and_sees_that_of_its_clients(
         builder.with_client_cert_verifier(verifier).with_single_cert(signed.chain(), signed.key()).unwrap()
     };
     run(async |handle: Handle| {
-        let roots = Roots::from_pem(signed.authority.as_bytes()).unwrap();
-        let identity = Identity::from_pem(own.certificate.as_bytes(), own.key.as_bytes()).unwrap();
+        let roots = signed.trusted();
+        let identity = super::identity(&own, &own).unwrap();
         let connector = Connector::new("river.test", &roots, Some(&identity), &[]).unwrap();
         assert_eq!(met(&handle, strict(), &connector).await.0.unwrap(), b"ping");
         let nobody = Connector::new("river.test", &roots, None, &[]).unwrap();
         assert!(met(&handle, strict(), &nobody).await.0.is_err());
-        let wrong = Identity::from_pem(own.certificate.as_bytes(), signed.key.as_bytes()).unwrap();
-        assert!(Connector::new("river.test", &roots, Some(&wrong), &[]).is_err());
+        let wrong = super::identity(&own, &signed);
+        assert!(wrong.is_err_and(|fault| matches!(fault.problem, Problem::Mismatch)));
 
         // Both ends are River's here.
         let (server, client) = {

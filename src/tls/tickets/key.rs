@@ -32,6 +32,9 @@ pub struct TicketKey {
 }
 
 impl TicketKey {
+    /// How many bytes a key takes in a message, with what stands around it.
+    pub(super) const WRITTEN: usize = 2 * (NAME + SECRET + 8) + 4;
+
     /// A new key, which seals from `now` on, in seconds since 1970.
     ///
     /// # Errors

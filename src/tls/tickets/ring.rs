@@ -12,6 +12,13 @@ use crate::tls::MAX_FORMER_KEYS;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TicketKeys(pub(super) Vec<TicketKey>);
 
+impl TicketKeys {
+    /// How many bytes they take in a message, at most.
+    pub fn written(&self) -> usize {
+        self.0.len().saturating_mul(TicketKey::WRITTEN).saturating_add(16)
+    }
+}
+
 /// More keys than this are never kept.
 const MOST: usize = MAX_FORMER_KEYS as usize + 2;
 

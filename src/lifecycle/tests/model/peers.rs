@@ -174,7 +174,7 @@ impl Giver {
                 IncumbentOutput::Send(message) => self.send(outside, message),
                 IncumbentOutput::SendBatch(batch) => {
                     let labels = (0..offered.len()).filter(|one| offered[*one]).map(label).collect();
-                    self.send(outside, Message::Offer { batch, of: 1, labels });
+                    self.send(outside, Message::Offer { batch, of: 1, labels, tickets: vec![] });
                 }
                 IncumbentOutput::Greeted => event = Some(GiverEvent::Greeted),
                 IncumbentOutput::Waiting => event = Some(GiverEvent::Waiting),
