@@ -62,6 +62,11 @@ impl Authority {
     pub fn sign(&self, name: &str) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        self.sign_params(params)
+    }
+
+    /// A new certificate that says this.
+    pub fn sign_params(&self, params: CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
@@ -81,6 +86,16 @@ impl Authority {
             .unwrap()
             .with_root_certificates(self.roots())
             .with_no_client_auth()
+    }
+
+    /// A client that trusts this authority alone, and shows this certificate to whoever asks for one.
+    pub fn client_with(&self, identity: &Pair) -> ClientConfig {
+        ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&VERSIONS)
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(identity.chain(), identity.key())
+            .unwrap()
     }
 
     /// Whom to connect to over TLS, as a client that trusts this authority alone.
@@ -135,17 +150,23 @@ impl Pair {
 
 /// How a client speaks TLS, and the sessions it can resume.
 #[derive(Clone, Debug)]
-pub struct Trust(Arc<ClientConfig>);
+pub struct Trust(Arc<ClientConfig>, &'static str);
 
 impl Trust {
+    /// For a server called [`NAME`].
     pub fn new(config: ClientConfig) -> Self {
-        Self(Arc::new(config))
+        Self(Arc::new(config), NAME)
+    }
+
+    /// The same, with the same sessions, for a server called otherwise.
+    pub fn named(&self, name: &'static str) -> Self {
+        Self(self.0.clone(), name)
     }
 }
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0, &other.0) && self.1 == other.1
     }
 }
 
@@ -163,7 +184,7 @@ pub struct TlsSocket {
 impl TlsSocket {
     /// The client's side, before the handshake, which the first read or write makes.
     pub fn client(tcp: TcpStream, trust: &Trust) -> Self {
-        let name = ServerName::try_from(NAME).unwrap();
+        let name = ServerName::try_from(trust.1).unwrap();
         let session = ClientConnection::new(trust.0.clone(), name).unwrap();
         Self { tcp, session: Mutex::new(session.into()) }
     }

@@ -184,6 +184,11 @@ fn a_pending_write_goes_on_with_its_own_bytes_only() {
                 .is_pending()
         );
         begin.send(()).unwrap();
+        // Nor do they have to come all at once: what was sent already is only told of then.
+        for step in [1, 3, 16_000, 370, 8, 7, 5] {
+            write_all(&stream, &bytes[sent..sent + step]).await.unwrap();
+            sent += step;
+        }
         write_all(&stream, &bytes[sent..]).await.unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert!(far.await == bytes);
