@@ -19,7 +19,7 @@ use crate::runtime::Stream;
 /// - **Ends.** The peer's end in order is its close_notify. Where the connection ends without one, a read fails with
 ///   [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): what was read may be a part of what was sent.
 /// - **Writes.** A write is over when the kernel has all records that it made. One that is pending has made them already,
-///   so the next write has to begin with the same bytes; it fails if it does not. Reads wait for nothing of the kind.
+///   so the next ones have to go on with the same bytes, all at once or not, and fail if they do not.
 /// - **Memory.** While nothing is on its way, it holds no buffers.
 /// - **What is for TLS alone**, session tickets and key updates, is done with below the reads. What has to be sent in
 ///   answer goes with the next write, or when the stream would wait for the peer.
