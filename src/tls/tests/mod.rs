@@ -21,7 +21,7 @@ use rustls::{
 };
 
 use super::provider::provider;
-use super::{Accepted, Acceptor, HandshakeError, TlsStream, accept};
+use super::{Accepted, Acceptor, HandshakeError, Roots, TlsStream, accept};
 use crate::runtime::{Handle, Stream, block_on, with_deadline};
 
 /// Far more than any of these tests takes.
@@ -63,6 +63,13 @@ impl Signed {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap()).unwrap();
         Arc::new(roots)
+    }
+
+    /// Its authority, as River takes it.
+    fn vouching(&self) -> Roots {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &self.authority).unwrap();
+        Roots::read(file.path()).unwrap()
     }
 
     fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use rustls::ServerConnection;
 
 use super::*;
-use crate::tls::{Connector, Roots, connect};
+use crate::tls::{Connector, connect};
 
 fn poll_once<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     poll(&mut Context::from_waker(Waker::noop()))
@@ -252,7 +252,7 @@ fn tickets_make_an_idle_connection_to_a_server_no_stale_one_but_data_and_ends_do
                 }
                 server
             });
-            let roots = Roots::from_pem(signed.authority.as_bytes()).unwrap();
+            let roots = signed.vouching();
             let connector = Connector::new("river.test", &roots, None, &[]).unwrap();
             let stream = connect(stream, &connector, handle.buffers()).await.unwrap();
             // The client's last words go with its first request otherwise, and the server has no tickets before them.
