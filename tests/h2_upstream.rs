@@ -173,7 +173,7 @@ fn responses_without_a_body_have_none() {
             "/empty" => exchange.end(200, &[]),
             "/zero" => exchange.end(404, &[("content-length", "0")]),
             // The stream ends in a frame of its own.
-            _ => drop(exchange.begin(204, &[]).0.send_data(bytes::Bytes::new(), true)),
+            _ => drop(exchange.begin(204, &[]).0.send_data(::bytes::Bytes::new(), true)),
         }
     });
     let river = proxy(&origin);
@@ -274,12 +274,12 @@ fn a_reset_stream_is_an_error_of_the_server_and_takes_no_other_along() {
         let gate = waiting.clone();
         async move {
             match &*exchange.request.path.clone() {
-                "/head" => exchange.reset(h2::Reason::INTERNAL_ERROR),
+                "/head" => exchange.reset(::h2::Reason::INTERNAL_ERROR),
                 "/body" => {
                     let mut body = exchange.begin(200, &[]);
                     body.part(b"begin").await;
                     pass(&gate).await;
-                    body.0.send_reset(h2::Reason::INTERNAL_ERROR);
+                    body.0.send_reset(::h2::Reason::INTERNAL_ERROR);
                 }
                 _ => exchange.respond(200, &[], b"fine").await,
             }

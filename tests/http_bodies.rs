@@ -326,6 +326,7 @@ fn fill(socket: &support::socket::Socket, quiet: Duration, most: usize) -> usize
     match socket {
         support::socket::Socket::Tcp(stream) => stream.set_write_timeout(Some(quiet)).unwrap(),
         support::socket::Socket::Unix(stream) => stream.set_write_timeout(Some(quiet)).unwrap(),
+        support::socket::Socket::Tls(_) => panic!("what TLS has taken is not what its peer has"),
     }
     let mut taken = 0;
     while taken < most {

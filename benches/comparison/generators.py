@@ -54,8 +54,8 @@ class Generators:
         return run(load, server, seconds, connections, rate)
 
     def wrk(self, load: Load, server: Server, seconds: float, connections: int, _rate) -> Report:
-        out = self.output([program("wrk"), "-t1", "--timeout", "10s", f"-c{connections}", f"-d{round(seconds)}s", "-s", self.script,
-                           f"{load.scheme}://{HOST}:{server.port}{load.path}"], server)
+        out = self.output([program("wrk"), "-t1", "--timeout", "10s", f"-c{connections}", f"-d{round(seconds)}s", "-s",
+                           self.script, f"{load.scheme}://{HOST}:{server.port}{load.path}"], server)
         found = re.search(r"^REPORT (.*)$", out, re.MULTILINE)
         if not found:
             raise Failure(f"wrk says nothing of {server.name}:\n{out}")

@@ -101,7 +101,7 @@ def haproxy(setup: Setup) -> str:
     return f"""
 global
     nbthread {setup.workers}
-    maxconn 8192{tls}
+    maxconn 4096{tls}
 defaults
     mode http
     timeout client 60s

@@ -8,6 +8,7 @@ mod error;
 mod io;
 mod meter;
 mod server;
+mod websocket;
 
 pub use ::h2::Reason;
 pub use error::Error;

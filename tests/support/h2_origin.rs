@@ -110,6 +110,28 @@ impl H2Origin {
     where
         F: Future<Output = ()> + 'static,
     {
+        Self::start(None, settle, answer)
+    }
+
+    /// A server that answers with `answer`, over TLS.
+    pub fn secure<F>(
+        config: Arc<rustls::ServerConfig>,
+        answer: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        Self::start(Some(config), |_| {}, answer)
+    }
+
+    fn start<F>(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        settle: impl Fn(&mut Settings) + Send + Sync + 'static,
+        answer: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::<Shared>::default();
@@ -119,7 +141,7 @@ impl H2Origin {
             let executor = Rc::new(smol::LocalExecutor::new());
             let settle: Arc<Settle> = Arc::new(settle);
             let answer = Rc::new(answer);
-            let accepting = accept(listener, executor.clone(), serving, settle, answer);
+            let accepting = accept(listener, tls, executor.clone(), serving, settle, answer);
             smol::block_on(executor.run(smol::future::or(accepting, async {
                 let _ = stopped.recv().await;
             })));
@@ -326,6 +348,7 @@ fn set(map: &mut HeaderMap, fields: &[(&str, &str)]) {
 
 async fn accept<F>(
     listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
     executor: Rc<smol::LocalExecutor<'static>>,
     shared: Arc<Shared>,
     settle: Arc<Settle>,
@@ -340,6 +363,12 @@ async fn accept<F>(
         shared.open.add();
         let (order, orders) = smol::channel::unbounded();
         shared.orders.lock().unwrap().push(order);
+        let stream: Pin<Box<dyn ByteStream>> = match &tls {
+            Some(config) => {
+                Box::pin(Tls { tcp: stream, session: rustls::ServerConnection::new(config.clone()).unwrap() })
+            }
+            None => Box::pin(stream),
+        };
         let serve = serve(
             stream,
             connection,
@@ -362,7 +391,7 @@ async fn accept<F>(
 }
 
 async fn serve<F>(
-    stream: async_net::TcpStream,
+    stream: Pin<Box<dyn ByteStream>>,
     connection: usize,
     executor: Rc<smol::LocalExecutor<'static>>,
     shared: Arc<Shared>,
@@ -443,5 +472,92 @@ impl<T: smol::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for TokioIo<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+/// What a connection goes over.
+trait ByteStream: smol::io::AsyncRead + smol::io::AsyncWrite {}
+
+impl<T: smol::io::AsyncRead + smol::io::AsyncWrite> ByteStream for T {}
+
+/// TLS over TCP.
+struct Tls {
+    tcp: async_net::TcpStream,
+    session: rustls::ServerConnection,
+}
+
+/// The TCP connection as rustls uses it: what is pending would block.
+struct Blocking<'a, 'b>(&'a mut async_net::TcpStream, &'a mut Context<'b>);
+
+impl io::Read for Blocking<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match smol::io::AsyncRead::poll_read(Pin::new(&mut *self.0), self.1, buf) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Blocking<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match smol::io::AsyncWrite::poll_write(Pin::new(&mut *self.0), self.1, buf) {
+            Poll::Ready(wrote) => wrote,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn poll<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        other => Poll::Ready(other),
+    }
+}
+
+impl Tls {
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.wants_write() {
+            ready!(poll(self.session.write_tls(&mut Blocking(&mut self.tcp, cx))))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl smol::io::AsyncRead for Tls {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        loop {
+            let _ = this.poll_out(cx)?;
+            if let Poll::Ready(read) = poll(io::Read::read(&mut this.session.reader(), buf)) {
+                return Poll::Ready(read);
+            }
+            ready!(poll(this.session.read_tls(&mut Blocking(&mut this.tcp, cx))))?;
+            this.session.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
+}
+
+impl smol::io::AsyncWrite for Tls {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_out(cx))?;
+        let count = io::Write::write(&mut this.session.writer(), buf)?;
+        let _ = this.poll_out(cx)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_out(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.session.send_close_notify();
+        ready!(this.poll_out(cx))?;
+        Pin::new(&mut this.tcp).poll_close(cx)
     }
 }

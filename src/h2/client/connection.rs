@@ -45,6 +45,10 @@ pub(super) struct Shared {
     /// How many have been opened in all.
     opened: Cell<u64>,
     ended: Cell<bool>,
+    /// The server's settings are known.
+    settled: Cell<bool>,
+    /// Wait for that.
+    unsettled: RefCell<Vec<Waker>>,
     /// When it has been idle for too long; without a deadline while it has streams.
     pub(super) idle: Timer,
     /// Called when there may be room for a stream that there was not before.
@@ -110,6 +114,8 @@ impl Client {
             active: Cell::new(0),
             opened: Cell::new(0),
             ended: Cell::new(false),
+            settled: Cell::new(false),
+            unsettled: RefCell::default(),
             idle: handle.timer(),
             room,
             ending: RefCell::default(),
@@ -241,6 +247,25 @@ impl Shared {
         self.active.get() == 0
     }
 
+    /// The server has been heard, so its settings are known: they come first (RFC 9113 §3.4).
+    pub(super) fn settle(&self) {
+        if !self.settled.replace(true) {
+            self.unsettled.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Waits until the server's settings are known, or are not to be had any more.
+    pub(super) fn poll_settled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.settled.get() || self.ended.get() {
+            return Poll::Ready(());
+        }
+        let mut unsettled = self.unsettled.borrow_mut();
+        if !unsettled.iter().any(|waker| waker.will_wake(cx.waker())) {
+            unsettled.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// The connection is gone.
     pub(super) fn end(&self) {
         drop(self.opener.borrow_mut().take());
@@ -248,6 +273,7 @@ impl Shared {
         self.active.set(self.active.get().saturating_sub(ending.len()));
         drop(ending);
         self.ended.set(true);
+        self.unsettled.take().into_iter().for_each(Waker::wake);
         (self.room)();
     }
 

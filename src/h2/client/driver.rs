@@ -33,6 +33,9 @@ where
             {
                 ended = Some(end);
             }
+            if io.reads() > 0 {
+                shared.settle();
+            }
             match io.poll_send(cx) {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
                 Poll::Ready(Err(error)) => {

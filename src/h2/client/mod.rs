@@ -10,7 +10,7 @@ mod settings;
 mod stream;
 
 pub use connection::{Client, ConnectionId};
-pub use request::{Unsendable, request};
+pub use request::{Unsendable, request, websocket, websocket_key};
 pub use response::{Body, response, trailers};
 pub use settings::ClientSettings;
 pub use stream::ClientStream;

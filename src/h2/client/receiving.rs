@@ -20,8 +20,18 @@ pub(super) struct Receiving {
     data: Bytes,
     /// Some of the body has gone as a chunk, whose end is still to be written.
     in_chunk: bool,
-    /// The request lets the response have no body.
-    bodyless: bool,
+    wanted: Wanted,
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// A response.
+    Response,
+    /// A response without a body.
+    Head,
+    /// A WebSocket; with the proof that the client wants to see.
+    WebSocket(String),
 }
 
 #[derive(Debug)]
@@ -35,14 +45,14 @@ enum Stage {
 }
 
 impl Receiving {
-    pub(super) fn new(response: ResponseFuture, bodyless: bool) -> Self {
+    pub(super) fn new(response: ResponseFuture, wanted: Wanted) -> Self {
         Self {
             stage: Stage::Head(response),
             lines: Vec::new(),
             read: 0,
             data: Bytes::new(),
             in_chunk: false,
-            bodyless,
+            wanted,
         }
     }
 
@@ -120,8 +130,16 @@ impl Receiving {
                 }
                 let (head, stream) = ready!(std::pin::Pin::new(future).poll(cx))?.into_parts();
                 let ended = stream.is_end_stream();
-                let body =
-                    response::response(&mut self.lines, head.status, &head.headers, self.bodyless, ended);
+                let body = match &self.wanted {
+                    Wanted::WebSocket(proof) if head.status.is_success() => {
+                        response::switching(&mut self.lines, &head.headers, proof);
+                        Body::Identity
+                    }
+                    wanted => {
+                        let bodyless = matches!(wanted, Wanted::Head);
+                        response::response(&mut self.lines, head.status, &head.headers, bodyless, ended)
+                    }
+                };
                 self.stage = if ended { Stage::Done } else { Stage::Body(stream, body) };
                 Poll::Ready(Ok(true))
             }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
-use crate::http::{Known, RequestHead, Target};
+use crate::http::{Field, Framing, Known, Method, RequestHead, Target};
 
 /// Why a request that is fine in HTTP/1.1 has no form in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Unsendable {
     Authority,
     /// A field's name or value, or how many there are.
     Field,
+    /// It asks for a WebSocket, which the server does not let be made over HTTP/2.
+    WebSocket,
 }
 
 /// What goes to the server as the head of a request that was parsed from `buf`.
@@ -45,6 +48,33 @@ pub fn request(buf: &[u8], head: &RequestHead, scheme: &Scheme) -> Result<Reques
     *request.headers_mut() = fields(head, &text)?;
     Ok(request)
 }
+
+/// What goes to the server for a request that asks for a WebSocket: an extended CONNECT (RFC 8441 §4), which takes no key.
+///
+/// # Errors
+///
+/// [`Unsendable`] where HTTP/2 has no form for it.
+pub fn websocket(buf: &[u8], head: &RequestHead, scheme: &Scheme) -> Result<Request<()>, Unsendable> {
+    let mut request = request(buf, head, scheme)?;
+    *request.method_mut() = http::Method::CONNECT;
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    request.headers_mut().remove(SEC_WEBSOCKET_KEY);
+    Ok(request)
+}
+
+/// The key of a request that asks for a WebSocket (RFC 6455 §4.1); `None` for any other.
+pub fn websocket_key<'a>(buf: &'a [u8], head: &RequestHead) -> Option<&'a [u8]> {
+    let names = |name: &[u8]| name.trim_ascii().eq_ignore_ascii_case(b"websocket");
+    let mut protocols = head.fields.iter().filter(|field| field.known == Known::Upgrade);
+    let asks = head.upgrade
+        && head.method == Method::Get
+        && head.framing == Framing::None
+        && protocols.any(|field| field.value.of(buf).split(|&byte| byte == b',').any(names));
+    let key = |field: &&Field| field.name.of(buf).eq_ignore_ascii_case(SEC_WEBSOCKET_KEY.as_bytes());
+    head.fields.iter().filter(|_| asks).find(key).map(|field| field.value.of(buf))
+}
+
+const SEC_WEBSOCKET_KEY: &str = "sec-websocket-key";
 
 fn path(head: &RequestHead, text: &Bytes) -> Result<PathAndQuery, Unsendable> {
     let (root, target) = head.origin_target(text);
@@ -87,6 +117,7 @@ impl fmt::Display for Unsendable {
             Self::Path => "its target has no form in HTTP/2",
             Self::Authority => "its host has no form in HTTP/2",
             Self::Field => "its fields have no form in HTTP/2",
+            Self::WebSocket => "the server has not offered WebSockets over HTTP/2 (RFC 8441)",
         })
     }
 }

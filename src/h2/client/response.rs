@@ -53,6 +53,21 @@ pub fn response(
     body
 }
 
+/// Appends the head of a response that has made a WebSocket: 101 in HTTP/1.1, with the server's proof in its name.
+pub(super) fn switching(out: &mut Vec<u8>, fields: &HeaderMap, proof: &str) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for (name, value) in fields {
+        if !is_of_connection(name) && *name != header::CONTENT_LENGTH && *name != header::SEC_WEBSOCKET_ACCEPT
+        {
+            field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    field(out, "Connection", b"upgrade");
+    field(out, "Upgrade", b"websocket");
+    field(out, "Sec-WebSocket-Accept", proof.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends the end of a body in chunks, behind the data of the last one.
 pub fn trailers(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");

@@ -16,7 +16,7 @@ pub(super) enum Arriving {
     Length(u64),
     /// In chunks; what is kept is the begin of a trailer section.
     Chunked(Box<ChunkDecoder>, Vec<u8>),
-    /// Until the write side is shut.
+    /// Until the write side is shut: one direction of a tunnel.
     UntilShut,
 }
 

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 
 use super::connection::{ConnectionId, Shared};
-use super::receiving::Receiving;
-use super::request;
+use super::receiving::{Receiving, Wanted};
+use super::request::{self, Unsendable};
 use super::sending::{Arriving, Sending};
-use crate::http::{HeadLimits, Method, Unparsed, parse_request};
+use crate::h2::websocket::proof;
+use crate::http::{HeadLimits, Method, RequestHead, Unparsed, parse_request};
 
 /// A stream that a request in HTTP/1.1 is written to, and the response to it read from in HTTP/1.1.
 ///
@@ -135,7 +136,7 @@ impl ClientStream {
         }
         let state = &mut *self.state.borrow_mut();
         let head = match &mut state.out {
-            Out::Head(..) => match state.write_head(buf, &self.shared) {
+            Out::Head(..) => match ready!(state.poll_write_head(cx, buf, &self.shared)) {
                 Ok(count) => count,
                 Err(error) => return Poll::Ready(Err(error)),
             },
@@ -189,47 +190,76 @@ impl ClientStream {
 
 impl State {
     /// Reads the request's head, and opens the stream once it is whole; returns how much of `buf` it took.
-    fn write_head(&mut self, buf: &[u8], shared: &Shared) -> io::Result<usize> {
-        let Out::Head(connection, begun) = &mut self.out else { return Ok(0) };
+    fn poll_write_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        shared: &Shared,
+    ) -> Poll<io::Result<usize>> {
+        let Out::Head(_, begun) = &mut self.out else { return Poll::Ready(Ok(0)) };
         let before = begun.len();
-        let text = if before == 0 {
-            buf
-        } else {
-            begun.extend_from_slice(buf);
-            &*begun
-        };
+        // Mostly it comes whole, and is read where it is.
+        let joined = (before > 0).then(|| [begun, buf].concat());
+        let text = joined.as_deref().unwrap_or(buf);
         let mut head = shared.scratch.borrow_mut();
         head.clear();
         let length = match parse_request(text, &HEAD, &mut head) {
             Ok(length) => length,
             Err(Unparsed::NeedMore) => {
-                if before == 0 {
-                    begun.extend_from_slice(buf);
-                }
-                return Ok(buf.len());
+                begun.extend_from_slice(buf);
+                return Poll::Ready(Ok(buf.len()));
             }
-            Err(Unparsed::Reject(reject)) => return Err(self.refuse(io::Error::other(reject))),
-        };
-        let request = match request::request(text, &head, &shared.scheme) {
-            Ok(request) => request,
-            Err(unsendable) => {
-                return Err(self.refuse(io::Error::new(io::ErrorKind::InvalidInput, unsendable)));
+            Err(Unparsed::Reject(reject)) => {
+                return Poll::Ready(Err(self.give_up(io::Error::other(reject))));
             }
         };
-        let arriving = Arriving::of(&head.framing);
+        let key = request::websocket_key(text, &head);
+        if key.is_some() {
+            ready!(shared.poll_settled(cx));
+        }
+        if let Err(why) = self.open(text, &head, key, shared) {
+            return Poll::Ready(Err(self.give_up(why)));
+        }
+        self.wake_reader();
+        Poll::Ready(Ok(length.saturating_sub(before)))
+    }
+
+    /// Opens the stream with the request's head; a WebSocket is asked for where there is a `key` of one.
+    fn open(
+        &mut self,
+        text: &[u8],
+        head: &RequestHead,
+        key: Option<&[u8]>,
+        shared: &Shared,
+    ) -> io::Result<()> {
+        let Out::Head(connection, _) = &mut self.out else { return Ok(()) };
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        let (request, arriving, wanted) = match key {
+            Some(_) if !connection.is_extended_connect_protocol_enabled() => {
+                return Err(invalid(Unsendable::WebSocket));
+            }
+            Some(key) => {
+                let request = request::websocket(text, head, &shared.scheme).map_err(invalid)?;
+                (request, Some(Arriving::UntilShut), Wanted::WebSocket(proof(key)))
+            }
+            None => {
+                let request = request::request(text, head, &shared.scheme).map_err(invalid)?;
+                let wanted = if head.method == Method::Head { Wanted::Head } else { Wanted::Response };
+                (request, Arriving::of(&head.framing), wanted)
+            }
+        };
         match connection.send_request(request, arriving.is_none()) {
             Ok((response, stream)) => {
-                self.response = Some(Receiving::new(response, head.method == Method::Head));
+                self.response = Some(Receiving::new(response, wanted));
                 self.out = arriving.map_or(Out::Done, |arriving| Out::Body(Sending::new(stream, arriving)));
+                Ok(())
             }
             Err(error) => {
                 // Nothing of it has been sent, unless it is the request's own fault.
                 self.refused = error.is_go_away() || error.is_io();
-                return Err(self.refuse(failed(error)));
+                Err(failed(error))
             }
         }
-        self.wake_reader();
-        Ok(length.saturating_sub(before))
     }
 
     fn poll_write_body(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
@@ -247,7 +277,7 @@ impl State {
     }
 
     /// There will be no stream. What is told to the writer is `BrokenPipe`; the reader hears why.
-    fn refuse(&mut self, why: io::Error) -> io::Error {
+    fn give_up(&mut self, why: io::Error) -> io::Error {
         self.out = Out::Done;
         self.failure = Some(why);
         self.wake_reader();

@@ -9,7 +9,7 @@ use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ::http::{Response, StatusCode};
 use bytes::{Bytes, BytesMut};
 
-use super::websocket::Key;
+use crate::h2::websocket::Key;
 use crate::http::{
     Chunk, ChunkDecoder, Framing, HeadLimits, Method, ResponseHead, Unparsed, parse_response, trailer_fields,
 };

@@ -4,7 +4,6 @@ mod download;
 mod request;
 mod stream;
 mod upload;
-mod websocket;
 
 use std::pin::pin;
 use std::task::{Context, Poll};

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::download::Download;
 use super::request::{self, Malformed};
 use super::upload::Upload;
-use super::websocket::Key;
+use crate::h2::websocket::Key;
 use crate::http::Method;
 
 /// A stream that a client has opened. Reading yields the request, writing takes the response, both in HTTP/1.1.

@@ -1,4 +1,5 @@
-//! What a WebSocket over HTTP/2 leaves out and one over HTTP/1.1 needs: the client's key and its proof (RFC 6455 §4).
+//! What a WebSocket over HTTP/2 leaves out and one over HTTP/1.1 needs: the client's key and the server's proof (RFC 6455
+//! §4). Where River's client or server speaks the one and not the other, it is River that makes it.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
@@ -28,9 +29,14 @@ impl Key {
 
     /// Whether `accept` proves that who sent it has understood the key.
     pub(super) fn accepts(&self, accept: &[u8]) -> bool {
-        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[self.0.as_bytes(), GUID].concat());
-        base64(hash.as_ref()).as_bytes() == accept
+        proof(self.0.as_bytes()).as_bytes() == accept
     }
+}
+
+/// The value of `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
+pub(super) fn proof(key: &[u8]) -> String {
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID].concat());
+    base64(hash.as_ref())
 }
 
 /// RFC 4648 §4.

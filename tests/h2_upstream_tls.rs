@@ -1,0 +1,89 @@
+//! HTTP/2 to servers over TLS, and what becomes of a request where the server chooses the protocol (RFC 7301).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use support::tls::{Authority, NAME, VERSIONS};
+use support::*;
+
+/// A server's TLS, which chooses the first of `alpn` that is offered.
+fn server(authority: &Authority, alpn: &[&str]) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::clone(&authority.server(&VERSIONS));
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// River with one worker in front of a server that `authority` vouches for.
+fn river(authority: &Authority, address: SocketAddr, proto: &str) -> Running {
+    let dir = Dir::new();
+    std::fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
+    let server = format!("(addr: \"{address}\", tls_sni: {NAME:?}, tls_ca: \"ca.pem\", proto: {proto})");
+    let settings = format!("connectors: (servers: [{server}])");
+    let config = Config::new().system("workers: 1").service("web", &["127.0.0.1:0"], &settings);
+    River::in_dir(dir).config(config).serve()
+}
+
+fn echo(authority: &Authority, alpn: &[&str]) -> H2Origin {
+    H2Origin::secure(server(authority, alpn), |mut exchange| async move {
+        exchange.read().await;
+        let body = std::mem::take(&mut exchange.request.body);
+        exchange.respond(200, &[], &body).await;
+    })
+}
+
+#[test]
+fn a_server_that_chooses_http_2_is_spoken_to_in_it_on_one_connection() {
+    for proto in ["H2Only", "H2OrH1"] {
+        let authority = Authority::new("servers");
+        let origin = echo(&authority, &["h2", "http/1.1"]);
+        let river = river(&authority, origin.address(), proto);
+        let mut conns: Vec<_> = (0..8).map(|_| Conn::open(river.web())).collect();
+        for length in [0, 10, 200_000] {
+            let body = vec![b'b'; length];
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+            for conn in &mut conns {
+                conn.send([head.as_bytes(), &body].concat());
+            }
+            for conn in &mut conns {
+                assert!(conn.read_response("POST").expect_status(200).body == body, "{length} bytes");
+            }
+        }
+        assert_eq!(origin.connections(), 1);
+        assert!(origin.wait_requests(24).iter().all(|request| request.scheme == "https" && request.whole));
+    }
+}
+
+#[test]
+fn a_server_that_chooses_http_1_is_spoken_to_in_it() {
+    for alpn in [&["http/1.1"][..], &[]] {
+        let authority = Authority::new("servers");
+        let origin = Origin::builder().start_tls(server(&authority, alpn));
+        let Target::Tcp(address) = *origin.target() else { panic!("an address") };
+        let river = river(&authority, address, "H2OrH1");
+        let mut conns: Vec<_> = (0..4).map(|_| Conn::open(river.web())).collect();
+        for _ in 0..3 {
+            conns.iter_mut().for_each(|conn| conn.request("GET", "/x"));
+            for conn in &mut conns {
+                assert_eq!(conn.read_response("GET").expect_status(200).text(), "GET /x\n");
+            }
+        }
+        // They are kept and used again.
+        assert!(origin.connections() <= 4, "{} connections", origin.connections());
+    }
+}
+
+#[test]
+fn a_server_that_is_to_speak_http_2_and_does_not_gets_no_request() {
+    let authority = Authority::new("servers");
+    let origin = Origin::builder().start_tls(server(&authority, &[]));
+    let Target::Tcp(address) = *origin.target() else { panic!("an address") };
+    let river = river(&authority, address, "H2Only");
+    assert_eq!(get(river.web(), "/").status, 502);
+    river.wait_for_line("did not choose HTTP/2 over TLS", PATIENCE);
+    assert!(origin.requests().is_empty());
+}
