@@ -10,7 +10,7 @@ from .failure import Failure
 from .generators import Generators, Report
 from .loads import LOADS, Load
 from .options import PEERS
-from .servers import Server, Stage, check_answer
+from .servers import Server, Stage, check_answer, first_lines
 
 # Seconds of load before anything counts.
 WARM_UP = 1
@@ -97,7 +97,7 @@ def start(stage: Stage, load: Load, workers: list[int], origin: Server, stack: c
                 # A peer that does not start is a mistake of this script; River may not be that far.
                 if name in PEERS:
                     raise
-                notes.append(f"River was left out: {error}")
+                notes.append(f"River was left out: {first_lines(error)}")
                 break
     return servers
 

@@ -2,16 +2,19 @@
 
 import contextlib
 import resource
+import select
 import socket
 import ssl
 import time
 
 from .failure import Failure
 from .loads import LOADS, Load
-from .servers import HOST, Server, Stage, check_answer
+from .servers import HOST, Server, Stage, check_answer, first_lines
 
 # How long memory that is being given back may take to be gone.
 SETTLE = 1.0
+# Connections before those that count, which make a process put up what it keeps in any case.
+FIRST = 64
 
 
 def print_memory(stage: Stage, origin: Server) -> None:
@@ -31,7 +34,7 @@ def print_memory(stage: Stage, origin: Server) -> None:
                     check_answer(server, load, stage.certificate)
                     each = per_connection(stage, server, load, idle)
                 except (Failure, OSError) as error:
-                    print(f"  {label:18} left out: {error}", flush=True)
+                    print(f"  {label:18} left out: {first_lines(error)}", flush=True)
                     continue
             print(f"  {label:18}{resident / (1 << 20):18.2f}{anonymous / (1 << 20):20.2f}{each / 1024:20.2f}",
                   flush=True)
@@ -40,17 +43,21 @@ def print_memory(stage: Stage, origin: Server) -> None:
 def per_connection(stage: Stage, server: Server, load: Load, idle: int) -> float:
     """Bytes of anonymous memory for each connection, over what a few connections have made the process use."""
     with contextlib.ExitStack() as stack:
-        for _ in range(64):
-            converse(stage, server, load, stack)
+        clients = [converse(stage, server, load, stack) for _ in range(FIRST)]
         time.sleep(SETTLE)
         before = server.anonymous()
-        for _ in range(idle):
-            converse(stage, server, load, stack)
+        clients += [converse(stage, server, load, stack) for _ in range(idle)]
         time.sleep(SETTLE)
-        return (server.anonymous() - before) / idle
+        taken = server.anonymous() - before
+        ended = select.poll()
+        for client in clients:
+            ended.register(client, select.POLLRDHUP)
+        if closed := len(ended.poll(0)):
+            raise Failure(f"{server.name} closed {closed} of the connections meanwhile")
+        return taken / idle
 
 
-def converse(stage: Stage, server: Server, load: Load, stack: contextlib.ExitStack) -> None:
+def converse(stage: Stage, server: Server, load: Load, stack: contextlib.ExitStack) -> socket.socket:
     """A connection that has had its first answer and stays."""
     client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
     if load.tls:
@@ -63,6 +70,7 @@ def converse(stage: Stage, server: Server, load: Load, stack: contextlib.ExitSta
         if not chunk:
             raise Failure(f"{server.name} closes a connection: {answer!r}")
         answer += chunk
+    return client
 
 
 def allow_descriptors(wanted: int) -> None:

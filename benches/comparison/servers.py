@@ -170,6 +170,11 @@ def make_certificate(directory: Path) -> Certificate:
     return Certificate(cert, key, both)
 
 
+def first_lines(error: Exception) -> str:
+    """What went wrong, without the whole of what a program said about it."""
+    return " ".join(str(error).splitlines()[:2])
+
+
 def stop(process: subprocess.Popen) -> None:
     for ending in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:

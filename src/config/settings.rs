@@ -307,7 +307,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "services.*.listeners[].offer_h2",
         "true or false",
-        "true with tls, else false",
+        "true with tls and false without",
         "Whether clients may speak HTTP/2.",
         "true",
     ),

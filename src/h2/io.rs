@@ -18,6 +18,11 @@ use super::meter::{Excess, Meter};
 /// What is gathered before it is sent, in bytes: about one record of TLS.
 const GATHERED: usize = 16 << 10;
 
+thread_local! {
+    /// What a worker reads into; nothing stays in it.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; GATHERED]);
+}
+
 /// A byte stream as the `h2` crate uses it, shared with whoever drives the connection.
 ///
 /// `h2` flushes after every larger frame. Here a flush sends nothing: what is written is gathered until there is
@@ -190,15 +195,20 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
             inner.early.advance(count);
             return Poll::Ready(Ok(()));
         }
-        let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, buf.initialize_unfilled()))?;
-        let before = buf.filled().len();
-        buf.advance(count);
-        if let Some(meter) = &mut inner.meter {
-            meter.received(buf.filled().get(before..).unwrap_or_default());
-        }
-        inner.moves = inner.moves.wrapping_add(1);
-        inner.reads = inner.reads.wrapping_add(1);
-        Poll::Ready(Ok(()))
+        // By way of memory that is initialised once: of what `h2` has room for, mostly little is filled.
+        SCRATCH.with_borrow_mut(|scratch| {
+            let most = buf.remaining().min(scratch.len());
+            let scratch = scratch.get_mut(..most).unwrap_or_default();
+            let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, scratch))?;
+            let received = scratch.get(..count).unwrap_or_default();
+            if let Some(meter) = &mut inner.meter {
+                meter.received(received);
+            }
+            buf.put_slice(received);
+            inner.moves = inner.moves.wrapping_add(1);
+            inner.reads = inner.reads.wrapping_add(1);
+            Poll::Ready(Ok(()))
+        })
     }
 }
 
