@@ -43,6 +43,9 @@ fn status(payload: &[u8]) -> u16 {
     }
 }
 
+/// What it is, its fields, and what becomes of it.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Fate);
+
 fn fate(frames: &mut Frames, stream: u32) -> Fate {
     let frame = frames.until("an answer", |frame| {
         frame.kind == kind::GOAWAY
