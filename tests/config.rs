@@ -202,7 +202,7 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(group.pool.idle_timeout, Duration::from_secs(30));
     assert_eq!(group.pool.max_requests, 1_000);
     assert_eq!(group.servers.iter().map(|server| server.proto).collect::<Vec<_>>(), {
-        [Proto::H1Only, Proto::H2Only, Proto::H1Only]
+        [Proto::H1Only, Proto::H2Only, Proto::H1Only, Proto::H1Only]
     });
     let sharing = &group.sharing;
     let shared = &sharing.connection;

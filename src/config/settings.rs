@@ -506,7 +506,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "services.*.connectors.servers[].tls_ca",
         "path",
-        "the system's",
+        "those of the system",
         "File with the authorities, in PEM, one of which has to vouch for the server's certificate.",
         "\"ca.pem\"",
     ),
