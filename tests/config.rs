@@ -178,6 +178,12 @@ fn every_setting_arrives_in_the_plan() {
     let limits = &web.limits;
     let numbers = (limits.max_connections, limits.max_head, limits.max_headers, limits.max_body);
     assert_eq!(numbers, (5_000, 16 << 10, 64, 1 << 20));
+    let h2 = &web.h2;
+    assert_eq!((h2.max_streams, h2.max_header_list, h2.window), (64, (16 << 10) + 32 * 64, 1 << 20));
+    assert_eq!((h2.connection_window, h2.max_unsent), (4 << 20, 64 << 10));
+    assert_eq!((h2.max_resets, h2.max_control_frames), (1000, 5000));
+    let offers: Vec<bool> = plan.listeners.iter().map(|listener| listener.terms.offer_h2).collect();
+    assert_eq!(offers, [true, false, false, false, false, true, true, false]);
     let t = &web.timeouts;
     let steps =
         [t.head, t.idle, t.body, t.send, t.connect, t.upstream_read, t.upstream_write, t.request, t.tunnel];
@@ -196,7 +202,7 @@ fn every_setting_arrives_in_the_plan() {
     assert_eq!(group.pool.idle_timeout, Duration::from_secs(30));
     assert_eq!(group.pool.max_requests, 1_000);
     assert_eq!(group.servers.iter().map(|server| server.proto).collect::<Vec<_>>(), {
-        [Proto::H1Only, Proto::H2Only, Proto::H1Only]
+        [Proto::H1Only, Proto::H2Only, Proto::H1Only, Proto::H1Only]
     });
     let sharing = &group.sharing;
     let shared = &sharing.connection;

@@ -43,6 +43,9 @@ fn status(payload: &[u8]) -> u16 {
     }
 }
 
+/// What it is, its fields, and what becomes of it.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Fate);
+
 fn fate(frames: &mut Frames, stream: u32) -> Fate {
     let frame = frames.until("an answer", |frame| {
         frame.kind == kind::GOAWAY
@@ -75,13 +78,16 @@ fn of_path(path: &str) -> Vec<(&str, &str)> {
     pseudo("GET", path).to_vec()
 }
 
+/// What a request is, its fields, and what becomes of it.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Fate);
+
 #[test]
 fn what_is_malformed_is_refused_and_never_reaches_the_server() {
     let origin = Origin::echo();
     let river = River::with_config(support::h2::proxy(&origin)).serve();
     let (reset, bad) = (Fate::Reset, Fate::Status(400));
     let host = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
-    let cases: Vec<(&str, Vec<(&str, &str)>, Fate)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("cr lf in a value", with(&[("x", "a\r\nevil: 1")]), Fate::Goaway),
         ("lf in a value", with(&[("x", "a\nevil: 1")]), Fate::Goaway),
         ("cr in a value", with(&[("x", "a\rb")]), Fate::Goaway),

@@ -12,6 +12,7 @@ use std::thread;
 use support::bytes::tcp;
 use support::log::field;
 use support::origin::refusing;
+use support::tls::{Authority, NAME, Trust, VERSIONS};
 use support::*;
 
 fn config(service: &str) -> Config {
@@ -245,4 +246,30 @@ fn unix_sockets_go_both_ways() {
     conn.finish();
     assert_eq!(conn.read_to_end(), b"there and back");
     serving.join().unwrap();
+}
+
+#[test]
+fn tls_can_end_here_and_any_protocol_be_proposed_in_it() {
+    let (authority, dir) = (Authority::new("authority"), Dir::new());
+    authority.sign(NAME).write(dir.path(), "site");
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let origin = BytesOrigin::with({
+        let heard = Arc::clone(&heard);
+        move |socket| {
+            (&*socket).read_to_end(&mut heard.lock().unwrap())?;
+            (&*socket).write_all(b"the answer")
+        }
+    });
+    let tls = "tls: (certificates: [(cert: \"site.pem\", key: \"site.key\")])";
+    let service = format!("listeners: [(bind: \"127.0.0.1:0\", {tls})], {}", tcp(&[origin.address()]));
+    let river = River::in_dir(dir).config(Config::new().service_text("web", &service)).serve();
+    let mut client = authority.client(&VERSIONS);
+    client.alpn_protocols = vec![b"postgresql".to_vec(), b"h2".to_vec()];
+    let mut conn = Conn::open(Target::Tls(river.web(), Trust::new(client)));
+    conn.send("in the clear behind River");
+    assert_eq!(conn.socket().tls().session().alpn_protocol(), None);
+    conn.finish();
+    // An end without a close_notify would be an error.
+    assert_eq!(conn.read_to_end(), b"the answer");
+    assert_eq!(*heard.lock().unwrap(), b"in the clear behind River");
 }

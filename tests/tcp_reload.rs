@@ -145,10 +145,13 @@ fn a_client_of_requests_stays_with_the_old_instance_where_the_new_one_takes_none
     let mut idle = Conn::open(old.web());
     idle.get("/1").expect_status(200);
     let new = upgrade_to(&old, old.successor().config(of(&after)));
-    // It is told that its connection ends, and its request is answered by whoever it is for.
-    let response = idle.get("/2").expect_status(200);
-    assert_eq!(response.text(), "GET /2\n");
-    assert!(response.closed);
+    // Once it was offered and declined, it is told that its connection ends; until then, too, whoever its requests are
+    // for answers them.
+    until("the connection ends", PATIENCE, || {
+        let response = idle.get("/2").expect_status(200);
+        assert_eq!(response.text(), "GET /2\n");
+        response.closed
+    });
     let mut conn = Conn::open(new.web());
     assert_eq!(conn.reader().exactly(1).unwrap(), b"x");
     assert!(old.wait_exit(PATIENCE).success());

@@ -97,6 +97,24 @@ fn curl_uploads_and_reads_until_the_end() {
 }
 
 #[test]
+fn curl_reads_slowly_in_both_protocols() {
+    if !tools::require("curl") {
+        return;
+    }
+    let body: Vec<u8> = (0..6_000_000).map(|at: usize| b'a' + ((at / 7 + at / 251) % 26) as u8).collect();
+    let sent = body.clone();
+    let origin = Origin::with(move |_, reply| reply.respond(200, &[], &sent));
+    let (dir, river) = serve(&origin);
+    let url = format!("https://{NAME}:{}/", river.web().port());
+    for (version, name) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let said = curl(&dir, &river, &[version, "--limit-rate", "3M", "-w", " %{http_version}", &url], b"");
+        let (got, spoken) = said.rsplit_once(' ').unwrap();
+        assert!(got.as_bytes() == body, "{version}: {} bytes", got.len());
+        assert_eq!(spoken, name);
+    }
+}
+
+#[test]
 fn openssl_resumes_its_session_and_sees_an_end_in_order() {
     if !tools::require("openssl") {
         return;

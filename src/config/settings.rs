@@ -307,7 +307,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "services.*.listeners[].offer_h2",
         "true or false",
-        "true with tls, else false",
+        "true with tls and false without",
         "Whether clients may speak HTTP/2.",
         "true",
     ),
@@ -506,7 +506,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "services.*.connectors.servers[].tls_ca",
         "path",
-        "the system's",
+        "those of the system",
         "File with the authorities, in PEM, one of which has to vouch for the server's certificate.",
         "\"ca.pem\"",
     ),

@@ -18,13 +18,9 @@ use super::meter::{Excess, Meter};
 /// What is gathered before it is sent, in bytes: about one record of TLS.
 const GATHERED: usize = 16 << 10;
 
-/// The most that is read at once, in bytes: a record of TLS, or what a frame may hold.
-const SPACE: usize = 16 << 10;
-
 thread_local! {
-    /// Where reads go first. What `h2` offers is not initialised, and to zero all of it before each read costs more than to
-    /// copy what has come, which is a few hundred bytes mostly.
-    static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; SPACE].into());
+    /// What a worker reads into; nothing stays in it.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; GATHERED]);
 }
 
 /// A byte stream as the `h2` crate uses it, shared with whoever drives the connection.
@@ -199,22 +195,20 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
             inner.early.advance(count);
             return Poll::Ready(Ok(()));
         }
-        ARRIVED
-            .with_borrow_mut(|space| {
-                let most = space.len().min(buf.remaining());
-                let space = space.get_mut(..most).unwrap_or_default();
-                let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, space))?;
-                let arrived = space.get(..count).unwrap_or_default();
-                if let Some(meter) = &mut inner.meter {
-                    meter.received(arrived);
-                }
-                buf.put_slice(arrived);
-                Poll::Ready(Ok::<_, io::Error>(()))
-            })
-            .map_ok(|()| {
-                inner.moves = inner.moves.wrapping_add(1);
-                inner.reads = inner.reads.wrapping_add(1);
-            })
+        // By way of memory that is initialised once: of what `h2` has room for, mostly little is filled.
+        SCRATCH.with_borrow_mut(|scratch| {
+            let most = buf.remaining().min(scratch.len());
+            let scratch = scratch.get_mut(..most).unwrap_or_default();
+            let count = ready!(Pin::new(&mut inner.stream).poll_read(cx, scratch))?;
+            let received = scratch.get(..count).unwrap_or_default();
+            if let Some(meter) = &mut inner.meter {
+                meter.received(received);
+            }
+            buf.put_slice(received);
+            inner.moves = inner.moves.wrapping_add(1);
+            inner.reads = inner.reads.wrapping_add(1);
+            Poll::Ready(Ok(()))
+        })
     }
 }
 

@@ -38,5 +38,6 @@ pub use upgrade_socket::{ConnectError, UpgradeSocket, connect, connect_to, is_in
 
 use std::time::Duration;
 
-/// How long a peer may take to introduce itself, on either side.
+/// How long who has connected to an instance in service may take to introduce itself, and an instance that is asked for
+/// its state to answer.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use async_io::{Async, Timer};
 use super::deadline::Deadline;
 use super::giver::{BURST, with_cause};
 use super::successor::Output;
-use super::{Channel, ChannelError, Failure, GREETING_TIMEOUT, Message, Successor};
+use super::{Channel, ChannelError, Failure, Message, Successor};
 use crate::base::{Label, ListenerId, Moved};
 use crate::system::{Peer, has_ended};
 use crate::tls::TicketKeys;
@@ -342,8 +342,6 @@ impl Taker {
 
     fn arm(&mut self) {
         let step_timeout = self.step_timeout;
-        self.deadline.arm(self.machine.limited(), |step| {
-            if step.0 == "Welcome" { GREETING_TIMEOUT } else { step_timeout }
-        });
+        self.deadline.arm(self.machine.limited(), |_| step_timeout);
     }
 }

@@ -239,7 +239,8 @@ pub(super) async fn one_stream(
         offered: None,
     };
     let mut scratch = context.scratches.take();
-    let next = one_request(context, &mut downstream, &mut scratch).await;
+    // The task is moved when it is spawned, and is not to be moved with the room for a request.
+    let next = Box::pin(one_request(context, &mut downstream, &mut scratch)).await;
     context.scratches.put(scratch);
     if let Next::Tunnel(tunnel) = next {
         tunnels();

@@ -246,28 +246,28 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
             }
             session.watch(cx);
             let waits = if io.is_blocked() {
-                Waits::ForRoom { moves: io.moves() }
+                WaitsFor::Room { moves: io.moves() }
             } else if !session.is_idle() {
-                Waits::ForStreams
+                WaitsFor::Streams
             } else if leaving {
-                Waits::ForTheEnd
+                WaitsFor::TheEnd
             } else {
-                Waits::ForRequests { first: !opened }
+                WaitsFor::Requests { first: !opened }
             };
             if clock.poll(cx, waits, context).is_pending() {
                 return Poll::Pending;
             }
             match waits {
-                Waits::ForRoom { .. } if !clock.attempted => {
+                WaitsFor::Room { .. } if !clock.attempted => {
                     clock.attempted = true;
                     io.with_stream(Wire::attempt_write);
                 }
-                Waits::ForRoom { .. } => return Poll::Ready(Err(End::Stalled)),
-                Waits::ForRequests { .. } => {
+                WaitsFor::Room { .. } => return Poll::Ready(Err(End::Stalled)),
+                WaitsFor::Requests { .. } => {
                     leaving = true;
                     server.shut_down();
                 }
-                Waits::ForStreams | Waits::ForTheEnd => return Poll::Ready(Ok(())),
+                WaitsFor::Streams | WaitsFor::TheEnd => return Poll::Ready(Ok(())),
             }
         }
     })
@@ -276,43 +276,43 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
 
 /// What a connection waits for that has nothing to do at the moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Waits {
+enum WaitsFor {
     /// The client is to take what is sent; counted is what it took.
-    ForRoom { moves: u64 },
+    Room { moves: u64 },
     /// Streams have their own clocks.
-    ForStreams,
+    Streams,
     /// The client is to open a stream, maybe the first.
-    ForRequests { first: bool },
+    Requests { first: bool },
     /// The client is to acknowledge that the connection ends.
-    ForTheEnd,
+    TheEnd,
 }
 
 /// The connection's clock: tells when it has waited for one thing too long.
 struct Clock<'a> {
     timer: &'a Timer,
-    seen: Option<Waits>,
+    seen: Option<WaitsFor>,
     /// A write was attempted since the last progress.
     attempted: bool,
 }
 
 impl Clock<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, waits: Waits, context: &ServiceContext) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, waits: WaitsFor, context: &ServiceContext) -> Poll<()> {
         let timeouts = &context.service.timeouts;
         if self.seen != Some(waits) {
             self.seen = Some(waits);
             self.attempted = false;
             let patience = match waits {
-                Waits::ForRoom { .. } => timeouts.send,
-                Waits::ForRequests { first: false } => timeouts.idle,
-                Waits::ForRequests { first: true } | Waits::ForTheEnd => timeouts.head,
-                Waits::ForStreams => {
+                WaitsFor::Room { .. } => timeouts.send,
+                WaitsFor::Requests { first: false } => timeouts.idle,
+                WaitsFor::Requests { first: true } | WaitsFor::TheEnd => timeouts.head,
+                WaitsFor::Streams => {
                     self.timer.clear();
                     return Poll::Pending;
                 }
             };
             self.timer.set(context.handle.now() + patience);
         }
-        if waits == Waits::ForStreams {
+        if waits == WaitsFor::Streams {
             return Poll::Pending;
         }
         self.timer.poll_expired(cx)

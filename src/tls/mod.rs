@@ -7,7 +7,7 @@
 //! # Cancel safety
 //!
 //! Dropping the future of a handshake closes its connection and gives its turn to the next. A [`TlsStream`] has polls
-//! only; a write that was pending has to be polled again with the same bytes before another one.
+//! only; a write that was pending has to be gone on with, by the same bytes, before another one.
 
 mod acceptor;
 mod client;

@@ -53,3 +53,50 @@ impl fmt::Debug for Resolver {
         f.debug_struct("Resolver").field("names", &self.names).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm};
+    use rustls::SignatureScheme;
+    use rustls::pki_types::PrivateKeyDer;
+
+    use crate::tls::provider::provider;
+
+    fn certified(algorithm: &'static SignatureAlgorithm) -> Arc<CertifiedKey> {
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let certificate = CertificateParams::default().self_signed(&pair).unwrap();
+        let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key))
+    }
+
+    #[test]
+    fn of_several_certificates_for_a_host_the_client_gets_one_that_it_can_use() {
+        let certificates = vec![
+            certified(&PKCS_ECDSA_P256_SHA256),
+            certified(&PKCS_ED25519),
+            certified(&PKCS_ECDSA_P256_SHA256),
+        ];
+        let mut names = Names::default();
+        for (name, place) in [("other.example", 0), ("a.example", 1), ("a.example", 2)] {
+            assert!(names.add(name, place));
+        }
+        let resolver = Resolver::new(certificates, names);
+        let (edwards, ecdsa) = (SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256);
+        for (host, schemes, place) in [
+            (Some("a.example"), &[ecdsa, edwards][..], 1),
+            (Some("a.example"), &[edwards], 1),
+            (Some("a.example"), &[ecdsa], 2),
+            // Nothing suits, and the client is to say so.
+            (Some("a.example"), &[], 1),
+            (Some("other.example"), &[edwards], 0),
+            (Some("strange.example"), &[ecdsa], 0),
+            (None, &[ecdsa], 0),
+        ] {
+            let chosen = resolver.choose(host, |key| key.key.choose_scheme(schemes).is_some()).unwrap();
+            let expected = resolver.certificates.get(place).unwrap();
+            assert!(Arc::ptr_eq(chosen, expected), "{host:?} {schemes:?}");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use crate::runtime::Stream;
 /// - **Ends.** The peer's end in order is its close_notify. Where the connection ends without one, a read fails with
 ///   [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): what was read may be a part of what was sent.
 /// - **Writes.** A write is over when the kernel has all records that it made. One that is pending has made them already,
-///   so the next write has to begin with the same bytes; it fails if it does not. Reads wait for nothing of the kind.
+///   so the next ones have to go on with the same bytes, all at once or not, and fail if they do not.
 /// - **Memory.** While nothing is on its way, it holds no buffers.
 /// - **What is for TLS alone**, session tickets and key updates, is done with below the reads. What has to be sent in
 ///   answer goes with the next write, or when the stream would wait for the peer.
@@ -37,13 +37,19 @@ pub struct TlsStream {
     alpn: Option<Box<[u8]>>,
 }
 
-/// A write whose records are made and not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A write whose records are made, and which nobody has been told of.
+#[derive(Clone, Copy, Debug)]
 struct Held {
+    /// How many bytes of plaintext its records hold that nobody was told of.
     count: usize,
-    /// What it begins and ends with, to tell it from another one.
-    ends: [u8; 16],
+    /// What these begin with, to tell the write from another one. Not known any more once a part was told of.
+    first: Option<[u8; MARK]>,
+    /// What they end with.
+    last: [u8; MARK],
 }
+
+/// How many bytes tell one write from another.
+const MARK: usize = 8;
 
 /// How far the end of this side's direction has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +186,9 @@ impl TlsStream {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, why)));
             }
             let sent = ready!(self.poll_flush(&mut session, cx));
-            self.held.set(None);
-            return Poll::Ready(sent.map(|()| held.count));
+            let count = held.count.min(bufs.iter().map(|buf| buf.len()).sum());
+            self.held.set(held.without(count));
+            return Poll::Ready(sent.map(|()| count));
         }
         if self.ending.get() != Ending::Open {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -392,29 +399,43 @@ impl fmt::Debug for TlsStream {
 
 impl Held {
     fn new(bufs: &[IoSlice<'_>], count: usize) -> Self {
-        let mut ends = [0; 16];
-        let bytes = || bufs.iter().flat_map(|buf| buf.iter().copied()).take(count);
-        for (to, byte) in ends.iter_mut().zip(bytes().take(8)) {
-            *to = byte;
-        }
-        // The slices are walked by their lengths, not byte by byte.
-        let mut before = count.saturating_sub(8);
-        let mut last = ends.iter_mut().skip(8).take(count.min(8));
-        for buf in bufs {
-            let from = before.min(buf.len());
-            before -= from;
-            for (byte, to) in buf.get(from..).unwrap_or_default().iter().zip(&mut last) {
-                *to = *byte;
-            }
-        }
-        Self { count, ends }
+        Self { count, first: Some(mark(bufs, 0, count)), last: mark(bufs, count.saturating_sub(MARK), count) }
     }
 
-    /// The write begins with the bytes that this one was made of.
+    /// The write goes on with the bytes that this one is made of, or with the first of them: with as many of them as there
+    /// are in both.
     fn is_of(&self, bufs: &[IoSlice<'_>]) -> bool {
         let all: usize = bufs.iter().map(|buf| buf.len()).sum();
-        all >= self.count && Self::new(bufs, self.count) == *self
+        let begins =
+            all < MARK.min(self.count) || self.first.is_none_or(|first| first == mark(bufs, 0, self.count));
+        begins && (all < self.count || self.last == mark(bufs, self.count.saturating_sub(MARK), self.count))
     }
+
+    /// What is left once `count` bytes were told of.
+    fn without(self, count: usize) -> Option<Self> {
+        let left = self.count.checked_sub(count).filter(|left| *left > 0)?;
+        let mut last = [0; MARK];
+        let known = self.last.get(..self.count.min(MARK)).unwrap_or_default();
+        for (to, byte) in last.iter_mut().zip(known.iter().skip(known.len().saturating_sub(left))) {
+            *to = *byte;
+        }
+        Some(Self { count: left, first: None, last })
+    }
+}
+
+/// The bytes of `bufs` from one place on, up to another at most.
+fn mark(bufs: &[IoSlice<'_>], from: usize, to: usize) -> [u8; MARK] {
+    let mut found = [0; MARK];
+    let mut before = from;
+    let mut places = found.iter_mut().take(to.saturating_sub(from));
+    for buf in bufs {
+        let skipped = before.min(buf.len());
+        before -= skipped;
+        for (byte, place) in buf.get(skipped..).unwrap_or_default().iter().zip(&mut places) {
+            *place = *byte;
+        }
+    }
+    found
 }
 
 fn truncated() -> io::Error {

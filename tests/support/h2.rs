@@ -141,7 +141,8 @@ impl H2 {
     pub fn try_ask(&mut self, request: Request<()>, body: &[u8]) -> Result<Answer, h2::Error> {
         let (response, mut sending) = self.try_begin(request, body.is_empty())?;
         if !body.is_empty() {
-            send_all(&mut sending, body, true)?;
+            // A server that answers early takes no more of the body (RFC 9113 §8.1), and the answer counts.
+            let _ = send_all(&mut sending, body, true);
         }
         read(response)
     }

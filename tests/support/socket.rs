@@ -55,7 +55,7 @@ pub enum Socket {
     /// A Unix connection.
     Unix(UnixStream),
     /// TLS over a TCP connection.
-    Tls(TlsSocket),
+    Tls(Box<TlsSocket>),
 }
 
 impl Socket {
@@ -65,7 +65,8 @@ impl Socket {
             Target::Tcp(address) => Self::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
             Target::Unix(path) => Self::Unix(UnixStream::connect(path)?),
             Target::Tls(address, trust) => {
-                Self::Tls(TlsSocket::client(TcpStream::connect_timeout(address, PATIENCE)?, trust))
+                let tcp = TcpStream::connect_timeout(address, PATIENCE)?;
+                Self::Tls(Box::new(TlsSocket::client(tcp, trust)))
             }
         };
         socket.prepare()?;
@@ -204,7 +205,9 @@ impl Listener {
         let socket = match self {
             Self::Tcp(listener) => Socket::Tcp(listener.accept()?.0),
             Self::Unix(listener) => Socket::Unix(listener.accept()?.0),
-            Self::Tls(listener, config) => Socket::Tls(TlsSocket::server(listener.accept()?.0, config)),
+            Self::Tls(listener, config) => {
+                Socket::Tls(Box::new(TlsSocket::server(listener.accept()?.0, config)))
+            }
         };
         socket.prepare()?;
         Ok(socket)

@@ -229,10 +229,14 @@ impl Shared {
     pub(super) fn poll_ending(&self, cx: &mut Context<'_>) {
         let mut ending = self.ending.take();
         let before = ending.len();
-        ending.retain_mut(|stream| match stream.poll_data(cx) {
-            Poll::Pending => true,
-            Poll::Ready(Some(Ok(data))) => data.is_empty(),
-            Poll::Ready(Some(Err(_)) | None) => false,
+        ending.retain_mut(|stream| {
+            loop {
+                match stream.poll_data(cx) {
+                    Poll::Pending => return true,
+                    Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                    Poll::Ready(_) => return false,
+                }
+            }
         });
         let ended = before - ending.len();
         self.ending.replace(ending);

@@ -1,6 +1,7 @@
 //! Conversations of a giver and a taker over a real socket.
 
 use super::*;
+use crate::tls::{TicketKeys, TicketSettings, Tickets};
 
 #[test]
 fn a_thousand_listeners_cross_a_real_socket_in_order() {
@@ -46,6 +47,79 @@ fn a_thousand_listeners_cross_a_real_socket_in_order() {
         giver.drained();
         assert!(matches!(taker.next().await, TakerEvent::Drained));
     });
+}
+
+/// As many keys as a listener ever has.
+fn most_keys() -> TicketKeys {
+    let settings = TicketSettings {
+        lifetime: Duration::from_secs(12),
+        rotate: Duration::from_secs(1),
+        key_files: Vec::new(),
+    };
+    let begin = std::time::SystemTime::now();
+    let tickets = Tickets::new(&settings, begin);
+    (1..30).for_each(|second| assert!(tickets.turn(begin + Duration::from_secs(second))));
+    tickets.keys().unwrap()
+}
+
+#[test]
+fn ticket_keys_come_with_their_listeners() {
+    crate::system::raise_descriptor_limit();
+    let listeners: Vec<_> = (0..300).map(listening).collect();
+    let ids: Vec<_> = listeners.iter().map(|one| one.id.clone()).collect();
+    let keys = most_keys();
+    let (mut giver, mut taker) = conversation();
+    async_io::block_on(async {
+        greet(&mut giver, &mut taker, &ids).await;
+        // Every other listener has some.
+        let has = |listener: &ListenerId| ids.iter().position(|one| one == listener).unwrap() % 2 == 0;
+        giver.offer(&listeners, |listener| has(listener).then(|| keys.clone()));
+        let taking = async {
+            let mut all = Vec::new();
+            loop {
+                match taker.next().await {
+                    TakerEvent::Offered(batch, tickets) => {
+                        let of_batch = |id: &ListenerId| batch.iter().any(|(label, _)| label.id == *id);
+                        assert!(tickets.iter().all(|(id, _)| of_batch(id)));
+                        all.extend(tickets);
+                        taker.adopted(Vec::new());
+                    }
+                    TakerEvent::Prepare => return all,
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let all = future::or(taking, async { panic!("{:?}", giver.next().await) }).await;
+        assert_eq!(all.len(), 150);
+        assert!(all.iter().all(|(id, carried)| has(id) && *carried == keys));
+    });
+}
+
+#[test]
+fn a_successor_that_does_not_know_ticket_keys_gets_none() {
+    for (version, keys) in [(1, 0), (2, 1)] {
+        let (a, b) = pair();
+        let peer = Peer::of(&a).unwrap();
+        let mut giver = Giver::new(Channel::new(a).unwrap(), peer, Duration::from_secs(5)).unwrap();
+        let mut successor = Channel::new(b).unwrap();
+        let hello = Message::Hello { versions: vec![version], pid: 1, build: "other".into() };
+        successor.push(&hello, vec![]).unwrap();
+        async_io::block_on(async {
+            assert_eq!(giver.next().await, GiverEvent::Greeted);
+            giver.welcome(&Identity { build: "old".into(), generation: 1 }, &[id(0)]);
+            if version > 1 {
+                successor.push(&Message::Waiting, vec![]).unwrap();
+            }
+            assert_eq!(giver.next().await, GiverEvent::Waiting);
+            giver.offer(&[listening(0)], |_| Some(most_keys()));
+            loop {
+                if let Message::Offer { tickets, .. } = successor.next().await.unwrap().message {
+                    assert_eq!(tickets.len(), keys, "version {version}");
+                    break;
+                }
+            }
+        });
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod memory;
 mod sessions;
 mod streams;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,9 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     SupportedProtocolVersion,
 };
-use tempfile::NamedTempFile;
 
 use super::provider::provider;
-use super::{Accepted, Acceptor, Fault, HandshakeError, Identity, Roots, TlsStream, accept};
+use super::{Accepted, Acceptor, HandshakeError, Roots, TlsStream, accept};
 use crate::runtime::{Handle, Stream, block_on, with_deadline};
 
 /// Far more than any of these tests takes.
@@ -51,23 +50,7 @@ fn signed(name: &str) -> Signed {
     Signed { authority: authority.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
 }
 
-/// Makes a file of it, which is gone when it is dropped.
-fn file(pem: &str) -> NamedTempFile {
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(pem.as_bytes()).unwrap();
-    file
-}
-
-/// The certificate of one and the key of another, which may not fit, as a client shows them.
-fn identity(certificate: &Signed, key: &Signed) -> Result<Identity, Fault> {
-    Identity::read(file(&certificate.certificate).path(), file(&key.key).path())
-}
-
 impl Signed {
-    fn trusted(&self) -> Roots {
-        Roots::read(file(&self.authority).path()).unwrap()
-    }
-
     fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()]
     }
@@ -80,6 +63,13 @@ impl Signed {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap()).unwrap();
         Arc::new(roots)
+    }
+
+    /// Its authority, as River takes it.
+    fn vouching(&self) -> Roots {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &self.authority).unwrap();
+        Roots::read(file.path()).unwrap()
     }
 
     fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
