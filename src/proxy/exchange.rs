@@ -130,6 +130,10 @@ fn begin(
     let mut pump = body?;
     pump.hide(downstream.forwarded.client_auth());
     pump.stage(&mut downstream.unread, &mut scratch.to_upstream);
+    if head.framing == Framing::None && !head.upgrade && downstream.is_http2() {
+        // Nothing comes behind the one request, and there may be many streams that wait for their responses.
+        downstream.unread.shed();
+    }
     Ok(Upload { pump, state: UploadState::Running })
 }
 
