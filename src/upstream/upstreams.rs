@@ -284,6 +284,9 @@ impl Upstreams {
             if except.take().is_some() {
                 continue;
             }
+            if shared.make_room() {
+                continue;
+            }
             timer.set(deadline);
             let told = poll_fn(|cx| match place.poll_told(cx) {
                 Poll::Ready(()) => Poll::Ready(true),
