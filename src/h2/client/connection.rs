@@ -17,6 +17,7 @@ use http::uri::Scheme;
 
 use super::driver;
 use super::settings::ClientSettings;
+use super::settings_frame::FirstFrame;
 use super::stream::ClientStream;
 use crate::h2::Io;
 use crate::http::RequestHead;
@@ -98,7 +99,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let io = Io::new(stream, Bytes::new());
+        let io = Io::new(FirstFrame::new(stream), Bytes::new());
         let mut builder = Builder::new();
         builder
             .enable_push(false)
@@ -284,7 +285,7 @@ impl Shared {
         self.active.get() == 0
     }
 
-    /// The server has been heard, so its settings are known: they come first (RFC 9113 §3.4).
+    /// The server's settings are known.
     pub(super) fn settle(&self) {
         if !self.settled.replace(true) {
             self.unsettled.take().into_iter().for_each(Waker::wake);
