@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -20,10 +20,21 @@ fn server(authority: &Authority, alpn: &[&str]) -> Arc<ServerConfig> {
 
 /// River with one worker in front of a server that `authority` vouches for.
 fn river(authority: &Authority, address: SocketAddr, proto: &str) -> Running {
+    river_with(authority, address, proto, "", "")
+}
+
+/// The same, with more settings of the connectors and of the service, each with a comma before it.
+fn river_with(
+    authority: &Authority,
+    address: SocketAddr,
+    proto: &str,
+    connectors: &str,
+    service: &str,
+) -> Running {
     let dir = Dir::new();
     std::fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     let server = format!("(addr: \"{address}\", tls_sni: {NAME:?}, tls_ca: \"ca.pem\", proto: {proto})");
-    let settings = format!("connectors: (servers: [{server}])");
+    let settings = format!("connectors: (servers: [{server}]{connectors}){service}");
     let config = Config::new().system("workers: 1").service("web", &["127.0.0.1:0"], &settings);
     River::in_dir(dir).config(config).serve()
 }
@@ -86,4 +97,17 @@ fn a_server_that_is_to_speak_http_2_and_does_not_gets_no_request() {
     assert_eq!(get(river.web(), "/").status, 502);
     river.wait_for_line("did not choose HTTP/2 over TLS", PATIENCE);
     assert!(origin.requests().is_empty());
+}
+
+#[test]
+fn requests_that_wait_for_a_connection_that_is_not_made_in_time_are_told_so() {
+    let authority = Authority::new("servers");
+    // Its kernel accepts, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let river = river_with(&authority, address, "H2OrH1", "", ", timeouts: (connect: \"1s\")");
+    let mut conns: Vec<_> = (0..4).map(|_| Conn::open(river.web())).collect();
+    conns.iter_mut().for_each(|conn| conn.request("GET", "/"));
+    let statuses: Vec<_> = conns.iter_mut().map(|conn| conn.read_response("GET").status).collect();
+    assert_eq!(statuses, [504; 4]);
 }

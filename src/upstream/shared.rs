@@ -60,6 +60,11 @@ impl Shared {
         Some(Making(self))
     }
 
+    /// Whether a connection is being made, or there is none that could take requests: who waits does so for one.
+    pub(super) fn lacks_connection(&self) -> bool {
+        self.making.get() || !self.connections.borrow().iter().any(|carrier| carrier.client.is_open())
+    }
+
     /// Another connection.
     pub(super) fn add(&self, client: Client, driver: Task<()>) {
         self.connections.borrow_mut().push(Carrier { client, _driver: driver });

@@ -293,7 +293,11 @@ impl Upstreams {
                 Poll::Pending => timer.poll_expired(cx).map(|()| false),
             });
             if !told.await {
-                return Err(full());
+                return Err(if shared.lacks_connection() {
+                    ConnectError::TimedOut { server: self.server_name(server).to_owned() }
+                } else {
+                    full()
+                });
             }
         }
     }
