@@ -276,6 +276,13 @@ impl Upstreams {
                 if speaks_h1 {
                     return Ok(Connection { stream, server, requests: 0 });
                 }
+                // Where it was taken for a server of HTTP/1.1, others may be connected by now, too.
+                let allowed = match making {
+                    Some(making) => Some(making),
+                    None if shared.has_room() => None,
+                    None => shared.make(settings.max_connections),
+                };
+                let Some(_making) = allowed else { continue };
                 let deadline = until.min(self.handle.now() + connect);
                 self.begin(server, shared, stream, deadline, timer).await?;
                 continue;
