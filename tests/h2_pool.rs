@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::h2_frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM};
+use support::h2_frames::{DATA, END_STREAM, FrameConn, Frames, GOAWAY, HEADERS, PING, RST_STREAM};
 use support::h2_origin::pass;
 use support::log::field;
 use support::*;
@@ -381,6 +381,48 @@ fn a_stream_that_ends_behind_its_response_is_not_reset() {
         }
     }
     panic!("the connection ended without a GOAWAY");
+}
+
+/// Answers the next request with two bytes and no end of the stream; returns the stream.
+fn answer_without_end(conn: &mut FrameConn) -> u32 {
+    let stream = conn.wait(HEADERS).stream;
+    // `content-length: 2`, as above.
+    conn.send(HEADERS, support::h2_frames::END_HEADERS, stream, &[0x88, 0x5c, 0x01, b'2']);
+    conn.send(DATA, 0, stream, b"ok");
+    stream
+}
+
+#[test]
+fn streams_that_do_not_end_behind_their_responses_make_room_for_others() {
+    let frames = Frames::listen();
+    let river = with(
+        &frames.server(),
+        "h2: (max_streams: 2, max_connections: 1, max_waiting: 1)",
+        "timeouts: (connect: \"1s\")",
+    );
+    let mut conn = Conn::open(river.web());
+    conn.request("GET", "/");
+    let mut first = frames.accept(&[]);
+    for nth in 0..8 {
+        answer_without_end(&mut first);
+        assert_eq!(conn.read_response("GET").expect_status(200).text(), "ok", "request {nth}");
+        conn.request("GET", "/");
+    }
+}
+
+#[test]
+fn a_stream_that_does_not_end_behind_its_response_is_reset_after_its_time() {
+    let frames = Frames::listen();
+    let river = with(&frames.server(), "pool: (idle_timeout: \"300ms\")", "");
+    let mut conn = Conn::open(river.web());
+    conn.request("GET", "/");
+    let mut first = frames.accept(&[]);
+    let stream = answer_without_end(&mut first);
+    assert_eq!(conn.read_response("GET").expect_status(200).text(), "ok");
+    let reset = first.wait(RST_STREAM);
+    assert_eq!((reset.stream, &*reset.payload), (stream, &CANCEL.to_be_bytes()[..]));
+    // It is idle now.
+    first.wait(GOAWAY);
 }
 
 #[test]

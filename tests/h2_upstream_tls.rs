@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread;
 
 use rustls::ServerConfig;
 use support::tls::{Authority, NAME, VERSIONS};
@@ -20,10 +21,21 @@ fn server(authority: &Authority, alpn: &[&str]) -> Arc<ServerConfig> {
 
 /// River with one worker in front of a server that `authority` vouches for.
 fn river(authority: &Authority, address: SocketAddr, proto: &str) -> Running {
+    river_with(authority, address, proto, "", "")
+}
+
+/// The same, with more settings of the connectors and of the service, each with a comma before it.
+fn river_with(
+    authority: &Authority,
+    address: SocketAddr,
+    proto: &str,
+    connectors: &str,
+    service: &str,
+) -> Running {
     let dir = Dir::new();
     std::fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     let server = format!("(addr: \"{address}\", tls_sni: {NAME:?}, tls_ca: \"ca.pem\", proto: {proto})");
-    let settings = format!("connectors: (servers: [{server}])");
+    let settings = format!("connectors: (servers: [{server}]{connectors}){service}");
     let config = Config::new().system("workers: 1").service("web", &["127.0.0.1:0"], &settings);
     River::in_dir(dir).config(config).serve()
 }
@@ -86,4 +98,55 @@ fn a_server_that_is_to_speak_http_2_and_does_not_gets_no_request() {
     assert_eq!(get(river.web(), "/").status, 502);
     river.wait_for_line("did not choose HTTP/2 over TLS", PATIENCE);
     assert!(origin.requests().is_empty());
+}
+
+#[test]
+fn requests_that_wait_for_a_connection_that_is_not_made_in_time_are_told_so() {
+    let authority = Authority::new("servers");
+    // Its kernel accepts, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let river = river_with(&authority, address, "H2OrH1", "", ", timeouts: (connect: \"1s\")");
+    let mut conns: Vec<_> = (0..4).map(|_| Conn::open(river.web())).collect();
+    conns.iter_mut().for_each(|conn| conn.request("GET", "/"));
+    let statuses: Vec<_> = conns.iter_mut().map(|conn| conn.read_response("GET").status).collect();
+    assert_eq!(statuses, [504; 4]);
+}
+
+/// Forwards what comes on one connection to `address`, and back.
+fn forward(near: TcpStream, address: SocketAddr) {
+    let far = TcpStream::connect(address).unwrap();
+    for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
+}
+
+#[test]
+fn a_server_that_turns_to_http_2_gets_no_more_connections_than_it_may_have() {
+    let authority = Authority::new("servers");
+    let before = Origin::builder()
+        .answer(|_, reply| reply.respond(200, &[("Connection", "close")], b"1"))
+        .start_tls(server(&authority, &["http/1.1"]));
+    let Target::Tcp(before_address) = *before.target() else { panic!("an address") };
+    let after = echo(&authority, &["h2", "http/1.1"]);
+    let front = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = front.local_addr().unwrap();
+    let river = river_with(&authority, address, "H2OrH1", ", h2: (max_connections: 1)", "");
+    let after_address = after.address();
+    let forwarding = thread::spawn(move || {
+        forward(front.accept().unwrap().0, before_address);
+        // Each of the four has begun before the server turns out to speak HTTP/2.
+        let all: Vec<_> = (0..4).map(|_| front.accept().unwrap().0).collect();
+        all.into_iter().for_each(|near| forward(near, after_address));
+    });
+    assert_eq!(get(river.web(), "/").expect_status(200).text(), "1");
+    let mut conns: Vec<_> = (0..4).map(|_| Conn::open(river.web())).collect();
+    conns.iter_mut().for_each(|conn| conn.request("GET", "/"));
+    conns.iter_mut().for_each(|conn| drop(conn.read_response("GET").expect_status(200)));
+    forwarding.join().unwrap();
+    assert_eq!(after.connections(), 4);
+    after.wait_open(|open| open == 1);
 }

@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use ::bytes::Bytes;
 use http::Method;
 use support::h2::{H2, exactly, receive, wait};
+use support::h2_frames::{END_HEADERS, Frames, HEADERS, SETTINGS, STATUS_200};
 use support::log::field;
 use support::*;
 
@@ -68,6 +71,26 @@ fn a_client_of_http_1_gets_one() {
         assert!(!request.fields.contains_key(gone), "{gone}");
     }
     assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_server_whose_settings_come_in_parts_is_waited_for_until_all_of_them_are_there() {
+    let frames = Frames::listen();
+    let settings = format!("connectors: (servers: [{}])", frames.server());
+    let river = River::with_config(support::h2::config(&settings)).serve();
+    let mut conn = Conn::open(river.web());
+    conn.send(ask("/chat"));
+    let mut server = frames.accept_silently();
+    // SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3), without its last byte.
+    server.bytes(&[0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0]);
+    conn.socket().set_read_timeout(Duration::from_millis(300)).unwrap();
+    let early = conn.try_read_head();
+    assert!(early.is_err(), "{early:?}");
+    conn.socket().set_read_timeout(PATIENCE).unwrap();
+    server.bytes(&[1]);
+    let stream = server.wait(HEADERS).stream;
+    server.send(HEADERS, END_HEADERS, stream, STATUS_200);
+    assert_eq!(conn.read_head().1, 101);
 }
 
 #[test]

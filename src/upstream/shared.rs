@@ -46,6 +46,11 @@ impl Shared {
         self.connections.borrow().iter().any(|carrier| carrier.client.has_room())
     }
 
+    /// Resets one of the streams that keep room although their responses are complete, if there is one.
+    pub(super) fn make_room(&self) -> bool {
+        self.connections.borrow().iter().any(|carrier| carrier.client.is_open() && carrier.client.make_room())
+    }
+
     /// The right to make a connection, if one more than there are is allowed and none is being made.
     pub(super) fn make(&self, most: usize) -> Option<Making<'_>> {
         let open = self.connections.borrow().iter().filter(|carrier| carrier.client.is_open()).count();
@@ -53,6 +58,11 @@ impl Shared {
             return None;
         }
         Some(Making(self))
+    }
+
+    /// Whether a connection is being made, or there is none that could take requests: who waits does so for one.
+    pub(super) fn lacks_connection(&self) -> bool {
+        self.making.get() || !self.connections.borrow().iter().any(|carrier| carrier.client.is_open())
     }
 
     /// Another connection.

@@ -281,6 +281,13 @@ impl Upstreams {
                 if speaks_h1 {
                     return Ok(Connection { stream, server, requests: 0 });
                 }
+                // Where it was taken for a server of HTTP/1.1, others may be connected by now, too.
+                let allowed = match making {
+                    Some(making) => Some(making),
+                    None if shared.has_room() => None,
+                    None => shared.make(settings.max_connections),
+                };
+                let Some(_making) = allowed else { continue };
                 let deadline = until.min(self.handle.now() + connect);
                 self.begin(server, shared, stream, deadline, timer).await?;
                 continue;
@@ -289,13 +296,20 @@ impl Upstreams {
             if except.take().is_some() {
                 continue;
             }
+            if shared.make_room() {
+                continue;
+            }
             timer.set(deadline);
             let told = poll_fn(|cx| match place.poll_told(cx) {
                 Poll::Ready(()) => Poll::Ready(true),
                 Poll::Pending => timer.poll_expired(cx).map(|()| false),
             });
             if !told.await {
-                return Err(full());
+                return Err(if shared.lacks_connection() {
+                    ConnectError::TimedOut { server: self.server_name(server).to_owned() }
+                } else {
+                    full()
+                });
             }
         }
     }

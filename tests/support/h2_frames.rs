@@ -56,13 +56,7 @@ impl Frames {
 
     /// Takes the next connection: reads the preface, and says `settings` (pairs of identifier and value).
     pub fn accept(&self, settings: &[(u16, u32)]) -> FrameConn {
-        let (mut stream, _) = self.0.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut preface = [0; PREFACE.len()];
-        stream.read_exact(&mut preface).unwrap();
-        assert_eq!(preface, PREFACE);
-        let mut this = FrameConn(stream);
+        let mut this = self.accept_silently();
         let mut payload = Vec::new();
         for (identifier, value) in settings {
             payload.extend_from_slice(&identifier.to_be_bytes());
@@ -70,6 +64,17 @@ impl Frames {
         }
         this.send(SETTINGS, 0, 0, &payload);
         this
+    }
+
+    /// Takes the next connection: reads the preface, and says nothing.
+    pub fn accept_silently(&self) -> FrameConn {
+        let (mut stream, _) = self.0.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface).unwrap();
+        assert_eq!(preface, PREFACE);
+        FrameConn(stream)
     }
 
     /// Whether nobody has connected.
@@ -89,6 +94,11 @@ impl FrameConn {
         frame.extend_from_slice(&stream.to_be_bytes());
         frame.extend_from_slice(payload);
         self.0.write_all(&frame).unwrap();
+    }
+
+    /// Sends bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
     }
 
     /// Reads the next frame; `None` at the end of the connection.

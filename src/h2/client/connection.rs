@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_io::{AsyncRead, AsyncWrite};
@@ -16,6 +17,7 @@ use http::uri::Scheme;
 
 use super::driver;
 use super::settings::ClientSettings;
+use super::settings_frame::FirstFrame;
 use super::stream::ClientStream;
 use crate::h2::Io;
 use crate::http::RequestHead;
@@ -55,8 +57,11 @@ pub(super) struct Shared {
     pub(super) idle: Timer,
     /// Called when there may be room for a stream that there was not before.
     room: Box<dyn Fn()>,
-    /// Streams whose response is complete and which have not ended; they count as open.
-    ending: RefCell<VecDeque<RecvStream>>,
+    /// Streams whose response is complete and which have not ended, oldest first, each with when it is reset; they count
+    /// as open.
+    ending: RefCell<VecDeque<(Instant, RecvStream)>>,
+    /// When the oldest of them is.
+    ending_until: Timer,
     /// The driver, to be woken for `ending` and `idle`.
     pub(super) driver: RefCell<Option<Waker>>,
     pub(super) scheme: Scheme,
@@ -72,6 +77,9 @@ const RESETS_REMEMBERED: usize = 1000;
 
 /// How many streams may be complete without having ended. The oldest is reset when there are more.
 const MOST_ENDING: usize = 16;
+
+/// How long a stream may be complete without having ended. What is missing is one frame, which mostly is on its way.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Begins a connection on a byte stream that the server expects HTTP/2 on, by prior knowledge or by ALPN.
@@ -93,7 +101,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let io = Io::new(stream, Bytes::new());
+        let io = Io::new(FirstFrame::new(stream), Bytes::new());
         let mut builder = Builder::new();
         builder
             .enable_push(false)
@@ -122,6 +130,7 @@ impl Client {
             idle: handle.timer(),
             room,
             ending: RefCell::default(),
+            ending_until: handle.timer(),
             driver: RefCell::default(),
             scheme,
             scratch: RefCell::default(),
@@ -158,6 +167,12 @@ impl Client {
         // Before the server has said how many it allows, it is taken to allow what is wanted.
         let most = opener.as_ref().map_or(0, SendRequest::current_max_send_streams);
         shared.active.get() < shared.settings.max_streams.min(most)
+    }
+
+    /// Resets a stream whose response is complete and which has not ended, if there is one: it takes up room that is
+    /// wanted.
+    pub fn make_room(&self) -> bool {
+        self.shared.reset_oldest()
     }
 
     /// Whether more streams may be opened, now or later.
@@ -232,21 +247,33 @@ impl Shared {
     pub(super) fn let_end(&self, stream: RecvStream) {
         let mut ending = self.ending.borrow_mut();
         self.active.set(self.active.get() + 1);
-        ending.push_back(stream);
-        let oldest = if ending.len() > MOST_ENDING { ending.pop_front() } else { None };
+        ending.push_back((self.handle.deadline(ENDING_TIMEOUT), stream));
+        let too_many = ending.len() > MOST_ENDING;
         drop(ending);
-        if oldest.is_some() {
-            drop(oldest);
-            self.closed_one();
+        if too_many {
+            self.reset_oldest();
         }
         self.wake_driver();
     }
 
-    /// Lets go of the streams that have ended, and of those that go on against what their head said.
+    /// Resets the oldest of the streams that have not ended.
+    fn reset_oldest(&self) -> bool {
+        let oldest = self.ending.borrow_mut().pop_front();
+        let was_there = oldest.is_some();
+        // Not reset before it is dropped, and it takes up room until then.
+        drop(oldest);
+        if was_there {
+            self.closed_one();
+        }
+        was_there
+    }
+
+    /// Lets go of the streams that have ended, of those that go on against what their head said, and of those that have
+    /// not ended in time.
     pub(super) fn poll_ending(&self, cx: &mut Context<'_>) {
         let mut ending = self.ending.take();
         let before = ending.len();
-        ending.retain_mut(|stream| {
+        ending.retain_mut(|(_, stream)| {
             loop {
                 match stream.poll_data(cx) {
                     Poll::Pending => return true,
@@ -255,6 +282,13 @@ impl Shared {
                 }
             }
         });
+        while let Some(&(until, _)) = ending.front() {
+            self.ending_until.set(until);
+            if self.ending_until.poll_expired(cx).is_pending() {
+                break;
+            }
+            drop(ending.pop_front());
+        }
         let ended = before - ending.len();
         self.ending.replace(ending);
         (0..ended).for_each(|_| self.closed_one());
@@ -268,7 +302,7 @@ impl Shared {
         self.active.get() == 0
     }
 
-    /// The server has been heard, so its settings are known: they come first (RFC 9113 §3.4).
+    /// The server's settings are known.
     pub(super) fn settle(&self) {
         if !self.settled.replace(true) {
             self.unsettled.take().into_iter().for_each(Waker::wake);

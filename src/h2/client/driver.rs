@@ -10,12 +10,16 @@ use h2::client::Connection;
 use h2::{Ping, PingPong};
 
 use super::connection::Shared;
+use super::settings_frame::FirstFrame;
 use crate::h2::Io;
 use crate::runtime::Timer;
 
 /// Drives the connection to its end: the server's, a failure, or that nobody wants it any more.
-pub(super) async fn drive<S>(mut connection: Connection<Io<S>, Bytes>, io: Io<S>, shared: Rc<Shared>)
-where
+pub(super) async fn drive<S>(
+    mut connection: Connection<Io<FirstFrame<S>>, Bytes>,
+    io: Io<FirstFrame<S>>,
+    shared: Rc<Shared>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // Streams that are left when this is dropped half-way are told by the connection, and others by this.
@@ -33,7 +37,7 @@ where
             {
                 ended = Some(end);
             }
-            if io.reads() > 0 {
+            if io.with_stream(FirstFrame::is_whole) {
                 shared.settle();
             }
             match io.poll_send(cx) {

@@ -7,6 +7,7 @@ mod request;
 mod response;
 mod sending;
 mod settings;
+mod settings_frame;
 mod stream;
 
 pub use connection::{Client, ConnectionId};
