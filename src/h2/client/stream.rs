@@ -104,7 +104,8 @@ impl ClientStream {
                 let read = ready!(response.poll_read(cx, buf));
                 Poll::Ready(read.map_err(|error| {
                     state.refused |= is_refusal(&error);
-                    state.ended_by_word |= error.is_reset() || error.is_go_away() || self.shared.is_told_off();
+                    state.ended_by_word |=
+                        error.is_reset() || error.is_go_away() || self.shared.is_told_off();
                     failed(error)
                 }))
             }
