@@ -66,7 +66,7 @@ def nginx(directory: Path, name: str, setup: Setup, user: str) -> str:
     http2_max_requests {MANY};
     upstream origin {{
         server 127.0.0.1:{setup.origin};
-        keepalive 128;
+        keepalive 512;
         keepalive_requests {MANY};
     }}
     server {{
@@ -114,7 +114,7 @@ frontend front
     bind {bind}{fields}
     default_backend back
 backend back
-    server origin 127.0.0.1:{setup.origin} pool-max-conn 128
+    server origin 127.0.0.1:{setup.origin} pool-max-conn 512
 """
 
 
@@ -137,7 +137,7 @@ def river(setup: Setup) -> str:
             connectors: (
                 load_balance: (selection: RoundRobin),
                 servers: [(addr: "127.0.0.1:{setup.origin}")],
-                pool: (max_idle: 128, idle_timeout: "60s", max_requests: {MANY}),
+                pool: (max_idle: 512, idle_timeout: "60s", max_requests: {MANY}),
             ),
         ),
     }},
