@@ -27,11 +27,10 @@ pub fn response(
     let interim = status.is_informational();
     let forbidden = interim || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let sized = fields.contains_key(header::CONTENT_LENGTH);
-    let body = match (forbidden || bodyless, ended) {
-        (true, _) => Body::None,
-        (false, true) => Body::None,
-        (false, false) if sized && !fields.contains_key(header::TRAILER) => Body::Identity,
-        (false, false) => Body::Chunked,
+    let body = match () {
+        () if forbidden || bodyless || ended => Body::None,
+        () if sized && !fields.contains_key(header::TRAILER) => Body::Identity,
+        () => Body::Chunked,
     };
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
