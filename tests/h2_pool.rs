@@ -241,6 +241,55 @@ fn a_refused_request_whose_body_is_not_at_hand_is_not_sent_again() {
 }
 
 #[test]
+fn a_refused_request_whose_body_has_gone_is_not_sent_again() {
+    let frames = Frames::listen();
+    let river = with(&frames.server(), "", "");
+    let mut conn = Conn::open(river.web());
+    conn.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000)));
+    let mut first = frames.accept(&[]);
+    let stream = first.wait(HEADERS).stream;
+    let mut received = 0;
+    while received < 20_000 {
+        received += first.wait(DATA).payload.len();
+    }
+    first.reset(stream, REFUSED_STREAM);
+    assert_eq!(conn.read_response("POST").status, 502);
+    assert!(frames.nobody_comes());
+}
+
+#[test]
+fn what_a_server_has_ended_by_its_word_is_not_sent_again() {
+    const INTERNAL_ERROR: u32 = 2;
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    for reason in [INTERNAL_ERROR, ENHANCE_YOUR_CALM] {
+        let frames = Frames::listen();
+        let river = with(&frames.server(), "", "");
+        let mut conn = Conn::open(river.web());
+        conn.request("GET", "/first");
+        let mut only = frames.accept(&[]);
+        let stream = only.wait(HEADERS).stream;
+        only.answer(stream, b"");
+        conn.read_response("GET").expect_status(200);
+        conn.send("DELETE /account HTTP/1.1\r\nhost: a\r\n\r\n");
+        let stream = only.wait(HEADERS).stream;
+        only.reset(stream, reason);
+        assert_eq!(conn.read_response("DELETE").status, 502);
+        // The next on the connection is another request.
+        conn.request("GET", "/next");
+        let stream = only.wait(HEADERS).stream;
+        only.answer(stream, b"next");
+        assert_eq!(conn.read_response("GET").expect_status(200).text(), "next");
+        // A GOAWAY that has the stream among those that were looked at.
+        conn.send("DELETE /account HTTP/1.1\r\nhost: a\r\n\r\n");
+        let stream = only.wait(HEADERS).stream;
+        only.go_away(stream, reason);
+        drop(only);
+        assert_eq!(conn.read_response("DELETE").status, 502);
+        assert!(frames.nobody_comes());
+    }
+}
+
+#[test]
 fn a_connection_that_ends_without_a_word_costs_an_idempotent_request_nothing() {
     let frames = Frames::listen();
     let river = with(&frames.server(), "", "");
@@ -416,8 +465,8 @@ fn at_a_hand_over_the_streams_of_the_old_instance_finish() {
     let mut conns = waiting(&river, 3);
     assert_eq!(get(river.web(), "/").text(), "0");
     let successor = upgrade(&river);
-    // The new one has a connection of its own.
-    assert_eq!(get(successor.web(), "/").text(), "1");
+    // The new one has a connection of its own. For a moment the old one accepts, too.
+    wait::until("the new one answers", PATIENCE, || get(successor.web(), "/").text() == "1");
     gate.open();
     for conn in &mut conns {
         assert_eq!(conn.read_response("GET").expect_status(200).text(), "0");

@@ -36,6 +36,35 @@ const CLOSES: fn(&mut reply::Reply<'_>) -> std::io::Result<()> = |_| Ok(());
 const RESETS: fn(&mut reply::Reply<'_>) -> std::io::Result<()> = |reply| reply.reset();
 
 #[test]
+fn a_request_whose_message_is_not_at_hand_any_more_is_not_repeated() {
+    let plain = |pad: usize, body: usize| {
+        let (pad, body) = ("p".repeat(pad), "x".repeat(body));
+        format!("PUT /put HTTP/1.1\r\nhost: a\r\npad: {pad}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    let chunked = "PUT /put HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
+         3\r\none\r\n1b\r\nGET /smuggled HTTP/1.1\r\nX: \r\n0\r\n\r\n";
+    for how in [CLOSES, RESETS] {
+        for message in [plain(1, 12_000), plain(17_000, 9_000), plain(1, 200_000), chunked.to_owned()] {
+            let origin = ends_at_the_second(how);
+            let river = proxy(&origin);
+            let mut conn = Conn::open(river.web());
+            assert_eq!(conn.get("/first").status, 200);
+            // In two parts: the head has gone when the last of the body comes.
+            let (most, last) = message.split_at(message.len() - 40);
+            conn.send(most);
+            conn.send(last);
+            assert_eq!(conn.read_response("PUT").status, 502);
+            // Whatever a fresh connection brings now is whole.
+            assert_eq!(get(river.web(), "/next").text(), "/next");
+            let seen: Vec<_> =
+                origin.wait_requests(3, PATIENCE).iter().map(|request| request.target.clone()).collect();
+            assert_eq!(seen, ["/first", "/put", "/next"]);
+            assert_eq!(origin.connections(), 2);
+        }
+    }
+}
+
+#[test]
 fn a_request_that_meets_a_stale_connection_is_repeated_if_that_is_safe() {
     for how in [CLOSES, RESETS] {
         let origin = ends_at_the_second(how);

@@ -45,7 +45,13 @@ pub(super) fn parse(text: &str, port: u16) -> Result<Written<'_>, Mistake> {
         let help = match scheme {
             "http" if parse(host, port).is_ok() => write(host.to_owned()),
             "http" => write(format!("{host}:80")),
-            "https" => Some("TLS is not supported by this version".to_owned()),
+            "https" => {
+                let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+                let address = if name == host { format!("{host}:443") } else { host.to_owned() };
+                Some(format!(
+                    "write \"{address}\"; of a server, tls_sni: \"{name}\" beside it has TLS spoken to it"
+                ))
+            }
             _ => None,
         };
         return Err(mistake("expected an address, not a URL", help));

@@ -26,7 +26,7 @@ thread_local! {
 /// A byte stream as the `h2` crate uses it, shared with whoever drives the connection.
 ///
 /// `h2` flushes after every larger frame. Here a flush sends nothing: what is written is gathered until there is
-/// [much of it](GATHERED) or the driver calls [`poll_send`](Self::poll_send), which it has to do after every poll of the
+/// much of it or the driver calls [`poll_send`](Self::poll_send), which it has to do after every poll of the
 /// connection. So the frames of many streams go in one system call, or one record of TLS.
 pub struct Io<S>(Rc<RefCell<Inner<S>>>);
 

@@ -115,15 +115,14 @@ pub(super) fn field_lines(
             _ if found.len() >= max => return Err(Fault::TooMany),
             _ => {}
         }
-        let Some(colon) = find(buf, at, |byte| !bytes::is_token_byte(byte)) else { return Ok(None) };
-        if colon == at || buf.get(colon) != Some(&b':') {
-            return Err(Fault::Name);
-        }
+        let (name, known) = match name(buf, at)? {
+            Some(found) => found,
+            None => return Ok(None),
+        };
+        let colon = at + name.len();
         let Some(begin) = find(buf, colon + 1, |byte| !bytes::is_blank(byte)) else { return Ok(None) };
         let Some(stop) = text_end(buf, begin) else { return Ok(None) };
         let Some(end) = line_end(buf, stop, Fault::Value)? else { return Ok(None) };
-        let name = buf.get(at..colon).unwrap_or_default();
-        let known = Known::of(name);
         seen.note(known);
         let value = span(begin, trimmed(buf, begin, stop));
         found.push(Field { name: span(at, colon), value, known, drop: fields::drops(name, known) });
@@ -132,6 +131,40 @@ pub(super) fn field_lines(
 }
 
 const DEL: u8 = 0x7f;
+
+/// The name of the field whose line begins at `at`, up to the colon.
+#[inline]
+fn name(buf: &[u8], at: usize) -> Scanned<(&[u8], Known)> {
+    let text = buf.get(at..).unwrap_or_default();
+    let Some(length) = name_end(text) else {
+        // The bytes so far may already be no begin of a name.
+        return if text.iter().all(|&byte| bytes::is_token_byte(byte)) { Ok(None) } else { Err(Fault::Name) };
+    };
+    let (name, rest) = text.split_at(length);
+    if rest.first() != Some(&b':') {
+        return Err(Fault::Name);
+    }
+    // What is known is a token, for it has no control.
+    let known = Known::of(name);
+    if known == Known::Other && !bytes::is_token(name) {
+        return Err(Fault::Name);
+    }
+    Ok(Some((name, known)))
+}
+
+/// The first colon, blank or control.
+#[inline]
+fn name_end(text: &[u8]) -> Option<usize> {
+    let (words, rest) = text.as_chunks::<8>();
+    let found = words.iter().enumerate().find_map(|(nth, word)| {
+        let ends = marked(u64::from_le_bytes(*word), b'!', b':');
+        (ends != 0).then(|| nth * 8 + (ends.trailing_zeros() / 8) as usize)
+    });
+    found.or_else(|| {
+        let short = rest.iter().position(|&byte| byte < b'!' || byte == b':');
+        short.map(|count| words.len() * 8 + count)
+    })
+}
 
 /// `HTTP/1.0` or `HTTP/1.1` at `at`, and where it ends.
 fn version(buf: &[u8], at: usize) -> Scanned<(Version, usize)> {
@@ -168,7 +201,7 @@ fn text_end(buf: &[u8], at: usize) -> Option<usize> {
     loop {
         let (words, rest) = buf.get(at..)?.as_chunks::<8>();
         let found = words.iter().enumerate().find_map(|(nth, word)| {
-            let controls = controls(u64::from_le_bytes(*word));
+            let controls = marked(u64::from_le_bytes(*word), b' ', DEL);
             (controls != 0).then(|| nth * 8 + (controls.trailing_zeros() / 8) as usize)
         });
         let found = found.or_else(|| {
@@ -183,14 +216,15 @@ fn text_end(buf: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// The high bit of every byte below 0x20 or equal to 0x7f. Bytes above the lowest that is marked may be marked wrongly.
+/// The high bit of every byte below `least`, at most 0x80, or equal to `other`. Bytes above the lowest that is marked may
+/// be marked wrongly.
 #[inline]
-const fn controls(word: u64) -> u64 {
+const fn marked(word: u64, least: u8, other: u8) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
-    let low = word.wrapping_sub(ONES * 0x20) & !word;
-    let unlike = word ^ (ONES * DEL as u64);
-    let del = unlike.wrapping_sub(ONES) & !unlike;
-    (low | del) & (ONES * 0x80)
+    let low = word.wrapping_sub(ONES * least as u64) & !word;
+    let unlike = word ^ (ONES * other as u64);
+    let equal = unlike.wrapping_sub(ONES) & !unlike;
+    (low | equal) & (ONES * 0x80)
 }
 
 /// Where the text from `begin` to `end` ends without the blanks behind it.

@@ -116,6 +116,7 @@ impl Attempt<'_> {
             let failure = Failure::upstream(502, why);
             let lost = match () {
                 () if server.stream.is_refused() => Lost::Refused,
+                () if server.stream.is_ended_by_word() => Lost::Failed,
                 () if server.is_reused() && self.received.is_empty() => Lost::Stale,
                 () => Lost::Failed,
             };

@@ -18,6 +18,7 @@ use super::{ServiceContext, rewrite};
 use crate::http::{Framing, Method, Version};
 use crate::runtime::Buffer;
 use crate::upstream::{ConnectError, Connection, Tried, Upstreams};
+use crate::wire::Wire;
 
 /// What must be remembered of a request once its head has been sent on.
 pub(super) struct Request {
@@ -91,7 +92,9 @@ pub(super) async fn run(
     let response = Response { server: &server, received: &mut received, length };
     let (next, reusable) =
         send_response(context, upstreams, downstream, scratch, &mut upload, response, &request, via).await;
-    if reusable && received.is_empty() && context.leaving.is_over() {
+    // A stream is not kept but let end.
+    let may_stay = context.leaving.is_over() || matches!(server.stream, Wire::H2Client(_));
+    if reusable && received.is_empty() && may_stay {
         upstreams.release(server);
     }
     next
@@ -127,6 +130,10 @@ fn begin(
     let mut pump = body?;
     pump.hide(downstream.forwarded.client_auth());
     pump.stage(&mut downstream.unread, &mut scratch.to_upstream);
+    if head.framing == Framing::None && !head.upgrade && downstream.is_http2() {
+        // Nothing comes behind the one request, and there may be many streams that wait for their responses.
+        downstream.unread.shed();
+    }
     Ok(Upload { pump, state: UploadState::Running })
 }
 
@@ -260,8 +267,8 @@ async fn forward_interim(
 fn repeats(lost: &Lost, upload: &Upload, idempotent: bool) -> Option<u32> {
     let untouched = !upload.pump.has_touched();
     match lost {
-        Lost::Stale(_) if untouched || (idempotent && upload.pump.has_arrived()) => Some(1),
-        Lost::Refused(_) if untouched || upload.pump.has_arrived() => Some(MOST_REFUSED),
+        Lost::Stale(_) if untouched || (idempotent && upload.pump.is_whole()) => Some(1),
+        Lost::Refused(_) if untouched || upload.pump.is_whole() => Some(MOST_REFUSED),
         _ => None,
     }
 }

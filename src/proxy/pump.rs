@@ -66,6 +66,8 @@ pub(super) struct Pump {
     sent: usize,
     /// The body has arrived; what is left is to be flushed.
     arrived: bool,
+    /// All of the message was in `out` before any of it was sent, so that it is there still.
+    whole: bool,
     /// Some of the body has been read or used.
     begun: bool,
     /// The sink has taken some of the message.
@@ -116,6 +118,7 @@ impl Pump {
             allowance,
             sent: 0,
             arrived,
+            whole: arrived,
             begun: false,
             touched: false,
             waiting: Waiting::Sink,
@@ -132,7 +135,8 @@ impl Pump {
         self.hidden = hidden;
     }
 
-    /// Begins again with what is in `out`, for another sink. Right only while nothing but `out` has been sent.
+    /// Begins again with what is in `out`, for another sink. Right only while [nothing](Self::has_touched) has been sent, or
+    /// where `out` [has all of it](Self::is_whole).
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
         self.touched = false;
@@ -143,7 +147,12 @@ impl Pump {
         self.touched
     }
 
-    /// The whole message has arrived, so that `out` holds all of it that was not sent directly.
+    /// `out` has the whole message, whatever of it has been sent.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The whole message has arrived, wherever it is by now.
     pub(super) fn has_arrived(&self) -> bool {
         self.arrived
     }
@@ -187,7 +196,7 @@ impl Pump {
             out.extend_from_slice(body);
             unread.consume(body.len());
             self.incoming = Incoming::Length(0);
-            self.arrived = true;
+            (self.arrived, self.whole) = (true, true);
         }
     }
 

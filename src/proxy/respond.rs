@@ -107,7 +107,7 @@ pub(super) async fn fixed(
         Ok(()) => Next::Close,
         Err(error) => {
             log(context, downstream, &scratch.line, "", &send_failure(&error));
-            Next::Close
+            Next::Abort
         }
     }
 }
@@ -147,7 +147,7 @@ pub(super) async fn failure(
         // Who was too slow is not waited for at length.
         Ok(()) if client.received || failure.status == 408 => Next::Linger,
         Ok(()) => Next::Absorb,
-        Err(_) => Next::Close,
+        Err(_) => Next::Abort,
     }
 }
 

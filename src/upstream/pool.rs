@@ -3,10 +3,14 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::PoolSettings;
 use crate::wire::Wire;
+
+/// How long connections beyond those that are kept may wait for the next burst of requests. Where many streams end in
+/// one turn and as many begin in the next, they would be closed only to be made again.
+const SURPLUS: Duration = Duration::from_secs(1);
 
 /// The idle connections of one worker to one server.
 #[derive(Debug, Default)]
@@ -36,7 +40,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection, unless the pool is full or the server has already closed it or said something unasked.
+    /// Keeps a connection, unless the pool is full or the server has already closed it or said something unasked. Full is
+    /// a pool of twice as many as are kept in the long run.
     ///
     /// `sweeper` is woken when something happens to the connection while it is idle.
     pub(super) fn put(
@@ -48,7 +53,7 @@ impl Pool {
         sweeper: &Waker,
     ) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= settings.max_idle {
+        if idle.len() >= settings.max_idle.saturating_mul(2) {
             return;
         }
         if !stream.is_quiet() || stream.poll_readable(&mut Context::from_waker(sweeper)).is_ready() {
@@ -57,13 +62,18 @@ impl Pool {
         idle.push_back(Idle { stream, requests, since: now });
     }
 
+    /// Whether there are more than are kept in the long run.
+    pub(super) fn has_surplus(&self, settings: &PoolSettings) -> bool {
+        self.idle.borrow().len() > settings.max_idle
+    }
+
     /// Closes all.
     pub(super) fn clear(&self) {
         self.idle.borrow_mut().clear();
     }
 
-    /// Closes what is stale and tells when the oldest of the rest will be. `sweeper` is woken when something happens to
-    /// one of those.
+    /// Closes what is stale, and of more than are kept those that nobody needed for a while. Tells when the oldest of the
+    /// rest will be closed. `sweeper` is woken when something happens to one of those.
     pub(super) fn sweep(&self, settings: &PoolSettings, now: Instant, sweeper: &Waker) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
         let mut cx = Context::from_waker(sweeper);
@@ -71,7 +81,12 @@ impl Pool {
         idle.retain(|connection| {
             connection.is_good(settings, now) && connection.stream.poll_readable(&mut cx).is_pending()
         });
-        idle.front().map(|oldest| oldest.since + settings.idle_timeout)
+        let surplus = idle.len().saturating_sub(settings.max_idle);
+        let unneeded = idle.iter().take(surplus).take_while(|surplus| surplus.since + SURPLUS <= now).count();
+        idle.drain(..unneeded);
+        let patience =
+            if surplus > unneeded { SURPLUS.min(settings.idle_timeout) } else { settings.idle_timeout };
+        idle.front().map(|oldest| oldest.since + patience)
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Proto {
 /// How idle connections to a server are kept. Every number is per worker and server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
-    /// How many idle connections are kept; 0 keeps none.
+    /// How many idle connections are kept; 0 keeps none. As many again may be there for a second, between two bursts.
     pub max_idle: usize,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,

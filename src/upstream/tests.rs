@@ -90,6 +90,53 @@ fn a_spare_is_kept_where_its_server_is_known_and_closed_elsewhere() {
     });
 }
 
+#[test]
+fn a_surplus_is_there_for_the_next_burst_and_closed_if_none_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server {
+        name: "one".to_owned(),
+        addresses: vec![Address::Tcp(listener.local_addr().unwrap())],
+        weight: NonZeroU32::MIN,
+        proto: Proto::H1Only,
+        tls: None,
+    };
+    block_on(async |handle: Handle| {
+        let pool = PoolSettings { max_idle: 2, ..PoolSettings::default() };
+        let group = Group { servers: vec![server], pool, sharing: SharingSettings::default() };
+        let upstreams = Upstreams::new(handle.clone(), group, 0);
+        let timer = handle.timer();
+        let until = handle.deadline(LIMIT);
+        let (mut near, mut far) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            let connection = upstreams.acquire(&mut Tried::default(), LIMIT, until, &timer).await.unwrap();
+            let (mut accepted, _) = listener.accept().unwrap();
+            // Until a read has found nothing it may be stale.
+            accepted.write_all(b"1").unwrap();
+            std::future::poll_fn(|cx| connection.stream.poll_read(cx, &mut [0; 8])).await.unwrap();
+            near.push(connection);
+            far.push(accepted);
+        }
+        let released = std::time::Instant::now();
+        near.drain(..).for_each(|connection| upstreams.release(connection));
+        // Twice as many as are kept: the other two are closed at once.
+        far.drain(4..).for_each(|far| end_of(far).unwrap());
+        for far in far.drain(..2) {
+            let closed = smol::unblock(move || end_of(far));
+            with_deadline(&timer, handle.deadline(LIMIT), closed)
+                .await
+                .expect("the surplus is kept")
+                .unwrap();
+        }
+        assert!(released.elapsed() >= Duration::from_millis(500), "no burst would have found them");
+        for far in &mut far {
+            far.set_nonblocking(true).unwrap();
+            assert!(far.read(&mut [0]).is_err(), "more were closed than the surplus");
+        }
+        assert!((0..2).all(|_| upstreams.take_spare().is_some()));
+        assert!(upstreams.take_spare().is_none());
+    });
+}
+
 fn end_of(mut far: TcpStream) -> std::io::Result<()> {
     far.set_read_timeout(Some(LIMIT / 2))?;
     far.read_to_end(&mut Vec::new()).map(drop)

@@ -35,6 +35,8 @@ pub struct Upstreams {
     sweeper: RefCell<Option<Waker>>,
     /// The sweeper has a deadline; without one it sleeps until it is woken.
     sweeping: Cell<bool>,
+    /// It has one within a second, for there are more connections than are to be kept.
+    trimming: Cell<bool>,
 }
 
 /// A connection to a server, for one request at a time.
@@ -79,6 +81,7 @@ impl Upstreams {
             shared,
             sweeper: RefCell::default(),
             sweeping: Cell::new(false),
+            trimming: Cell::new(false),
         });
         handle.spawn(sweep(Rc::downgrade(&this), handle.timer())).detach();
         this
@@ -167,7 +170,9 @@ impl Upstreams {
         }
         if let (Some(pool), Some(sweeper)) = (self.pools.get(server), &*self.sweeper.borrow()) {
             pool.put(stream, requests, &self.group.pool, self.handle.now(), sweeper);
-            if !self.sweeping.replace(true) {
+            let sweeping = self.sweeping.replace(true);
+            let trimming = !pool.has_surplus(&self.group.pool) || self.trimming.replace(true);
+            if !sweeping || !trimming {
                 sweeper.wake_by_ref();
             }
         }
@@ -386,7 +391,9 @@ impl Upstreams {
             *sweeper = Some(cx.waker().clone());
         }
         let now = self.handle.now();
-        self.pools.iter().filter_map(|pool| pool.sweep(&self.group.pool, now, cx.waker())).min()
+        let next = self.pools.iter().filter_map(|pool| pool.sweep(&self.group.pool, now, cx.waker())).min();
+        self.trimming.set(self.pools.iter().any(|pool| pool.has_surplus(&self.group.pool)));
+        next
     }
 }
 

@@ -261,6 +261,15 @@ impl Wire {
         }
     }
 
+    /// Whether the peer has ended what was written to it by a word of its own (RST_STREAM, GOAWAY), and is not merely gone:
+    /// then it may have looked at it.
+    pub fn is_ended_by_word(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => false,
+            Self::H2Client(stream) => stream.is_ended_by_word(),
+        }
+    }
+
     /// Gives the socket up, so that it can be passed to another process.
     ///
     /// # Errors

@@ -47,6 +47,8 @@ pub(super) struct Shared {
     /// How many have been opened in all.
     opened: Cell<u64>,
     ended: Cell<bool>,
+    /// The server has said GOAWAY.
+    said_goaway: Cell<bool>,
     /// The server's settings are known.
     settled: Cell<bool>,
     /// Wait for that.
@@ -122,6 +124,7 @@ impl Client {
             active: Cell::new(0),
             opened: Cell::new(0),
             ended: Cell::new(false),
+            said_goaway: Cell::new(false),
             settled: Cell::new(false),
             unsettled: RefCell::default(),
             idle: handle.timer(),
@@ -174,15 +177,7 @@ impl Client {
 
     /// Whether more streams may be opened, now or later.
     pub fn is_open(&self) -> bool {
-        let mut slot = self.shared.opener.borrow_mut();
-        let Some(opener) = &mut *slot else { return false };
-        // The server has said GOAWAY, or the connection has failed.
-        let refused =
-            matches!(opener.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
-        if refused {
-            *slot = None;
-        }
-        !refused
+        self.shared.is_open()
     }
 
     /// Whether the connection has ended.
@@ -207,6 +202,28 @@ impl Client {
 }
 
 impl Shared {
+    /// Whether more streams may be opened, now or later.
+    fn is_open(&self) -> bool {
+        let mut slot = self.opener.borrow_mut();
+        let Some(opener) = &mut *slot else { return false };
+        // The server has said GOAWAY, or the connection has failed.
+        match opener.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => {
+                self.said_goaway.set(self.said_goaway.get() || error.is_go_away());
+                *slot = None;
+                false
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => true,
+        }
+    }
+
+    /// Whether the server has said that it is about to end the connection.
+    pub(super) fn is_told_off(&self) -> bool {
+        // Looks.
+        self.is_open();
+        self.said_goaway.get()
+    }
+
     /// Opens no more streams.
     pub(super) fn retire(&self) {
         let opener = self.opener.borrow_mut().take();
@@ -306,6 +323,8 @@ impl Shared {
 
     /// The connection is gone.
     pub(super) fn end(&self) {
+        // For what it says of the end.
+        self.is_open();
         drop(self.opener.borrow_mut().take());
         let ending = self.ending.take();
         self.active.set(self.active.get().saturating_sub(ending.len()));

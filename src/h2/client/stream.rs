@@ -35,6 +35,8 @@ struct State {
     failure: Option<io::Error>,
     /// The server has not begun with the request, and never will.
     refused: bool,
+    /// The server, or its connection's driver, has said that the stream is over.
+    ended_by_word: bool,
 }
 
 /// The request's way out.
@@ -57,6 +59,7 @@ impl ClientStream {
             reader: None,
             failure: None,
             refused: false,
+            ended_by_word: false,
         };
         Self { state: RefCell::new(state), shared }
     }
@@ -65,6 +68,11 @@ impl ClientStream {
     /// elsewhere whatever its method (RFC 9113 §8.7).
     pub fn is_refused(&self) -> bool {
         self.state.borrow().refused
+    }
+
+    /// Whether the stream was reset, or its connection ended by a GOAWAY, and not by its byte stream's end alone.
+    pub fn is_ended_by_word(&self) -> bool {
+        self.state.borrow().ended_by_word
     }
 
     /// Tells the streams of one connection from those of others.
@@ -96,6 +104,8 @@ impl ClientStream {
                 let read = ready!(response.poll_read(cx, buf));
                 Poll::Ready(read.map_err(|error| {
                     state.refused |= is_refusal(&error);
+                    state.ended_by_word |=
+                        error.is_reset() || error.is_go_away() || self.shared.is_told_off();
                     failed(error)
                 }))
             }

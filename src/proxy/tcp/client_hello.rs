@@ -180,11 +180,13 @@ fn host_name(mut content: Reader<'_>) -> Result<Option<String>, &'static str> {
     Ok(found)
 }
 
-/// A name as names are compared: in lower case, without the dot at its end that stands for the root.
+/// A name as names are compared: in lower case, without the dot at its end that stands for the root. No label of it is
+/// empty.
 fn normal(name: &[u8]) -> Option<String> {
     let name = name.strip_suffix(b".").unwrap_or(name);
     let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    if name.is_empty() || name.len() > MAX_NAME || !name.iter().all(good) {
+    let has_hole = name.split(|&byte| byte == b'.').any(<[u8]>::is_empty);
+    if has_hole || name.len() > MAX_NAME || !name.iter().all(good) {
         return None;
     }
     Some(String::from_utf8_lossy(name).to_ascii_lowercase())

@@ -150,7 +150,9 @@ fn what_two_could_read_differently_is_malformed() {
     assert_eq!(malformed(with_extensions(&[(0, &one), (0, &one)])), "the ClientHello names the server twice");
     let twice = names(&[(0, b"a"), (0, b"b")]);
     assert_eq!(malformed(with_extensions(&[(0, &twice)])), "the ClientHello names the server twice");
-    for name in [&b""[..], b"a\0.example", b"a b", "\u{e4}".as_bytes(), b".", &[b'a'; 256]] {
+    for name in
+        [&b""[..], b"a\0.example", b"a b", "\u{e4}".as_bytes(), b".", b"a..", b".a", b"a..b", &[b'a'; 256]]
+    {
         let bytes = with_extensions(&[(0, &names(&[(0, name)]))]);
         assert_eq!(malformed(bytes), "the server name is no name of a host", "{name:?}");
     }
