@@ -78,15 +78,6 @@ pub fn trailers(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the line that begins a chunk of `size` bytes.
-pub(super) fn chunk(out: &mut Vec<u8>, size: usize) {
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        out.extend(b"0123456789abcdef".get((size >> (digit * 4)) & 0xf));
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
