@@ -1,4 +1,4 @@
-//! The chunked transfer coding (RFC 9112 §7.1), received.
+//! The chunked transfer coding (RFC 9112 §7.1): received, and the line that begins a chunk to be sent.
 
 use std::ops::Range;
 
@@ -68,6 +68,13 @@ enum State {
         line: usize,
     },
     Done,
+}
+
+/// Appends the line that begins a chunk of `size` bytes: at most 18 bytes.
+pub fn write_chunk_size(size: usize, out: &mut impl Extend<u8>) {
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    let digit = |at: u32| b"0123456789abcdef".get((size >> (at * 4)) & 0xf);
+    out.extend((0..digits).rev().filter_map(digit).chain(b"\r\n").copied());
 }
 
 impl ChunkDecoder {

@@ -25,7 +25,7 @@ mod trailers;
 #[cfg(test)]
 mod tests;
 
-pub use chunked::{Chunk, ChunkDecoder};
+pub use chunked::{Chunk, ChunkDecoder, write_chunk_size};
 pub use fields::{Field, Known};
 pub use framing::Framing;
 pub use reject::{HeadLimits, Reject, Unparsed};

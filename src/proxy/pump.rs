@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::http::{Chunk, ChunkDecoder, trailer_fields};
+use crate::http::{Chunk, ChunkDecoder, trailer_fields, write_chunk_size};
 use crate::runtime::{Buffer, SMALL_BUFFER, SpliceError, Spliced};
 use crate::tls::ClientAuth;
 use crate::wire::Wire;
@@ -420,8 +420,7 @@ fn write_data(outgoing: Outgoing, data: &[u8], out: &mut Vec<u8>) {
     match outgoing {
         Outgoing::Identity => out.extend_from_slice(data),
         Outgoing::Chunked => {
-            write_hex(data.len(), out);
-            out.extend_from_slice(b"\r\n");
+            write_chunk_size(data.len(), out);
             out.extend_from_slice(data);
             out.extend_from_slice(b"\r\n");
         }
@@ -436,14 +435,6 @@ fn write_end(trailers: &[u8], hidden: Option<&ClientAuth>, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_hex(number: usize, out: &mut Vec<u8>) {
-    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        let nibble = (number >> (digit * 4)) & 0xf;
-        out.extend(b"0123456789abcdef".get(nibble));
-    }
 }
 
 #[cfg(test)]
@@ -504,17 +495,6 @@ mod tests {
             drop(reading.join().unwrap());
             assert!(writing.join().unwrap().is_err());
         });
-    }
-
-    #[test]
-    fn chunk_sizes_are_written_in_hex() {
-        for (number, text) in
-            [(0, "0"), (1, "1"), (15, "f"), (16, "10"), (255, "ff"), (4096, "1000"), (65535, "ffff")]
-        {
-            let mut out = Vec::new();
-            write_hex(number, &mut out);
-            assert_eq!(out, text.as_bytes());
-        }
     }
 
     #[test]

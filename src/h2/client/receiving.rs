@@ -7,6 +7,7 @@ use h2::RecvStream;
 use h2::client::ResponseFuture;
 
 use super::response::{self, Body};
+use crate::http::write_chunk_size;
 
 /// A response of which something may still be to come.
 #[derive(Debug)]
@@ -150,7 +151,7 @@ impl Receiving {
                     Some(data) => {
                         if chunked && !data.is_empty() {
                             self.end_chunk();
-                            response::chunk(&mut self.lines, data.len());
+                            write_chunk_size(data.len(), &mut self.lines);
                             self.in_chunk = true;
                         }
                         self.data = data;

@@ -27,11 +27,10 @@ pub fn response(
     let interim = status.is_informational();
     let forbidden = interim || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let sized = fields.contains_key(header::CONTENT_LENGTH);
-    let body = match (forbidden || bodyless, ended) {
-        (true, _) => Body::None,
-        (false, true) => Body::None,
-        (false, false) if sized && !fields.contains_key(header::TRAILER) => Body::Identity,
-        (false, false) => Body::Chunked,
+    let body = match () {
+        () if forbidden || bodyless || ended => Body::None,
+        () if sized && !fields.contains_key(header::TRAILER) => Body::Identity,
+        () => Body::Chunked,
     };
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -75,15 +74,6 @@ pub fn trailers(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
         if !is_of_connection(name) {
             field(out, name.as_str(), value.as_bytes());
         }
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends the line that begins a chunk of `size` bytes.
-pub(super) fn chunk(out: &mut Vec<u8>, size: usize) {
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        out.extend(b"0123456789abcdef".get((size >> (digit * 4)) & 0xf));
     }
     out.extend_from_slice(b"\r\n");
 }

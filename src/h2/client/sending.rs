@@ -78,8 +78,18 @@ impl Sending {
             Arriving::Chunked(decoder, begun) => {
                 let before = begun.len();
                 begun.extend_from_slice(buf);
-                let (taken, ends) = ready!(poll_chunks(&mut self.stream, cx, decoder, begun))?;
-                Poll::Ready(Ok((if ends { taken.saturating_sub(before) } else { buf.len() }, ends)))
+                let Poll::Ready(done) = poll_chunks(&mut self.stream, cx, decoder, begun) else {
+                    // The writer offers it again.
+                    begun.truncate(before);
+                    return Poll::Pending;
+                };
+                let (taken, ends) = done?;
+                if !ends && taken <= before {
+                    begun.drain(..taken);
+                    return Poll::Ready(Ok((buf.len(), false)));
+                }
+                begun.clear();
+                Poll::Ready(Ok((taken.saturating_sub(before), ends)))
             }
             Arriving::UntilShut => {
                 let room = ready!(poll_room(&mut self.stream, cx, buf.len()))?.min(buf.len());

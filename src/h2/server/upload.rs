@@ -150,7 +150,7 @@ fn copy(from: &[u8], to: &mut [u8], count: usize) {
 
 /// The line that begins a chunk.
 fn size_line(size: usize) -> SmallVec<[u8; AROUND_CHUNK]> {
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
-    let digit = |at: u32| b"0123456789abcdef".get((size >> (at * 4)) & 0xf);
-    (0..digits).rev().filter_map(digit).chain(b"\r\n").copied().collect()
+    let mut line = SmallVec::new();
+    crate::http::write_chunk_size(size, &mut line);
+    line
 }

@@ -1,7 +1,7 @@
 //! The chunked transfer coding, rule by rule.
 
 use super::shown;
-use crate::http::{Chunk, ChunkDecoder, Reject};
+use crate::http::{Chunk, ChunkDecoder, Reject, write_chunk_size};
 
 /// What a decoder makes of a body: content, trailer section, and how many bytes the body took, if it ended.
 #[derive(Debug, PartialEq, Eq, Default)]
@@ -181,4 +181,18 @@ fn the_end_is_repeated() {
     let mut decoder = ChunkDecoder::new(64, 256);
     assert_eq!(decoder.next(b"0\r\n\r\nGET"), Ok((5, Chunk::End { trailers: 3..3 })));
     assert_eq!(decoder.next(b"GET"), Ok((0, Chunk::End { trailers: 0..0 })));
+}
+
+#[test]
+fn the_line_of_a_chunk_has_its_size_in_hex() {
+    for (size, line) in
+        [(0, "0"), (1, "1"), (15, "f"), (16, "10"), (255, "ff"), (4096, "1000"), (65535, "ffff")]
+    {
+        let mut out = b"x".to_vec();
+        write_chunk_size(size, &mut out);
+        assert_eq!(out, format!("x{line}\r\n").as_bytes());
+    }
+    let mut out = Vec::new();
+    write_chunk_size(usize::MAX, &mut out);
+    assert_eq!(out, b"ffffffffffffffff\r\n");
 }
