@@ -109,6 +109,15 @@ impl Wire {
         }
     }
 
+    /// Whether the peer may receive some of the last write, although it is pending or has failed. Only TLS passes bytes on
+    /// that it has told nobody of.
+    pub fn has_begun(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.has_begun(),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => false,
+        }
+    }
+
     /// Whether bytes can go to `sink` without being copied; see [`Stream::can_splice`].
     pub fn can_splice(&self, sink: &Self) -> bool {
         match (self, sink) {
