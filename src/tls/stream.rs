@@ -244,7 +244,8 @@ impl TlsStream {
             match self.poll_receive(&mut session, cx) {
                 Poll::Ready(Ok(())) => session.absorb(),
                 Poll::Ready(Err(_)) => return true,
-                Poll::Pending => break,
+                // Nothing is there after all, or it was put off until the task has given way.
+                Poll::Pending => return self.stream.is_stale(),
             }
         }
         session.has_news()
