@@ -182,11 +182,11 @@ fn handshakes_that_fail_are_logged_with_what_and_who() {
 }
 
 #[test]
-fn handshakes_above_the_bound_wait_and_are_served_in_the_end() {
+fn clients_that_stop_in_the_middle_of_their_handshakes_are_in_nobodys_way() {
     let site = Site::new();
     let origin = Origin::echo();
     let river = site.serve(site.proxy(&origin, "handshake: (timeout: \"20s\", max_concurrent: 2)", ""));
-    // Both places are taken by clients that stop in the middle.
+    // They stay, and there are only two places.
     let mut slow: Vec<Conn> = (0..2).map(|_| Conn::open(river.web())).collect();
     for conn in &mut slow {
         conn.send(b"\x16\x03\x01\x00\xc8\x01");
@@ -198,10 +198,10 @@ fn handshakes_above_the_bound_wait_and_are_served_in_the_end() {
             std::thread::spawn(move || Conn::open(target).get("/").expect_status(200))
         })
         .collect();
-    drop(slow);
     for one in waiting {
         one.join().unwrap();
     }
+    drop(slow);
 }
 
 #[test]

@@ -84,12 +84,14 @@ pub async fn serve(
     match end {
         End::Close => {
             downstream.stream.finish();
+            downstream.finished(context).await;
             None
         }
         // Not in order, if the socket has been told so; over TLS, it is not unless it is finished.
         End::Abort => None,
         End::Linger { silence, most } => {
             downstream.linger(&context.handle, silence, most).await;
+            downstream.finished(context).await;
             None
         }
         End::Tunnel(tunnel) => {

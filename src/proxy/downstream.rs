@@ -228,6 +228,27 @@ impl Downstream {
         .await
     }
 
+    /// Waits until the client has been sent what says that the connection ends in order, not longer than the send time-out:
+    /// over TLS, a response without it looks cut short.
+    pub(super) async fn finished(&self, context: &ServiceContext) {
+        self.timer.set(context.handle.now() + context.service.timeouts.send);
+        poll_fn(|cx| {
+            let mut attempted = false;
+            loop {
+                if self.stream.poll_finished(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                ready!(self.timer.poll_expired(cx));
+                if attempted {
+                    return Poll::Ready(());
+                }
+                attempted = true;
+                self.stream.attempt_write();
+            }
+        })
+        .await;
+    }
+
     /// The connection is to be closed after the response at hand: it is told to leave, and nothing more has come on it.
     /// Requests that are already here are answered first, for a client does not expect them to be lost.
     pub(super) fn is_leaving(&self, context: &ServiceContext) -> bool {

@@ -331,6 +331,9 @@ impl Pump {
             Some(sink) if staged.is_empty() => sink.poll_write(cx, body),
             Some(sink) => sink.poll_write_vectored(cx, &[IoSlice::new(staged), IoSlice::new(body)]),
         };
+        if !matches!(written, Poll::Ready(Ok(_))) {
+            self.touched |= ends.sink.is_some_and(Wire::has_begun);
+        }
         let count = ready!(written)?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

@@ -82,6 +82,14 @@ impl Tunnel {
             && [&self.up, &self.down].iter().all(|half| !half.gone && half.holds() <= MAX_HELD)
     }
 
+    /// Both directions have ended, and both ends have been told so, as far as they can be.
+    fn has_ended(&self, cx: &mut Context<'_>, client: &Wire) -> bool {
+        // Where one direction goes on, so does the last that the other has to say.
+        let told = [(&self.up, &self.server), (&self.down, client)]
+            .map(|(half, sink)| half.ended && (half.gone || sink.poll_finished(cx).is_ready()));
+        told == [true, true]
+    }
+
     fn lost(&mut self) -> Option<Failure> {
         self.up.lost.take().or_else(|| self.down.lost.take())
     }
@@ -112,7 +120,7 @@ pub(super) async fn run(
             if let Err(failure) = tunnel.down.poll(cx, &tunnel.server, stream) {
                 return Poll::Ready(Err(failure));
             }
-            if tunnel.up.ended && tunnel.down.ended {
+            if tunnel.has_ended(cx, stream) {
                 return Poll::Ready(tunnel.lost().map_or(Ok(None), Err));
             }
             // A direction that waits for room does not read, so the end of its source has to be asked for. Both ends are
@@ -123,7 +131,7 @@ pub(super) async fn run(
             if tunnel.server.poll_gone(cx).is_ready() {
                 tunnel.up.sink_is_gone(&tunnel.server);
             }
-            if tunnel.up.ended && tunnel.down.ended {
+            if tunnel.has_ended(cx, stream) {
                 return Poll::Ready(tunnel.lost().map_or(Ok(None), Err));
             }
             if let Poll::Ready(permit) =

@@ -24,8 +24,8 @@ pub struct Acceptor {
 pub struct HandshakeLimits {
     /// From the begin of the connection to the end of its handshake, the wait for its turn included. Not zero.
     pub timeout: Duration,
-    /// Handshakes of a listener that go on at one time, over all workers; at least 1. The next ones wait for their turn, in
-    /// the order in which they came. A client that has sent nothing yet does not count.
+    /// Handshakes of a listener that are worked on at one time, over all workers; at least 1. The next ones wait for their
+    /// turn, in the order in which they came. One that waits for its client does not count.
     pub max_concurrent: usize,
 }
 

@@ -38,8 +38,8 @@ pub enum HandshakeError {
     Refused(rustls::Error),
 }
 
-/// Takes a client's connection: waits for what it says first, for its turn among the handshakes of `acceptor`, and for the
-/// handshake's end; all of it within the acceptor's time-out, for which `timer` is used.
+/// Takes a client's connection: waits for what it says first, and for the handshake's end; and whenever there is something to
+/// do for it, for its turn among the handshakes of `acceptor`; all of it within the acceptor's time-out, for which `timer` is used.
 ///
 /// Dropping the future closes the connection.
 ///
@@ -58,7 +58,7 @@ pub async fn accept(
         // A new connection is said to be readable before anything has come; whoever is silent takes nobody's turn.
         poll_fn(|cx| if stream.is_stale() { Poll::Ready(()) } else { stream.poll_readable(cx) }).await;
         waits_for.set("its turn among the other handshakes");
-        let _pass = acceptor.enter().await;
+        let pass = acceptor.enter().await;
         waits_for.set("the client");
         let mut received = handle.buffers().take();
         let count = stream.read(received.space_mut()).await.map_err(HandshakeError::Connection)?;
@@ -71,7 +71,18 @@ pub async fn accept(
         let connection =
             UnbufferedServerConnection::new(acceptor.server_config()).map_err(HandshakeError::Refused)?;
         let stream = TlsStream::begin(stream, Session::server(connection, handle.buffers(), received));
-        shake(stream).await.map(Accepted::Tls)
+        let mut stream = Box::new(stream);
+        let mut pass = Some(pass);
+        // Whoever lets River wait takes nobody's turn either: one byte would do to hold it for all of the time-out.
+        while !step(&stream).await? {
+            drop(pass.take());
+            woken().await;
+            waits_for.set("its turn among the other handshakes");
+            pass = Some(acceptor.enter().await);
+            waits_for.set("the client");
+        }
+        stream.settle();
+        Ok(Accepted::Tls(stream))
     };
     with_deadline(timer, deadline, shaking)
         .await
@@ -93,6 +104,23 @@ pub async fn connect(
     let connection = UnbufferedClientConnection::new(connector.config(), connector.server_name())
         .map_err(HandshakeError::Refused)?;
     shake(TlsStream::begin(stream, Session::client(connection, buffers))).await
+}
+
+/// Goes on with a handshake as far as it goes now; true once it is over. If it is not, the task is woken when there is more
+/// to do.
+async fn step(stream: &TlsStream) -> Result<bool, HandshakeError> {
+    poll_fn(|cx| match stream.poll_handshake(cx) {
+        Poll::Ready(outcome) => Poll::Ready(outcome.map(|()| true)),
+        Poll::Pending => Poll::Ready(Ok(false)),
+    })
+    .await
+    .map_err(HandshakeError::from)
+}
+
+/// Waits until the task is woken, whatever for.
+async fn woken() {
+    let mut waited = false;
+    poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 async fn shake(stream: TlsStream) -> Result<Box<TlsStream>, HandshakeError> {

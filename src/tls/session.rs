@@ -332,6 +332,8 @@ impl Session {
             }
         }
         self.incoming.clear();
+        // Readers are to hear of it.
+        self.starved = false;
         self.failure = Some(error.clone());
         error
     }

@@ -31,6 +31,8 @@ pub struct TlsStream {
     /// The last write had to wait: less is encrypted at a time until one has not, so that a peer that reads slowly is seen
     /// to read.
     congested: Cell<bool>,
+    /// The kernel has taken some of the records of the last write.
+    begun: Cell<bool>,
     /// The connection has ended below TLS.
     cut: Cell<bool>,
     ending: Cell<Ending>,
@@ -74,6 +76,7 @@ impl TlsStream {
             session: RefCell::new(session),
             held: Cell::new(None),
             congested: Cell::new(false),
+            begun: Cell::new(false),
             cut: Cell::new(false),
             ending: Cell::new(Ending::Open),
             alpn: None,
@@ -196,6 +199,7 @@ impl TlsStream {
         if session.outgoing.len() > ALONG {
             ready!(self.poll_flush(&mut session, cx))?;
         }
+        self.begun.set(false);
         let most = if self.congested.get() { CONGESTED } else { usize::MAX };
         let count = match session.write(bufs, most) {
             Ok(count) => count,
@@ -217,6 +221,11 @@ impl TlsStream {
         }
     }
 
+    /// Whether the peer may receive some of the last write, although it is pending or has failed.
+    pub fn has_begun(&self) -> bool {
+        self.begun.get()
+    }
+
     /// Makes the next write an attempt, even where none is known to be worth it.
     pub fn attempt_write(&self) {
         self.stream.attempt_write();
@@ -235,7 +244,8 @@ impl TlsStream {
             match self.poll_receive(&mut session, cx) {
                 Poll::Ready(Ok(())) => session.absorb(),
                 Poll::Ready(Err(_)) => return true,
-                Poll::Pending => break,
+                // Nothing is there after all, or it was put off until the task has given way.
+                Poll::Pending => return self.stream.is_stale(),
             }
         }
         session.has_news()
@@ -246,7 +256,8 @@ impl TlsStream {
         self.stream.take_error()
     }
 
-    /// Closes one direction or both, in order: the peer is sent a close_notify.
+    /// Closes one direction or both, in order: the peer is sent a close_notify. Where there is no room for it yet, that takes
+    /// [`poll_finished`](Self::poll_finished), or reads.
     ///
     /// # Errors
     ///
@@ -266,10 +277,19 @@ impl TlsStream {
         let cx = &mut Context::from_waker(Waker::noop());
         let outcome = match self.poll_end(&mut session, cx) {
             Poll::Ready(outcome) => outcome,
-            // It is sent when the peer has made room, while somebody reads.
+            // It is sent when the peer has made room, while somebody reads or waits for it.
             Poll::Pending => Ok(()),
         };
         if how == Shutdown::Both { self.stream.shutdown(Shutdown::Both) } else { outcome }
+    }
+
+    /// Resolves once the end of this direction, where [`shutdown`](Self::shutdown) was asked for it, has gone to the kernel
+    /// with all that was written before, or never will. It shares the waker of the writes.
+    pub fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ending.get() != Ending::Queued {
+            return Poll::Ready(());
+        }
+        self.poll_end(&mut self.session.borrow_mut(), cx).map(drop)
     }
 
     /// Whether closing the connection resets it. Without a close_notify, which no closing by itself sends, the peer can
@@ -367,6 +387,7 @@ impl TlsStream {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             session.outgoing.consume(count);
+            self.begun.set(true);
         }
         session.outgoing.shed();
         Poll::Ready(Ok(()))

@@ -109,6 +109,15 @@ impl Wire {
         }
     }
 
+    /// Whether the peer may receive some of the last write, although it is pending or has failed. Only TLS passes bytes on
+    /// that it has told nobody of.
+    pub fn has_begun(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.has_begun(),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => false,
+        }
+    }
+
     /// Whether bytes can go to `sink` without being copied; see [`Stream::can_splice`].
     pub fn can_splice(&self, sink: &Self) -> bool {
         match (self, sink) {
@@ -211,13 +220,23 @@ impl Wire {
         }
     }
 
-    /// Says that the connection is about to be closed in order, where closing it does not say so by itself.
+    /// Says that the connection is about to be closed in order, where closing it does not say so by itself. That may take
+    /// [`poll_finished`](Self::poll_finished).
     pub fn finish(&self) {
         match self {
             // The end of a stream is said by its last frame.
             Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => {}
             // It fails where the peer has reset the connection: there is nobody to be told.
             Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
+        }
+    }
+
+    /// Resolves once what [`finish`](Self::finish) or [`shutdown`](Self::shutdown) has to say to the peer has gone, or never
+    /// will. It shares the waker of the writes. Only TLS has such a thing.
+    pub fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tls(stream) => stream.poll_finished(cx),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => Poll::Ready(()),
         }
     }
 
@@ -307,7 +326,8 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shutdown(Shutdown::Write))
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = self.shutdown(Shutdown::Write);
+        self.poll_finished(cx).map(|()| outcome)
     }
 }

@@ -273,3 +273,81 @@ fn tickets_make_an_idle_connection_to_a_server_no_stale_one_but_data_and_ends_do
         });
     }
 }
+
+#[test]
+fn a_write_that_is_pending_or_fails_tells_whether_the_peer_may_have_some_of_it() {
+    let signed = Arc::new(signed("river.test"));
+    let mut random = fastrand::Rng::with_seed(1);
+    // Where the kernel is full exactly at the end of a write, the next one does not begin.
+    let mut rounds = (0..20).map(|_| {
+        let piece = noise(random.usize(30_000..60_000));
+        let peer = Arc::clone(&signed);
+        run(async |handle: Handle| {
+            let acceptor = Acceptor::new(Arc::new(peer.server(BOTH)));
+            let (stream, far) = serve(&handle, &acceptor, move |socket| {
+                let mut client = peer.blocking(socket, &rustls::version::TLS13);
+                client.conn.complete_io(&mut client.sock).unwrap();
+                client
+            })
+            .await;
+            let client = far.await;
+            while poll_once(|cx| stream.poll_write(cx, &piece)).is_ready() {
+                futures_lite::future::yield_now().await;
+            }
+            let begun = stream.has_begun();
+            drop(client);
+            begun
+        })
+    });
+    assert!(rounds.any(|begun| begun));
+    run(async |handle: Handle| {
+        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
+        let peer = Arc::clone(&signed);
+        let (stream, far) = serve(&handle, &acceptor, move |socket| {
+            let mut client = peer.blocking(socket, &rustls::version::TLS13);
+            client.conn.complete_io(&mut client.sock).unwrap();
+            client.sock.shutdown(Shutdown::Both).unwrap();
+        })
+        .await;
+        write_all(&stream, b"a whole one").await.unwrap();
+        far.await;
+        let failed = loop {
+            let written = std::future::poll_fn(|cx| stream.poll_write(cx, b"another")).await;
+            if written.is_err() {
+                break written;
+            }
+            futures_lite::future::yield_now().await;
+        };
+        assert!(failed.is_err() && !stream.has_begun(), "nothing of it has gone");
+    });
+}
+
+#[test]
+fn an_end_that_waits_for_room_can_be_waited_for() {
+    let signed = Arc::new(signed("river.test"));
+    run(async |handle: Handle| {
+        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
+        let (begin, begun) = std::sync::mpsc::channel::<()>();
+        let (stream, far) = serve(&handle, &acceptor, move |socket| {
+            let mut client = signed.blocking(socket, &rustls::version::TLS13);
+            client.conn.complete_io(&mut client.sock).unwrap();
+            begun.recv().unwrap();
+            client.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
+        })
+        .await;
+        assert!(poll_once(|cx| stream.poll_finished(cx)).is_ready(), "nobody has asked for an end");
+        let bytes = noise(100_000);
+        let mut sent = 0;
+        while let Poll::Ready(count) = poll_once(|cx| stream.poll_write(cx, &bytes)) {
+            sent += count.unwrap();
+            futures_lite::future::yield_now().await;
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(poll_once(|cx| stream.poll_finished(cx)).is_pending());
+        begin.send(()).unwrap();
+        std::future::poll_fn(|cx| stream.poll_finished(cx)).await;
+        drop(stream);
+        let got = far.await;
+        assert!(got.is_ok_and(|got| got > sent), "{got:?} of {sent}");
+    });
+}
