@@ -78,9 +78,6 @@ fn of_path(path: &str) -> Vec<(&str, &str)> {
     pseudo("GET", path).to_vec()
 }
 
-/// What a request is, its fields, and what becomes of it.
-type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Fate);
-
 #[test]
 fn what_is_malformed_is_refused_and_never_reaches_the_server() {
     let origin = Origin::echo();
