@@ -63,7 +63,8 @@ impl<S> Io<S> {
         look(&self.0.borrow().stream)
     }
 
-    /// Counts what the peer sends from now on, the first frame after `skip` bytes; see [`excess`](Self::excess).
+    /// Counts what the peer sends from now on, the first frame after `skip` bytes, and what it makes this side send; see
+    /// [`excess`](Self::excess), which is to be asked after every poll of the connection: in excess, nothing is read.
     pub fn count(&self, skip: usize, max_resets: u32, max_control: u32) {
         self.0.borrow_mut().meter = Some(Meter::new(skip, max_resets, max_control));
     }
@@ -121,6 +122,16 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         }
     }
 
+    /// So many bytes of `bufs` are on their way.
+    fn passed(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
+        let Some(meter) = &mut self.meter else { return };
+        for buf in bufs {
+            let part = buf.get(..count).unwrap_or(buf);
+            meter.written(part);
+            count -= part.len();
+        }
+    }
+
     fn clear(&mut self) {
         self.gathered.clear();
         self.sent = 0;
@@ -150,6 +161,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
                     self.sent = 0;
                 }
                 bufs.iter().for_each(|buf| self.gathered.extend_from_slice(buf));
+                self.passed(bufs, length);
                 return Poll::Ready(Ok(length));
             }
             let count = ready!(self.poll_write_through(cx, bufs))?;
@@ -164,6 +176,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
                 meter.sent(count.saturating_sub(waiting));
             }
             if count > waiting {
+                self.passed(bufs, count - waiting);
                 return Poll::Ready(Ok(count - waiting));
             }
         }
@@ -185,6 +198,11 @@ impl<S> fmt::Debug for Io<S> {
 impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
+        if inner.meter.as_ref().is_some_and(|meter| meter.over().is_some()) {
+            // The driver's turn, which asks what is in excess after every poll: here it might not come for long.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if !inner.early.is_empty() {
             let count = inner.early.len().min(buf.remaining());
             let early = inner.early.get(..count).unwrap_or_default();

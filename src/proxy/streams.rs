@@ -73,7 +73,9 @@ impl fmt::Display for End {
         match self {
             Self::NoPreface => f.write_str("the client did not begin within the head time-out"),
             Self::Stalled => f.write_str("the client took nothing within the send time-out"),
-            Self::Excess(Excess::Resets) => f.write_str("the client reset more streams than h2.max_resets"),
+            Self::Excess(Excess::Resets) => {
+                f.write_str("the client reset, or made River reset, more streams than h2.max_resets")
+            }
             Self::Excess(Excess::Control) => {
                 f.write_str("the client sent more frames without use than h2.max_control_frames")
             }

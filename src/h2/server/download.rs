@@ -50,7 +50,7 @@ enum State {
     UntilShutdown { tunnel: bool },
     /// Nothing: the client has all of it.
     Done,
-    /// Nothing: the client has been told of a failure.
+    /// Nothing: the client has been told of a failure, its own or the server's.
     Failed,
 }
 
@@ -103,11 +103,22 @@ impl Download {
 
     /// Lets go of the stream. A response that is not whole is reset.
     pub(super) fn end(&mut self) {
-        let reason = match self.state {
-            State::Done | State::Failed => return,
-            State::UntilShutdown { tunnel: true } => Reason::CANCEL,
-            _ => Reason::INTERNAL_ERROR,
-        };
+        match self.state {
+            State::Done | State::Failed => {}
+            State::UntilShutdown { tunnel: true } => self.reset(Reason::CANCEL),
+            _ => self.reset(Reason::INTERNAL_ERROR),
+        }
+    }
+
+    /// The request is malformed after all (RFC 9113 §8.1.1). Nothing is said to a client that has its response.
+    pub(super) fn refuse(&mut self) {
+        if !matches!(self.state, State::Done | State::Failed) {
+            self.state = State::Failed;
+            self.reset(Reason::PROTOCOL_ERROR);
+        }
+    }
+
+    fn reset(&mut self, reason: Reason) {
         match &mut self.sending {
             Some(sending) => sending.send_reset(reason),
             None => self.respond.send_reset(reason),

@@ -80,6 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
             .initial_window_size(limits.window)
             .initial_connection_window_size(limits.connection_window)
             .max_send_buffer_size(limits.max_unsent)
+            // Over the life of a connection they add up to any number. The meter counts them over time.
+            .max_local_error_reset_streams(None)
             .enable_connect_protocol();
         let mut handshake = pin!(builder.handshake(io.clone()));
         let connection = std::future::poll_fn(|cx| {

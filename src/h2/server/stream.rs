@@ -60,9 +60,15 @@ impl ServerStream {
     ///
     /// # Errors
     ///
-    /// The client reset the stream, its connection failed, or what it sent contradicts the head.
+    /// The client reset the stream, its connection failed, or what it sent contradicts the head or is malformed. In the
+    /// last case the stream has been reset, unless its response is complete.
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.upload.borrow_mut().poll_read(cx, buf)
+        let mut upload = self.upload.borrow_mut();
+        let read = upload.poll_read(cx, buf);
+        if matches!(read, Poll::Ready(Err(_))) && upload.is_malformed() {
+            self.download.borrow_mut().refuse();
+        }
+        read
     }
 
     /// As [`runtime::Stream::poll_readable`](crate::runtime::Stream::poll_readable).

@@ -7,7 +7,7 @@ use ::h2::RecvStream;
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
-use super::request::{Coding, write_trailers};
+use super::request::{Coding, Malformed, write_trailers};
 
 /// The longest line that begins a chunk, with the line end behind the chunk: what a chunk costs beside its data.
 const AROUND_CHUNK: usize = 16 + 2 + 2;
@@ -26,13 +26,15 @@ pub(super) struct Upload {
     data: Bytes,
     /// Nothing comes behind what is at hand.
     ended: bool,
+    /// What is wrong with it; whatever was read before, it stays.
+    malformed: Option<Malformed>,
 }
 
 impl Upload {
     /// `head` is the request's head; the body follows it in the given coding.
     pub(super) fn new(head: Vec<u8>, body: RecvStream, coding: Coding) -> Self {
         let ended = coding == Coding::Nothing;
-        Self { text: head, read: 0, body, coding, data: Bytes::new(), ended }
+        Self { text: head, read: 0, body, coding, data: Bytes::new(), ended, malformed: None }
     }
 
     /// Whether a read would get something, an end or an error.
@@ -42,10 +44,15 @@ impl Upload {
         }
         match ready!(self.poll_data(cx)) {
             Ok(()) => {}
-            // It is met again by the read, from the stream itself.
+            // It is met again by the read.
             Err(_) => return Poll::Ready(()),
         }
         Poll::Ready(())
+    }
+
+    /// Whether the client's half turned out to be malformed.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.malformed.is_some()
     }
 
     /// Reads into `buf`; 0 at the end of the request.
@@ -67,7 +74,7 @@ impl Upload {
             match self.poll_data(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Pending if filled == 0 => return Poll::Pending,
-                // An error stays with the stream, so the next read meets it.
+                // An error stays with the stream, or here, so the next read meets it.
                 Poll::Ready(Err(error)) if filled == 0 => return Poll::Ready(Err(error)),
                 Poll::Pending | Poll::Ready(Err(_)) => return Poll::Ready(Ok(filled)),
             }
@@ -120,6 +127,9 @@ impl Upload {
 
     /// Waits until there is data, text, or the end.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(malformed) = self.malformed {
+            return Poll::Ready(Err(invalid(malformed)));
+        }
         match ready!(self.body.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.data = data;
@@ -130,16 +140,23 @@ impl Upload {
         }
         if self.coding == Coding::Chunked {
             let trailers = ready!(self.body.poll_trailers(cx)).map_err(super::io_error)?;
-            self.text.extend_from_slice(b"0\r\n");
-            if let Some(trailers) = trailers {
-                write_trailers(&mut self.text, &trailers)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let mut end = b"0\r\n".to_vec();
+            if let Some(trailers) = trailers
+                && let Err(malformed) = write_trailers(&mut end, &trailers)
+            {
+                self.malformed = Some(malformed);
+                return Poll::Ready(Err(invalid(malformed)));
             }
+            self.text.extend_from_slice(&end);
             self.text.extend_from_slice(b"\r\n");
         }
         self.ended = true;
         Poll::Ready(Ok(()))
     }
+}
+
+fn invalid(malformed: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, malformed)
 }
 
 fn copy(from: &[u8], to: &mut [u8], count: usize) {

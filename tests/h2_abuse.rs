@@ -1,0 +1,151 @@
+//! Clients of HTTP/2 that keep to the letter of the protocol and misuse it, and servers that do so by way of a client:
+//! what that costs River is bounded, and other streams do not pay for it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use support::h2::{END_HEADERS, END_STREAM, Frame, Frames, block, frame, kind, pseudo};
+use support::*;
+
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+fn river(server: SocketAddr, settings: &str) -> Running {
+    let settings = format!("connectors: (servers: [(addr: \"{server}\")]){settings}");
+    River::with_config(support::h2::config(&settings)).serve()
+}
+
+/// A server that hands every connection, with the bytes of its first head, to `serve` in a thread of its own.
+fn server(serve: impl Fn(TcpStream, &[u8]) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, serve) = (stream.unwrap(), Arc::clone(&serve));
+            thread::spawn(move || {
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+                    head.push(byte[0]);
+                }
+                serve(stream, &head);
+            });
+        }
+    });
+    address
+}
+
+/// Reads until River closes.
+fn wait_closed(mut stream: &TcpStream) {
+    let mut bytes = [0; 4096];
+    while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
+}
+
+/// How `stream` ended, or the connection.
+#[track_caller]
+fn end_of(frames: &mut Frames, stream: u32) -> Frame {
+    frames.until("an end", |frame| {
+        frame.kind == kind::GOAWAY || frame.kind == kind::RST_STREAM && frame.stream == stream
+    })
+}
+
+/// Asks the same way up to `most` times, one after another; how often that was reset before the connection ended.
+fn resets_until_goaway(frames: &mut Frames, most: u32, ask: impl Fn(&mut Frames, u32)) -> Option<u32> {
+    for count in 0..most {
+        let stream = 1 + 2 * count;
+        ask(frames, stream);
+        if let Some((_, code)) = end_of(frames, stream).goaway() {
+            assert_eq!(code, ENHANCE_YOUR_CALM);
+            return Some(count);
+        }
+    }
+    None
+}
+
+#[test]
+fn resets_that_the_client_makes_river_do_are_counted() {
+    let address = server(|stream, _| wait_closed(&stream));
+    let river = river(address, ", h2: (max_resets: 20)");
+    type Ask = fn(&mut Frames, u32);
+    let ways: [(&str, Ask); 4] = [
+        ("trailers that are malformed", |frames, stream| {
+            frames.headers(stream, 0, &pseudo("POST", "/"));
+            frames.send(kind::HEADERS, END_STREAM | END_HEADERS, stream, &block(&[("x-t", " v")]));
+        }),
+        ("requests that River finds malformed", |frames, stream| {
+            let [method, scheme, authority, path] = pseudo("GET", "/");
+            frames.headers(stream, END_STREAM, &[method, scheme, authority, path, ("x", " v")]);
+        }),
+        ("a body that is longer than was said", |frames, stream| {
+            let [method, scheme, authority, path] = pseudo("POST", "/");
+            frames.headers(stream, 0, &[method, scheme, authority, path, ("content-length", "1")]);
+            frames.send(kind::DATA, 0, stream, b"more");
+        }),
+        ("a window that grows too large", |frames, stream| {
+            frames.get(stream, "/");
+            frames.send(kind::WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
+        }),
+    ];
+    for (what, ask) in ways {
+        let mut frames = Frames::open(river.web());
+        let resets = resets_until_goaway(&mut frames, 40, ask);
+        // The one that is too many may be told before the end or with it.
+        assert!(matches!(resets, Some(20 | 21)), "{what}: {resets:?}");
+    }
+    river.wait_for_line("more streams than h2.max_resets", PATIENCE);
+}
+
+#[test]
+fn refused_streams_are_counted_over_time_only() {
+    let gate = Arc::new(Gate::new());
+    let held = Arc::clone(&gate);
+    let origin = Origin::with(move |_, reply| {
+        held.pass();
+        reply.respond(200, &[], b"ok")
+    });
+    let river = river(origin.address(), ", h2: (max_concurrent_streams: 1, max_control_frames: 1500)");
+    // More than the crate below allows in the life of a connection.
+    let mut frames = Frames::open(river.web());
+    frames.get(1, "/");
+    for count in 1..1200 {
+        frames.get(1 + 2 * count, "/");
+        let end = end_of(&mut frames, 1 + 2 * count);
+        assert_eq!(end.reset(), Some(7), "after {count}");
+    }
+    // Too many at a time are too many.
+    let many: Vec<u8> = (1200..4000_u32)
+        .flat_map(|count| {
+            frame(kind::HEADERS, END_STREAM | END_HEADERS, 1 + 2 * count, &block(&pseudo("GET", "/")))
+        })
+        .collect();
+    let _ = frames.try_bytes(&many);
+    let goodbye = frames.rest().iter().rev().find_map(Frame::goaway);
+    assert_eq!(goodbye.expect("a GOAWAY").1, ENHANCE_YOUR_CALM);
+    gate.open();
+}
+
+#[test]
+fn of_trailers_that_are_malformed_nothing_goes_on() {
+    let (tell, sent) = std::sync::mpsc::channel();
+    let address = server(move |mut stream, _| {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        tell.send(String::from_utf8(bytes).unwrap()).unwrap();
+    });
+    let river = river(address, "");
+    let mut frames = Frames::open(river.web());
+    let headers = frame(kind::HEADERS, END_HEADERS, 1, &block(&pseudo("POST", "/")));
+    let data = frame(kind::DATA, 0, 1, b"data");
+    let trailers = block(&[("x-first", "1"), ("x-t", " v")]);
+    let trailers = frame(kind::HEADERS, END_STREAM | END_HEADERS, 1, &trailers);
+    frames.bytes(&[headers, data, trailers].concat());
+    let reset = frames.until("an end", |frame| frame.stream == 1);
+    assert_eq!((reset.kind, reset.reset()), (kind::RST_STREAM, Some(1)));
+    let sent = sent.recv_timeout(PATIENCE).unwrap();
+    assert!(!sent.contains("x-first") && !sent.contains("0\r\n"), "{sent:?}");
+}
