@@ -5,10 +5,11 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use support::h2::{END_HEADERS, END_STREAM, Frame, Frames, block, frame, kind, pseudo};
 use support::*;
@@ -127,6 +128,67 @@ fn refused_streams_are_counted_over_time_only() {
     let goodbye = frames.rest().iter().rev().find_map(Frame::goaway);
     assert_eq!(goodbye.expect("a GOAWAY").1, ENHANCE_YOUR_CALM);
     gate.open();
+}
+
+#[test]
+fn a_stream_holds_no_more_of_the_connection_window_than_it_uses() {
+    let address = server(|mut stream, head| {
+        let body = if head.starts_with(b"GET /fast ") {
+            format!("Content-Length: 1000\r\n\r\n{}", "f".repeat(1000))
+        } else {
+            // Nearly all of it is around the data; and it does not end.
+            format!("Transfer-Encoding: chunked\r\n\r\n{}", "1\r\nx\r\n".repeat(2600))
+        };
+        stream.write_all(format!("HTTP/1.1 200 OK\r\n{body}").as_bytes()).unwrap();
+        wait_closed(&stream);
+    });
+    let river = river(address, ", timeouts: (send: \"3s\")");
+    let mut frames = Frames::open(river.web());
+    let mut data = 0;
+    for at in 0..8 {
+        frames.get(1 + 2 * at, "/");
+        while data < 2600 * (at as usize + 1) {
+            data += frames.until("DATA", |frame| frame.kind == kind::DATA).payload.len();
+        }
+    }
+    // Of the connection's 65,535 more than half is left.
+    frames.get(99, "/fast");
+    let mut fast = 0;
+    while fast < 1000 {
+        let next = frames
+            .until("DATA", |frame| frame.stream == 99 && matches!(frame.kind, kind::DATA | kind::RST_STREAM));
+        assert_eq!(next.kind, kind::DATA, "it was reset after {fast} bytes");
+        fast += next.payload.len();
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_let_go_though_it_sends() {
+    let origin = Origin::with(|_, reply| reply.respond(200, &[], &vec![7; 64 << 20]));
+    let river = river(origin.address(), ", timeouts: (send: \"1s\")");
+    let mut frames = Frames::open(river.web());
+    frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    frames.send(kind::WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes());
+    frames.get(1, "/");
+    origin.wait_requests(1, PATIENCE);
+    let since = Instant::now();
+    until("the connection is closed", PATIENCE, || {
+        thread::sleep(Duration::from_millis(100));
+        frames.try_bytes(&frame(kind::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())).is_err()
+    });
+    assert!(since.elapsed() >= Duration::from_millis(500), "closed after {:?}", since.elapsed());
+    river.wait_for_line("the client took nothing within the send time-out", PATIENCE);
+}
+
+#[test]
+fn a_flood_of_window_updates_ends_the_connection() {
+    let origin = Origin::echo();
+    let river = river(origin.address(), ", h2: (max_control_frames: 100)");
+    let mut frames = Frames::open(river.web());
+    frames.headers(1, 0, &pseudo("POST", "/"));
+    let _ = frames.try_bytes(&frame(kind::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).repeat(2000));
+    let goodbye = frames.rest().iter().rev().find_map(Frame::goaway);
+    assert_eq!(goodbye.expect("a GOAWAY").1, ENHANCE_YOUR_CALM);
 }
 
 #[test]

@@ -37,8 +37,8 @@ struct Inner<S> {
     /// Written and not yet sent from `sent` on.
     gathered: Vec<u8>,
     sent: usize,
-    /// Counts every successful read of the stream and every write to it.
-    moves: u64,
+    /// Counts every successful write to the stream.
+    writes: u64,
     meter: Option<Meter>,
     /// Counts every successful read of the stream.
     reads: u64,
@@ -52,7 +52,7 @@ impl<S> Io<S> {
             early,
             gathered: Vec::new(),
             sent: 0,
-            moves: 0,
+            writes: 0,
             meter: None,
             reads: 0,
         })))
@@ -80,9 +80,10 @@ impl<S> Io<S> {
         inner.sent < inner.gathered.len()
     }
 
-    /// Counts every successful read and write of the stream below, so that a stall can be told from progress.
-    pub fn moves(&self) -> u64 {
-        self.0.borrow().moves
+    /// Counts every successful write to the stream below, so that a peer that takes something can be told from one that
+    /// only sends.
+    pub fn writes(&self) -> u64 {
+        self.0.borrow().writes
     }
 
     /// Counts every successful read of the stream below, so that a peer that is there can be told from one that is not.
@@ -116,7 +117,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
 
     fn took(&mut self, count: usize) {
         self.sent += count;
-        self.moves = self.moves.wrapping_add(1);
+        self.writes = self.writes.wrapping_add(1);
         if let Some(meter) = &mut self.meter {
             meter.sent(count);
         }
@@ -223,7 +224,6 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
                 meter.received(received);
             }
             buf.put_slice(received);
-            inner.moves = inner.moves.wrapping_add(1);
             inner.reads = inner.reads.wrapping_add(1);
             Poll::Ready(Ok(()))
         })

@@ -10,6 +10,9 @@ const SPAN: Duration = Duration::from_secs(10);
 /// Bytes sent that make up for one frame without use: who takes them may ask how far they have got.
 const WORTH: usize = 1024;
 
+/// Frames that a DATA sent makes up for: the windows of its stream and the connection may be widened for each.
+const ANSWERS: u32 = 2;
+
 /// The length of a frame's head (RFC 9113 §4.1).
 const HEAD: usize = 9;
 
@@ -67,8 +70,6 @@ impl Meter {
                 1 => &mut self.counted.useful,
                 0 if length > 0 || ends => &mut self.counted.useful,
                 RST_STREAM => &mut self.counted.resets,
-                // Who receives much sends many WINDOW_UPDATEs.
-                8 => continue,
                 _ => &mut self.counted.control,
             };
             *counter = counter.saturating_add(1);
@@ -87,6 +88,7 @@ impl Meter {
                     self.counted.control = self.counted.control.saturating_add(1);
                 }
                 (RST_STREAM, _) => self.counted.resets = self.counted.resets.saturating_add(1),
+                (0, _) => self.counted.useful = self.counted.useful.saturating_add(ANSWERS),
                 _ => {}
             }
         }
@@ -206,7 +208,7 @@ mod tests {
             let mut meter = Meter::new(7, 10, 10);
             bytes.chunks(piece).for_each(|piece| meter.received(piece));
             let Counts { resets, control, useful } = meter.counted;
-            assert_eq!((resets, control, useful), (4, 6, 4), "in pieces of {piece}");
+            assert_eq!((resets, control, useful), (4, 12, 4), "in pieces of {piece}");
         }
     }
 
@@ -243,7 +245,7 @@ mod tests {
             (0..3).for_each(|_| meter.received(&frame(4, 1, 5)));
             bytes.chunks(piece).for_each(|piece| meter.written(piece));
             let Counts { resets, control, useful } = meter.counted;
-            assert_eq!((resets, control, useful), (3, 3, 0), "in pieces of {piece}");
+            assert_eq!((resets, control, useful), (3, 3, 2), "in pieces of {piece}");
         }
     }
 }

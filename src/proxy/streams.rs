@@ -248,7 +248,7 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
             }
             session.watch(cx);
             let waits = if io.is_blocked() {
-                WaitsFor::Room { moves: io.moves() }
+                WaitsFor::Room { writes: io.writes() }
             } else if !session.is_idle() {
                 WaitsFor::Streams
             } else if leaving {
@@ -280,7 +280,7 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WaitsFor {
     /// The client is to take what is sent; counted is what it took.
-    Room { moves: u64 },
+    Room { writes: u64 },
     /// Streams have their own clocks.
     Streams,
     /// The client is to open a stream, maybe the first.

@@ -197,7 +197,7 @@ impl Download {
             }
             let name = HeaderName::from_bytes(name).map_err(invalid)?;
             let value = HeaderValue::from_maybe_shared(text.slice(field.value.range())).map_err(invalid)?;
-            fields.append(name, value);
+            fields.try_append(name, value).map_err(invalid)?;
         }
         Ok(fields)
     }
@@ -277,6 +277,8 @@ impl Download {
         let ends = end.is_some() && trailers.is_none();
         if ends || !data.is_empty() {
             sending.send_data(data.freeze(), ends).map_err(super::io_error)?;
+            // Room was asked for what is around the data as well, and would be kept from other streams.
+            sending.reserve_capacity(0);
         }
         if end.is_some() {
             if let Some(trailers) = end.filter(|trailers| !trailers.is_empty()) {
@@ -329,11 +331,26 @@ fn trailers_of(section: &[u8]) -> io::Result<HeaderMap> {
     let mut trailers = HeaderMap::new();
     for (name, value) in trailer_fields(section) {
         let name = HeaderName::from_bytes(name).map_err(invalid)?;
-        trailers.append(name, HeaderValue::from_bytes(value).map_err(invalid)?);
+        trailers.try_append(name, HeaderValue::from_bytes(value).map_err(invalid)?).map_err(invalid)?;
     }
     Ok(trailers)
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_trailers_than_a_map_takes_are_an_error() {
+        let section = |count: u32| -> Vec<u8> {
+            (0..count).flat_map(|at| format!("x{at}: 1\r\n").into_bytes()).chain(*b"\r\n").collect()
+        };
+        assert_eq!(trailers_of(&section(1000)).map(|trailers| trailers.len()).ok(), Some(1000));
+        let error = trailers_of(&section(40_000)).err().map(|error| error.kind());
+        assert_eq!(error, Some(io::ErrorKind::InvalidData));
+    }
 }
