@@ -163,6 +163,36 @@ fn a_stream_holds_no_more_of_the_connection_window_than_it_uses() {
 }
 
 #[test]
+fn interim_responses_wait_for_the_client_to_take_those_before() {
+    const STREAMS: u32 = 16;
+    const EACH: usize = 990;
+    let (tell, taken) = std::sync::mpsc::channel();
+    let address = server(move |mut stream, _| {
+        let interim = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(16_000));
+        // River takes no more for so long: that is what is to happen.
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let count = (0..EACH).take_while(|_| stream.write_all(interim.as_bytes()).is_ok()).count();
+        tell.send(count).unwrap();
+        wait_closed(&stream);
+    });
+    let river = river(address, "");
+    let mut frames = Frames::open(river.web());
+    let before = support::proc::resident(river.pid());
+    (0..STREAMS).for_each(|at| frames.get(1 + 2 * at, "/"));
+    let taken: Vec<_> = (0..STREAMS).map(|_| taken.recv_timeout(PATIENCE).unwrap()).collect();
+    let grown = support::proc::resident(river.pid()).saturating_sub(before);
+    // `resident` is in KiB.
+    assert!(grown < 8 << 10, "River grew by {grown} KiB with {taken:?} interim responses");
+    assert!(taken.iter().all(|count| *count < EACH), "{taken:?}");
+    // Once the client reads, they come.
+    let interim = frames.until("an interim response", |frame| frame.kind == kind::HEADERS);
+    assert_eq!(interim.flags & END_STREAM, 0);
+    for _ in 0..1000 {
+        frames.until("another", |frame| matches!(frame.kind, kind::HEADERS | kind::CONTINUATION));
+    }
+}
+
+#[test]
 fn a_client_that_takes_nothing_is_let_go_though_it_sends() {
     let origin = Origin::with(|_, reply| reply.respond(200, &[], &vec![7; 64 << 20]));
     let river = river(origin.address(), ", timeouts: (send: \"1s\")");

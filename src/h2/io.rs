@@ -13,6 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 
+use super::drained::Drained;
 use super::meter::{Excess, Meter};
 
 /// What is gathered before it is sent, in bytes: about one record of TLS.
@@ -40,6 +41,9 @@ struct Inner<S> {
     /// Counts every successful write to the stream.
     writes: u64,
     meter: Option<Meter>,
+    drained: Rc<Drained>,
+    /// What `h2` wanted to write last was more than is gathered, and was not taken.
+    refused: bool,
     /// Counts every successful read of the stream.
     reads: u64,
 }
@@ -54,6 +58,8 @@ impl<S> Io<S> {
             sent: 0,
             writes: 0,
             meter: None,
+            drained: Rc::default(),
+            refused: false,
             reads: 0,
         })))
     }
@@ -74,10 +80,15 @@ impl<S> Io<S> {
         self.0.borrow_mut().meter.as_mut()?.excess(now)
     }
 
+    /// Tells whenever [`poll_send`](Self::poll_send) has sent all.
+    pub fn drained(&self) -> Rc<Drained> {
+        Rc::clone(&self.0.borrow().drained)
+    }
+
     /// Whether something that was written waits for the peer to take it.
     pub fn is_blocked(&self) -> bool {
         let inner = self.0.borrow();
-        inner.sent < inner.gathered.len()
+        inner.refused || inner.sent < inner.gathered.len()
     }
 
     /// Counts every successful write to the stream below, so that a peer that takes something can be told from one that
@@ -99,7 +110,12 @@ impl<S: AsyncWrite + Unpin> Io<S> {
     ///
     /// What the stream below reports; `WriteZero` if it takes nothing.
     pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_send(cx)
+        let inner = &mut *self.0.borrow_mut();
+        ready!(inner.poll_send(cx))?;
+        if !inner.refused {
+            inner.drained.tell();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -165,7 +181,9 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
                 self.passed(bufs, length);
                 return Poll::Ready(Ok(length));
             }
-            let count = ready!(self.poll_write_through(cx, bufs))?;
+            let written = self.poll_write_through(cx, bufs);
+            self.refused = written.is_pending();
+            let count = ready!(written)?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -4,6 +4,7 @@
 //! [`Wire`](crate::wire::Wire) that carries one exchange, so that the proxy knows one version of the protocol only.
 
 pub mod client;
+mod drained;
 mod error;
 mod io;
 mod meter;
@@ -11,6 +12,7 @@ mod server;
 mod websocket;
 
 pub use ::h2::Reason;
+pub use drained::Drained;
 pub use error::Error;
 pub use io::Io;
 pub use meter::Excess;

@@ -15,7 +15,7 @@ use super::connection::one_stream;
 use super::downstream::Downstream;
 use super::rewrite::Forwarded;
 use super::{Keeper, ServiceContext};
-use crate::h2::{self, Excess, Io, Opened, Reason, Server, ServerStream};
+use crate::h2::{self, Drained, Excess, Io, Opened, Reason, Server, ServerStream};
 use crate::runtime::{Buffer, Task, Timer};
 use crate::wire::Wire;
 
@@ -100,8 +100,8 @@ struct Session {
 
 impl Session {
     /// Serves a stream by a task of its own.
-    fn open(self: &Rc<Self>, (request, respond): Opened) {
-        let stream = match ServerStream::new(request, respond) {
+    fn open(self: &Rc<Self>, (request, respond): Opened, drained: Rc<Drained>) {
+        let stream = match ServerStream::new(request, respond, drained) {
             Ok(stream) => stream,
             Err(malformed) => {
                 let (service, client) = (&*self.context.service.name, self.client());
@@ -222,7 +222,7 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
             match server.poll_accept(cx) {
                 Poll::Ready(Some(Ok(stream))) => {
                     opened = true;
-                    session.open(stream);
+                    session.open(stream, io.drained());
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(End::Failed(error))),

@@ -1,6 +1,7 @@
 //! River's half of a stream: the response, written in HTTP/1.1 and sent as frames.
 
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::h2::server::SendResponse;
@@ -9,6 +10,7 @@ use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ::http::{Response, StatusCode};
 use bytes::{Bytes, BytesMut};
 
+use crate::h2::Drained;
 use crate::h2::websocket::Key;
 use crate::http::{
     Chunk, ChunkDecoder, Framing, HeadLimits, Method, ResponseHead, Unparsed, parse_response, trailer_fields,
@@ -36,6 +38,9 @@ pub(super) struct Download {
     /// Taken and not understood yet: the half of a head or of a trailer section.
     held: Vec<u8>,
     state: State,
+    drained: Rc<Drained>,
+    /// How often the connection had sent all it had when an interim response was added to that.
+    interim: Option<u64>,
 }
 
 /// What is to be written next.
@@ -55,9 +60,15 @@ enum State {
 }
 
 impl Download {
-    pub(super) fn new(respond: SendResponse<Bytes>, method: Method, key: Option<Key>) -> Self {
+    pub(super) fn new(
+        respond: SendResponse<Bytes>,
+        method: Method,
+        key: Option<Key>,
+        drained: Rc<Drained>,
+    ) -> Self {
         let head = ResponseHead::default();
-        Self { respond, sending: None, method, key, head, held: Vec::new(), state: State::Head }
+        let (held, state) = (Vec::new(), State::Head);
+        Self { respond, sending: None, method, key, head, held, state, drained, interim: None }
     }
 
     /// Resolves once the client has reset the stream, or the connection has failed.
@@ -76,7 +87,10 @@ impl Download {
             return Poll::Ready(Ok(0));
         }
         match &mut self.state {
-            State::Head => Poll::Ready(self.write_head(buf)),
+            State::Head => {
+                ready!(self.poll_interim(cx))?;
+                Poll::Ready(self.write_head(buf))
+            }
             State::Length(left) => {
                 let left = *left;
                 let most = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
@@ -125,6 +139,17 @@ impl Download {
         }
     }
 
+    /// Waits until the interim response before, if any, is on its way: no window holds up heads.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(count) = self.interim
+            && self.drained.poll_after(cx, count).is_pending()
+        {
+            return self.respond.poll_reset(cx).map(|_| Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.interim = None;
+        Poll::Ready(Ok(()))
+    }
+
     /// Takes `buf`, or its part up to the end of a head.
     fn write_head(&mut self, buf: &[u8]) -> io::Result<usize> {
         let before = self.held.len();
@@ -169,6 +194,7 @@ impl Download {
             if switches { StatusCode::OK } else { StatusCode::from_u16(status).map_err(invalid)? };
         *response.headers_mut() = self.fields(text, switches)?;
         if status < 200 && !switches {
+            self.interim = Some(self.drained.count());
             return self.respond.send_informational(response).map_err(super::io_error);
         }
         let state = match self.head.framing {

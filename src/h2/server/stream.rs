@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use ::h2::server::SendResponse;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use super::download::Download;
 use super::request::{self, Malformed};
 use super::upload::Upload;
+use crate::h2::Drained;
 use crate::h2::websocket::Key;
 use crate::http::Method;
 
@@ -28,12 +30,16 @@ pub struct ServerStream {
 }
 
 impl ServerStream {
-    /// A stream as the `h2` crate hands it out.
+    /// A stream as the `h2` crate hands it out, of a connection that tells by `drained` when it has sent all it had.
     ///
     /// # Errors
     ///
     /// The request is malformed; the stream has been reset.
-    pub fn new(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<Self, Malformed> {
+    pub fn new(
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        drained: Rc<Drained>,
+    ) -> Result<Self, Malformed> {
         let (parts, body) = request.into_parts();
         let mut key = None;
         let mut head = Vec::with_capacity(HEAD);
@@ -52,7 +58,7 @@ impl ServerStream {
             if written.websocket { Method::Get } else { Method::of(parts.method.as_str().as_bytes()) };
         Ok(Self {
             upload: RefCell::new(Upload::new(head, body, written.coding)),
-            download: RefCell::new(Download::new(respond, method, key)),
+            download: RefCell::new(Download::new(respond, method, key, drained)),
         })
     }
 
