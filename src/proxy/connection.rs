@@ -150,7 +150,13 @@ async fn begin(
         _ => stream.into(),
     };
     let mut forwarded = Forwarded::of(peer.map(|peer| peer.ip()), is_secure);
-    if let Some(auth) = &terms.client_auth {
+    if let Some(auth) = &terms.client_auth
+        && matches!(context.service.handler, Handler::Tcp(_))
+    {
+        if !greet::admit(context, auth, &stream, peer) {
+            return None;
+        }
+    } else if let Some(auth) = &terms.client_auth {
         let lines = greet::introduce(context, auth, &stream, peer)?;
         forwarded.add_client(auth, &lines);
     }

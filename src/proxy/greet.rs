@@ -49,6 +49,17 @@ pub(super) fn introduce(
     auth.fields(certificate.as_deref(), SystemTime::now()).inspect_err(|why| log(context, peer, why)).ok()
 }
 
+/// Whether a client of a tcp service, whose servers are told nothing of it, may be served. If not, that is logged.
+pub(super) fn admit(
+    context: &ServiceContext,
+    auth: &tls::ClientAuth,
+    stream: &Wire,
+    peer: Option<SocketAddr>,
+) -> bool {
+    let certificate = stream.peer_certificate();
+    auth.admit(certificate.as_deref(), SystemTime::now()).inspect_err(|why| log(context, peer, why)).is_ok()
+}
+
 fn log(context: &ServiceContext, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {
     let service = &*context.service.name;
     let client = peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());

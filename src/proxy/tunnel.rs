@@ -8,11 +8,11 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::ServiceContext;
 use super::depart::{Offer, Permit};
 use super::downstream::Downstream;
 use super::failure::Failure;
 use super::pump::{self, Incoming, Outgoing, Pump, PumpError};
+use super::{Handler, ServiceContext};
 use crate::base::{Held, MAX_HELD, MovedTunnel};
 use crate::runtime::{Buffer, Handle};
 use crate::wire::Wire;
@@ -158,7 +158,13 @@ pub(super) async fn run(
                 continue;
             }
             return Poll::Ready(Err(tunnel.lost().unwrap_or_else(|| {
-                Failure::downstream(408, "nothing moved in the tunnel within the tunnel time-out")
+                let why = match context.service.handler {
+                    Handler::Tcp(_) => {
+                        "nothing moved on the connection within the idle_timeout of the tcp service"
+                    }
+                    _ => "nothing moved in the tunnel within the tunnel time-out",
+                };
+                Failure::downstream(408, why)
             })));
         }
     })

@@ -42,10 +42,7 @@ impl ClientAuth {
             line(&self.verified_header, "false");
             return Ok(lines);
         };
-        let facts = Facts::read(certificate).map_err(ClientRefused::Unreadable)?;
-        if facts.is_expired(now) {
-            return Err(ClientRefused::Expired);
-        }
+        let facts = still_good(certificate, now)?;
         if facts.subject.len() > MAX_SUBJECT {
             return Err(ClientRefused::SubjectTooLong(facts.subject.len()));
         }
@@ -54,11 +51,25 @@ impl ClientAuth {
         Ok(lines)
     }
 
+    /// Whether a client that nobody is told of may be served: the certificate that it has shown, in DER, is good still.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientRefused`], as for [`fields`](Self::fields); the subject may be of any length.
+    pub fn admit(&self, certificate: Option<&[u8]>, now: SystemTime) -> Result<(), ClientRefused> {
+        certificate.map_or(Ok(()), |certificate| still_good(certificate, now).map(drop))
+    }
+
     /// Whether a field of a request is kept from servers, since they would believe it: it has the name of one of River's
     /// own, where `_` is the same as `-`, as it is to CGI (RFC 3875 §4.1.18).
     pub fn hides(&self, name: &[u8]) -> bool {
         [&self.subject_header, &self.verified_header].into_iter().any(|own| is_called(name, own.as_str()))
     }
+}
+
+fn still_good(certificate: &[u8], now: SystemTime) -> Result<Facts, ClientRefused> {
+    let facts = Facts::read(certificate).map_err(ClientRefused::Unreadable)?;
+    if facts.is_expired(now) { Err(ClientRefused::Expired) } else { Ok(facts) }
 }
 
 fn is_called(name: &[u8], own: &str) -> bool {
@@ -129,6 +140,10 @@ mod tests {
         let long = auth().fields(Some(&certificate(&"é".repeat(1_000), 2100)), now);
         assert!(matches!(long, Err(ClientRefused::SubjectTooLong(6_003))), "{long:?}");
         assert!(matches!(auth().fields(Some(b"no"), now), Err(ClientRefused::Unreadable(_))));
+        // Where nobody is told, its length does not matter.
+        assert!(auth().admit(Some(&certificate(&"é".repeat(1_000), 2100)), now).is_ok());
+        assert!(auth().admit(None, now).is_ok());
+        assert!(matches!(auth().admit(Some(&certificate("a", 2001)), now), Err(ClientRefused::Expired)));
     }
 
     #[test]

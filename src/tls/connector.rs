@@ -10,13 +10,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::loaded::MAX_FILE;
 use super::loaded::{Fault, Piece};
 use super::pem::{self, Problem};
 use super::provider::provider;
 use crate::system::SmallFile;
-
-/// The largest file that is read: far more than all authorities that there are.
-const MAX_FILE: usize = 4 << 20;
 
 /// What a server needs to be spoken to over TLS: its name, who vouches for it, River's own certificate, the protocols
 /// that are offered; and the sessions with it that can be resumed, which all workers share.

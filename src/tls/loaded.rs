@@ -23,7 +23,7 @@ use super::{Facts, ListenerTls, Offer};
 use crate::system::{FileStamp, SmallFile};
 
 /// The largest file that is read: far more than all authorities that there are.
-const MAX_FILE: usize = 4 << 20;
+pub(super) const MAX_FILE: usize = 4 << 20;
 
 /// The files of one listener, read and understood.
 #[derive(Debug)]

@@ -27,17 +27,15 @@ impl Resolver {
         host: Option<&str>,
         suits: impl Fn(&CertifiedKey) -> bool,
     ) -> Option<&Arc<CertifiedKey>> {
-        let places = match host.map(|host| self.names.find(host)) {
-            None | Some([]) => &[0],
-            Some(places) => places,
-        };
-        let mut candidates = places.iter().filter_map(|place| self.certificates.get(*place));
-        let first = candidates.next()?;
+        let places = host.into_iter().flat_map(|host| self.names.find(host));
+        let mut candidates = places.filter_map(|place| self.certificates.get(place));
+        let Some(first) = candidates.next() else { return self.certificates.first() };
         // Most hosts have one certificate, and whether it suits makes no difference then.
-        if places.len() == 1 || suits(first) {
+        let Some(second) = candidates.next() else { return Some(first) };
+        if suits(first) {
             return Some(first);
         }
-        Some(candidates.find(|candidate| suits(candidate)).unwrap_or(first))
+        Some(std::iter::once(second).chain(candidates).find(|candidate| suits(candidate)).unwrap_or(first))
     }
 }
 
@@ -79,7 +77,13 @@ mod tests {
             certified(&PKCS_ECDSA_P256_SHA256),
         ];
         let mut names = Names::default();
-        for (name, place) in [("other.example", 0), ("a.example", 1), ("a.example", 2)] {
+        for (name, place) in [
+            ("other.example", 0),
+            ("a.example", 1),
+            ("a.example", 2),
+            ("b.star.example", 1),
+            ("*.star.example", 2),
+        ] {
             assert!(names.add(name, place));
         }
         let resolver = Resolver::new(certificates, names);
@@ -88,6 +92,9 @@ mod tests {
             (Some("a.example"), &[ecdsa, edwards][..], 1),
             (Some("a.example"), &[edwards], 1),
             (Some("a.example"), &[ecdsa], 2),
+            // The host's own does not suit, and one with a star does.
+            (Some("b.star.example"), &[ecdsa], 2),
+            (Some("b.star.example"), &[ecdsa, edwards], 1),
             // Nothing suits, and the client is to say so.
             (Some("a.example"), &[], 1),
             (Some("other.example"), &[edwards], 0),
