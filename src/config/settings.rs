@@ -273,7 +273,7 @@ pub const SETTINGS: &[Setting] = &[
         "services.*.listeners[].tls.handshake.max_concurrent",
         "integer from 1 to 1000000",
         "1000",
-        "Handshakes that go on at one time, over all workers; others wait for their turn.",
+        "Handshakes that are worked on at one time, over all workers; others wait for their turn.",
         "200",
     ),
     setting(
