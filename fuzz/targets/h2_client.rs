@@ -56,7 +56,8 @@ thread_local! {
 }
 
 /// What is asked on the first stream; the input has the second request.
-const FIRST: &[u8] = b"POST /a?b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-end: 1\r\n\r\n";
+const FIRST: &[u8] =
+    b"POST /a?b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-end: 1\r\n\r\n";
 
 fuzz_target!(|input: &[u8]| {
     let [cut, length, rest @ ..] = input else { return };
@@ -98,12 +99,16 @@ fn convert(text: &[u8]) {
     let _ = websocket_key(text, &head);
     let Ok(request) = request(text, &head, &Scheme::HTTPS) else { return };
     assert_eq!(request.method().as_str().as_bytes(), head.method_span.of(text));
-    assert_eq!(request.uri().authority().map(|host| host.as_str().as_bytes()), Some(head.authority().of(text)));
+    assert_eq!(
+        request.uri().authority().map(|host| host.as_str().as_bytes()),
+        Some(head.authority().of(text))
+    );
     for (name, value) in request.headers() {
         let name = name.as_str();
-        assert!(
-            !matches!(name, "host" | "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection")
-        );
+        assert!(!matches!(
+            name,
+            "host" | "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection"
+        ));
         assert!(name != "te" || value == "trailers");
         assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
     }
