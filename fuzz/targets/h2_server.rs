@@ -51,10 +51,10 @@ fuzz_target!(|input: &[u8]| {
     let mut cx = Context::from_waker(Waker::noop());
     let io = Io::new(Client(frames), PREFACE.to_vec().into());
     let limits = ServerLimits { max_header_list: 16 << 10, ..ServerLimits::default() };
-    let Poll::Ready(Ok(mut server)) = pin!(Server::accept(io, &limits)).poll(&mut cx) else { return };
+    let Poll::Ready(Ok(mut server)) = pin!(Server::accept(io.clone(), &limits)).poll(&mut cx) else { return };
     let mut streams = Vec::new();
     while let Poll::Ready(Some(Ok((request, respond)))) = server.poll_accept(&mut cx) {
-        streams.extend(ServerStream::new(request, respond));
+        streams.extend(ServerStream::new(request, respond, io.drained()));
     }
     for stream in &streams {
         read(stream, &mut cx);
