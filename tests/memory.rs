@@ -13,6 +13,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use support::h2;
+use support::h2_frames::{ACK, DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS};
 use support::proc::{anonymous, resident};
 use support::*;
 
@@ -39,6 +41,38 @@ fn converse(stream: &mut (impl Read + Write)) {
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&answer));
 }
 
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length, &[kind, flags][..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Asks in HTTP/2 and reads the whole answer. What the request says goes into the compression's table.
+fn converse_h2(stream: &mut (impl Read + Write)) {
+    let mut block = vec![0x82, 0x87];
+    let fields = [(0x44, "/idle"), (0x41, "localhost"), (0x7a, "curl/8.5.0"), (0x53, "*/*")];
+    for (index, value) in fields {
+        block.extend([index, u8::try_from(value.len()).unwrap()]);
+        block.extend_from_slice(value.as_bytes());
+    }
+    let mut asked = h2::PREFACE.to_vec();
+    asked.extend_from_slice(&frame(SETTINGS, 0, 0, b""));
+    asked.extend_from_slice(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block));
+    stream.write_all(&asked).unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).unwrap();
+        let [_, _, _, kind, flags, ..] = head;
+        match kind {
+            SETTINGS if flags & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, b"")).unwrap(),
+            HEADERS => assert_eq!(payload.first(), Some(&0x88), "not 200: {payload:02x?}"),
+            DATA if flags & END_STREAM != 0 => break assert!(payload.ends_with(b"GET /idle\n")),
+            _ => {}
+        }
+    }
+}
+
 /// A connection that had its first answer and stays.
 fn settled(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -48,7 +82,13 @@ fn settled(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> TcpStream {
         Some(config) => {
             let name = ServerName::try_from("localhost").unwrap();
             let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
-            converse(&mut rustls::Stream::new(&mut client, &mut stream));
+            let speaks_h2 = !config.alpn_protocols.is_empty();
+            let mut stream = rustls::Stream::new(&mut client, &mut stream);
+            if speaks_h2 {
+                converse_h2(&mut stream);
+            } else {
+                converse(&mut stream);
+            }
         }
     }
     stream
@@ -99,8 +139,8 @@ fn an_idle_connection_takes_two_kib_at_most() {
     assert!(each <= 2 * KIB, "{each} bytes for each idle connection");
 }
 
-#[test]
-fn an_idle_connection_over_tls_takes_24_kib_at_most() {
+/// A service with TLS, and a client that trusts it and speaks these protocols.
+fn over_tls(protocols: &[&[u8]]) -> (Running, Origin, Arc<ClientConfig>) {
     let origin = Origin::echo();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let dir = Dir::new();
@@ -116,12 +156,26 @@ fn an_idle_connection_over_tls_takes_24_kib_at_most() {
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = ClientConfig::builder_with_provider(provider)
+    let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let each = each_idle(&river, Some(&Arc::new(client)));
+    client.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    (river, origin, Arc::new(client))
+}
+
+#[test]
+fn an_idle_connection_over_tls_takes_24_kib_at_most() {
+    let (river, _origin, client) = over_tls(&[]);
+    let each = each_idle(&river, Some(&client));
+    assert!(each <= 24 * KIB, "{each} bytes for each idle connection");
+}
+
+#[test]
+fn an_idle_connection_in_http_2_over_tls_takes_24_kib_at_most() {
+    let (river, _origin, client) = over_tls(&[b"h2"]);
+    let each = each_idle(&river, Some(&client));
     assert!(each <= 24 * KIB, "{each} bytes for each idle connection");
 }
 

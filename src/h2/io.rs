@@ -19,9 +19,16 @@ use super::meter::{Excess, Meter};
 /// What is gathered before it is sent, in bytes: about one record of TLS.
 const GATHERED: usize = 16 << 10;
 
+/// How many empty ones a worker keeps for whichever connection writes next: 256 KiB.
+const KEPT: usize = 16;
+
 thread_local! {
     /// What a worker reads into; nothing stays in it.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; GATHERED]);
+
+    /// What is written is gathered in one of these. A connection has one only from its first write to its last byte sent,
+    /// so that those that are idle have none, and busy ones take turns with few.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A byte stream as the `h2` crate uses it, shared with whoever drives the connection.
@@ -149,9 +156,18 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         }
     }
 
+    /// All of it is sent.
     fn clear(&mut self) {
-        self.gathered.clear();
         self.sent = 0;
+        let mut gathered = std::mem::take(&mut self.gathered);
+        if gathered.capacity() > 0 {
+            gathered.clear();
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < KEPT {
+                    spare.push(gathered);
+                }
+            });
+        }
     }
 
     /// Sends what has been gathered and `bufs` behind it; returns how much was taken of both together.
@@ -176,6 +192,10 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
                 if self.sent > 0 {
                     self.gathered.drain(..self.sent);
                     self.sent = 0;
+                }
+                if self.gathered.capacity() == 0 {
+                    let spare = SPARE.with_borrow_mut(Vec::pop);
+                    self.gathered = spare.unwrap_or_else(|| Vec::with_capacity(GATHERED));
                 }
                 bufs.iter().for_each(|buf| self.gathered.extend_from_slice(buf));
                 self.passed(bufs, length);
@@ -230,6 +250,10 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
             }
             buf.put_slice(early);
             inner.early.advance(count);
+            if inner.early.is_empty() {
+                // An empty rest would hold the memory of the whole.
+                inner.early = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         // By way of memory that is initialised once: of what `h2` has room for, mostly little is filled.

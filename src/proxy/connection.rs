@@ -1,5 +1,6 @@
 //! A client's connection, from its first byte to its last.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -329,7 +330,7 @@ pub(super) fn log(
     let service = &*context.service.name;
     let client = downstream.client().map_or_else(|| "unix".to_owned(), |client| client.to_string());
     let client = &*client;
-    let request = String::from_utf8_lossy(line);
+    let request = as_spoken(line, downstream.is_http2());
     // What is not known is left out.
     let request = (!request.is_empty()).then_some(&*request);
     let upstream = (!upstream.is_empty()).then_some(upstream);
@@ -341,6 +342,14 @@ pub(super) fn log(
         Blame::Upstream | Blame::River => {
             tracing::warn!(target: "river::proxy", service, client, request, upstream, status, %blame, why, "request failed");
         }
+    }
+}
+
+/// A request's line with the version that the client spoke. Of a stream of HTTP/2, the line is one of HTTP/1.1 inside.
+fn as_spoken(line: &[u8], is_http2: bool) -> Cow<'_, str> {
+    match line.strip_suffix(b"HTTP/1.1") {
+        Some(begin) if is_http2 => format!("{}HTTP/2.0", String::from_utf8_lossy(begin)).into(),
+        _ => String::from_utf8_lossy(line),
     }
 }
 
