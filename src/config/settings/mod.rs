@@ -111,6 +111,12 @@ pub(super) fn find(section: &str, name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.split() == (section, name))
 }
 
+/// The setting that is the section itself, or the list or map that it is an entry of.
+pub(super) fn of_section(section: &str) -> Option<&'static Setting> {
+    let path = section.trim_end_matches("[]").trim_end_matches(".*");
+    SETTINGS.iter().find(|setting| setting.path == path)
+}
+
 /// Whether a section has a setting of that name.
 pub(super) fn is_known(section: &str, name: &str) -> bool {
     find(section, name).is_some()
