@@ -86,6 +86,7 @@ mod tests {
     fn what_is_near_its_end_is_told_from_what_is_over() {
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 * DAY);
         let facts = Facts {
+            vouches: false,
             subject: String::new(),
             names: Vec::new(),
             not_before: begin,

@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName};
+use x509_cert::{Certificate, Version};
 
 /// What a certificate says (RFC 5280 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub struct Facts {
     pub not_after: SystemTime,
     /// Whether subject and issuer are one, as in a root's certificate.
     pub is_self_issued: bool,
+    /// Whether it may vouch for a certificate: for others as an authority's (RFC 5280 §4.2.1.9), or for itself. What is
+    /// older than X.509 version 3, or says it in a way that cannot be read, counts as one that may.
+    pub vouches: bool,
 }
 
 /// Why a certificate cannot be read.
@@ -43,13 +46,20 @@ impl Facts {
             GeneralName::DnsName(name) => Some(name.as_str().to_ascii_lowercase()),
             _ => None,
         });
+        let is_self_issued = content.subject() == content.issuer();
+        let is_authority = match content.get_extension::<BasicConstraints>() {
+            Ok(Some((_, constraints))) => constraints.ca,
+            Ok(None) => content.version() != Version::V3,
+            Err(_) => true,
+        };
         let time = |since: Duration| UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH);
         Ok(Self {
             subject: printable(&content.subject().to_string()),
             names: names.collect(),
             not_before: time(content.validity().not_before.to_unix_duration()),
             not_after: time(content.validity().not_after.to_unix_duration()),
-            is_self_issued: content.subject() == content.issuer(),
+            is_self_issued,
+            vouches: is_authority || is_self_issued,
         })
     }
 
@@ -114,6 +124,29 @@ mod tests {
             facts.subject
         );
         assert!(facts.subject.contains("CN=client 7"), "{}", facts.subject);
+    }
+
+    #[test]
+    fn authorities_and_self_signed_certificates_vouch() {
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "authority");
+        let authority = rcgen::CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        assert!(Facts::read(authority.der()).unwrap().vouches);
+        // Without the extension, and with one that denies it.
+        for is_ca in [rcgen::IsCa::NoCa, rcgen::IsCa::ExplicitNoCa] {
+            let mut params = CertificateParams::default();
+            params.is_ca = is_ca;
+            assert!(read(params.clone()).vouches);
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "leaf");
+            let leaf = params.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+            assert!(!Facts::read(leaf.der()).unwrap().vouches);
+        }
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        let intermediate = params.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+        assert!(Facts::read(intermediate.der()).unwrap().vouches);
     }
 
     #[test]

@@ -92,9 +92,7 @@ fn terms(tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
 
 /// The protocols that a listener's clients may choose from.
 fn offer(listener: &draft::Listener, service: &draft::Service) -> Offer {
-    // Clients that speak TLS choose in their handshake, so nothing is lost by offering both.
-    let offers_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
-    match (&service.tcp, offers_h2) {
+    match (&service.tcp, listener.offers_h2()) {
         (Some(_), _) => Offer::Nothing,
         (None, true) => Offer::Http2,
         (None, false) => Offer::Http1,
