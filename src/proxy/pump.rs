@@ -68,6 +68,8 @@ pub(super) struct Pump {
     arrived: bool,
     /// All of the message was in `out` before any of it was sent, so that it is there still.
     whole: bool,
+    /// Nothing of the body has been sent or turned into what is, so that the message begins with `out` still.
+    kept: bool,
     /// Some of the body has been read or used.
     begun: bool,
     /// The sink has taken some of the message.
@@ -119,6 +121,7 @@ impl Pump {
             sent: 0,
             arrived,
             whole: arrived,
+            kept: true,
             begun: false,
             touched: false,
             waiting: Waiting::Sink,
@@ -135,8 +138,7 @@ impl Pump {
         self.hidden = hidden;
     }
 
-    /// Begins again with what is in `out`, for another sink. Right only while [nothing](Self::has_touched) has been sent, or
-    /// where `out` [has all of it](Self::is_whole).
+    /// Begins again with what is in `out`, for another sink. Right only while the message [is at hand](Self::is_at_hand).
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
         self.touched = false;
@@ -147,9 +149,10 @@ impl Pump {
         self.touched
     }
 
-    /// `out` has the whole message, whatever of it has been sent.
-    pub(super) fn is_whole(&self) -> bool {
-        self.whole
+    /// All of the message that the sink has taken can be sent again: nothing has been, or only the head, or `out` has the
+    /// whole message.
+    pub(super) fn is_at_hand(&self) -> bool {
+        !self.touched || self.whole || self.kept
     }
 
     /// The whole message has arrived, wherever it is by now.
@@ -214,11 +217,15 @@ impl Pump {
             if self.arrived {
                 return Poll::Ready(Ok(()));
             }
-            ends.out.clear();
-            self.sent = 0;
-            self.begun |= !ends.unread.is_empty();
-            if self.convert(ends)? {
-                continue;
+            if !ends.unread.is_empty() {
+                // What has been sent goes, as soon as there is more. Until then it may have to be sent again.
+                ends.out.clear();
+                self.sent = 0;
+                self.kept = false;
+                self.begun = true;
+                if self.convert(ends)? {
+                    continue;
+                }
             }
             self.waiting = Waiting::Source;
             match self.poll_splice(cx, ends) {
@@ -289,6 +296,7 @@ impl Pump {
             Ok(Spliced { read, taken }) => {
                 self.moves += 1;
                 self.begun = true;
+                self.kept = false;
                 self.streams = read as u64 >= LEAST_SPLICED;
                 self.touched |= taken > 0;
                 self.bytes += taken as u64;
@@ -351,6 +359,7 @@ impl Pump {
     fn took(&mut self, count: usize, unread: &mut Buffer) {
         unread.consume(count);
         self.begun |= count > 0;
+        self.kept &= count == 0;
         if let Incoming::Length(left) = &mut self.incoming {
             *left = left.saturating_sub(count as u64);
             self.arrived = *left == 0;
