@@ -181,7 +181,7 @@ impl Client {
     pub fn carries(&self) -> Option<u64> {
         let word = self.shared.seen.go_away()?;
         let ours = word.last % 2 == 1 && word.last < LAST_STREAM;
-        (ours && word.reason == Reason::NO_ERROR).then(|| (u64::from(word.last) + 1) / 2)
+        (ours && word.reason == Reason::NO_ERROR).then(|| u64::from(word.last).div_ceil(2))
     }
 
     /// Whether the connection has ended although neither side has said so.
@@ -257,10 +257,7 @@ impl Shared {
         let Some(opener) = &mut *slot else { return false };
         // The server has said GOAWAY, or the connection has failed.
         let ended = self.seen.is_told_off()
-            || matches!(
-                opener.poll_ready(&mut Context::from_waker(Waker::noop())),
-                Poll::Ready(Err(_))
-            );
+            || matches!(opener.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
         if ended {
             *slot = None;
         }
