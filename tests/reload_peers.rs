@@ -202,7 +202,8 @@ fn row_02_a_successor_that_is_killed_while_connections_move_takes_only_those_it_
 fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
     let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"whole"));
     let more = support::config::respond("more");
-    let kept = || Config::proxy(&origin).handoff("guard: \"5s\"");
+    // As long as is waited below, so that the successor dies within it.
+    let kept = || Config::proxy(&origin).handoff("guard: \"20s\"");
     let config = kept().service("tcp", &["127.0.0.1:0"], &more).service("sock", &["unix:web.sock"], &more);
     let old = River::with_config(config).serve();
     let (tcp, sock) = (old.address("tcp", 0), old.dir().join("web.sock"));
