@@ -7,7 +7,6 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 
 use support::peer::Desk;
@@ -60,12 +59,7 @@ fn the_instance_in_service_is_shown_with_what_it_does() {
 
 #[test]
 fn those_that_drain_are_shown_with_their_deadline() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"plain")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"plain"));
     let old =
         River::with_config(Config::proxy(&origin).system("drain_timeout: \"90s\"").handoff("guard: \"10s\""))
             .serve();
