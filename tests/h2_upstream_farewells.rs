@@ -159,7 +159,8 @@ fn the_log_says_in_the_words_of_the_protocol_what_ended_a_request() {
     server.send(GOAWAY, 0, 0, &word);
     drop(server);
     let text = why(&mut conn, "/away");
-    let said = "the server said GOAWAY (INTERNAL_ERROR, last stream 3, \\\"out of \\\\\\\"memory\\\\\\\"\\\")";
+    let said =
+        "the server said GOAWAY (INTERNAL_ERROR, last stream 3, \\\"out of \\\\\\\"memory\\\\\\\"\\\")";
     let plain = text.replace('\\', "");
     assert!(plain.contains(&said.replace('\\', "")), "{text}");
     assert!(plain.ends_with("and closed the connection before the end of stream 3"), "{text}");
@@ -168,7 +169,10 @@ fn the_log_says_in_the_words_of_the_protocol_what_ended_a_request() {
     server.wait(HEADERS);
     drop(server);
     let text = why(&mut conn, "/gone");
-    assert!(text.contains("closed the connection without GOAWAY") || text.contains("reset by peer"), "{text}");
+    assert!(
+        text.contains("closed the connection without GOAWAY") || text.contains("reset by peer"),
+        "{text}"
+    );
     ask(&mut conn, "/silent");
     let mut server = frames.accept(&[]);
     server.wait(HEADERS);
@@ -208,4 +212,90 @@ fn a_server_that_does_not_speak_http_2_gets_no_request_and_the_log_says_what_to_
         assert!(!rest.windows(6).any(|part| part == b"secret"), "{}", rest.escape_ascii());
         drop((river, other));
     }
+}
+
+#[test]
+fn interim_responses_that_a_client_does_not_take_are_not_kept_without_end() {
+    let frames = Frames::listen();
+    let river = with(&frames.server(), "");
+    let mut slow = Conn::open(river.web());
+    slow.request("GET", "/slow");
+    let mut server = frames.accept(&[]);
+    let stream = server.wait(HEADERS).stream;
+    // `:status: 103` and `x: ...` (RFC 7541 §6.2.2), of about 15 KiB; fewer than one request may have in all.
+    let mut head = vec![0x08, 3, b'1', b'0', b'3', 0, 1, b'x', 0x7f];
+    // 127 and 14,977 behind it, in groups of seven bits.
+    head.extend([0x81, 0x75]);
+    head.extend([b'x'; 127 + 14_977]);
+    let frame = {
+        let length = u32::try_from(head.len()).unwrap().to_be_bytes();
+        let mut frame = vec![length[1], length[2], length[3], HEADERS, support::h2_frames::END_HEADERS];
+        frame.extend(stream.to_be_bytes());
+        frame.extend(head);
+        frame
+    };
+    let refused = (0..990).any(|_| !server.try_bytes(&frame));
+    if !refused {
+        server.wait_end();
+    }
+    river.wait_for_line("interim responses faster than they were taken", PATIENCE);
+    drop(slow);
+}
+
+#[test]
+fn a_body_that_does_not_come_holds_up_no_other() {
+    const DATA: u8 = support::h2_frames::DATA;
+    for framing in ["content-length: 100000\r\n\r\nbegin", "transfer-encoding: chunked\r\n\r\n5000\r\nbegin"]
+    {
+        let frames = Frames::listen();
+        let river = with(&frames.server(), "");
+        let mut slow = Conn::open(river.web());
+        slow.send(format!("PUT /slow HTTP/1.1\r\nhost: a\r\n{framing}"));
+        let mut server = frames.accept(&[]);
+        server.wait(HEADERS);
+        assert_eq!(server.wait(DATA).payload, b"begin");
+        // All that is left of the connection's window (RFC 9113 §6.9.2), which the server does not widen.
+        let left = 65_535 - 5;
+        let mut conn = Conn::open(river.web());
+        conn.send(format!("PUT /other HTTP/1.1\r\nhost: a\r\ncontent-length: {left}\r\n\r\n"));
+        conn.send(vec![b'x'; left]);
+        let stream = server.wait(HEADERS).stream;
+        let mut received = 0;
+        while received < left {
+            let data = server.wait(DATA);
+            assert_eq!(data.stream, stream);
+            received += data.payload.len();
+        }
+        server.answer(stream, b"done");
+        assert_eq!(conn.read_response("PUT").expect_status(200).text(), "done");
+    }
+}
+
+#[test]
+fn no_more_of_a_response_is_taken_than_fits_the_window_of_a_client_that_does_not_read() {
+    const DATA: u8 = support::h2_frames::DATA;
+    const WINDOW: usize = 65_535;
+    let frames = Frames::listen();
+    let river = with(&frames.server(), ", h2: (window: \"64KiB\")");
+    let mut slow = Conn::open(river.web());
+    slow.request("GET", "/slow");
+    let mut server = frames.accept(&[]);
+    let stream = server.wait(HEADERS).stream;
+    server.send(HEADERS, support::h2_frames::END_HEADERS, stream, support::h2_frames::STATUS_200);
+    // What the kernel takes for the client is credited, and the rest is not.
+    let (mut sent, mut credited) = (0, WINDOW + 1);
+    loop {
+        while credited - sent >= 16_384 {
+            server.send(DATA, 0, stream, &[b'x'; 16_384]);
+            sent += 16_384;
+        }
+        let Some(frame) = server.read_within(std::time::Duration::from_secs(2)) else { break };
+        if frame.kind == support::h2_frames::WINDOW_UPDATE && frame.stream == stream {
+            let more: [u8; 4] = frame.payload[..].try_into().unwrap();
+            credited += u32::from_be_bytes(more) as usize;
+        }
+        assert!(sent < 64 << 20, "{sent} bytes taken for a client that does not read");
+    }
+    assert!(sent >= WINDOW - 16_384 && credited - sent < 16_384, "{sent} of {credited}");
+    drop(slow);
 }

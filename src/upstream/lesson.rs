@@ -41,7 +41,9 @@ mod tests {
     #[test]
     fn two_in_a_row_that_ended_alike_set_the_limit_and_one_that_did_not_end_lifts_it() {
         let lesson = Lesson::default();
-        for (requests, limit) in [(20, u64::MAX), (7, u64::MAX), (20, u64::MAX), (20, 20), (20, 20), (3, 20), (3, 3)] {
+        for (requests, limit) in
+            [(20, u64::MAX), (7, u64::MAX), (20, u64::MAX), (20, 20), (20, 20), (3, 20), (3, 3)]
+        {
             lesson.ended_after(requests);
             assert_eq!(lesson.limit(), limit, "{requests}");
         }

@@ -247,7 +247,9 @@ impl Upstreams {
         let mut server = first;
         loop {
             let made = match self.shared.get(server) {
-                Some(Some(shared)) => self.share(server, shared, except, tried.websocket, connect, until, timer).await,
+                Some(Some(shared)) => {
+                    self.share(server, shared, except, tried.websocket, connect, until, timer).await
+                }
                 _ => self.connect(server, None, connect, until, timer).await.map(|stream| Connection {
                     stream,
                     server,

@@ -257,10 +257,7 @@ impl Shared {
         let Some(opener) = &mut *slot else { return false };
         // The server has said GOAWAY, or the connection has failed.
         let ended = self.seen.is_told_off()
-            || matches!(
-                opener.poll_ready(&mut Context::from_waker(Waker::noop())),
-                Poll::Ready(Err(_))
-            );
+            || matches!(opener.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
         if ended {
             *slot = None;
         }

@@ -92,7 +92,10 @@ impl fmt::Display for Cause {
             }
             Self::Unseen(word, None) => write!(f, "the server said {word} before the stream was opened"),
             Self::After(word, Some(stream)) => {
-                write!(f, "the server said {word} and closed the connection before the end of stream {stream}")
+                write!(
+                    f,
+                    "the server said {word} and closed the connection before the end of stream {stream}"
+                )
             }
             Self::After(word, None) => write!(f, "the server said {word} and closed the connection"),
             Self::Fault(reason) => write!(f, "the server broke the protocol of HTTP/2 ({reason:?})"),
