@@ -74,6 +74,11 @@ impl Shared {
         open.peek().is_some() && !open.any(|carrier| carrier.client.allows_websockets())
     }
 
+    /// Whether a try is worth it: another stream may be opened now, or another connection be made.
+    pub(super) fn is_worth_a_try(&self, most: usize) -> bool {
+        self.has_room() || (!self.making.get() && self.open_connections() < most)
+    }
+
     /// Whether another stream may be opened now.
     pub(super) fn has_room(&self) -> bool {
         self.connections.borrow().iter().any(|carrier| carrier.client.has_room())
@@ -86,8 +91,7 @@ impl Shared {
 
     /// The right to make a connection, if one more than there are is allowed and none is being made.
     pub(super) fn make(&self, most: usize) -> Option<Making<'_>> {
-        let open = self.connections.borrow().iter().filter(|carrier| carrier.client.is_open()).count();
-        if open >= most || self.making.replace(true) {
+        if self.open_connections() >= most || self.making.replace(true) {
             return None;
         }
         Some(Making(self))
@@ -96,6 +100,11 @@ impl Shared {
     /// Whether a connection is being made, or there is none that could take requests: who waits does so for one.
     pub(super) fn lacks_connection(&self) -> bool {
         self.making.get() || !self.connections.borrow().iter().any(|carrier| carrier.client.is_open())
+    }
+
+    /// How many connections take requests.
+    fn open_connections(&self) -> usize {
+        self.connections.borrow().iter().filter(|carrier| carrier.client.is_open()).count()
     }
 
     /// Another connection.

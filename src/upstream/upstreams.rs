@@ -294,19 +294,21 @@ impl Upstreams {
         let mut except = except;
         let mut in_vain = 0;
         let for_websocket = websocket && self.may_speak_h1(server);
+        // Who waits was here first.
+        let mut queues = !shared.waiting.is_empty() && !shared.speaks_h1.get();
         loop {
-            if let Some((stream, requests)) = shared.open(except, for_websocket) {
+            if !queues && let Some((stream, requests)) = shared.open(except, for_websocket) {
                 drop(place);
-                if shared.has_room() {
+                if shared.is_worth_a_try(settings.max_connections) {
                     shared.waiting.tell();
                 }
                 return Ok(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
             }
-            if for_websocket && shared.lacks_websockets() {
+            if !queues && for_websocket && shared.lacks_websockets() {
                 let stream = self.connect(server, Some(HTTP_1), connect, until, timer).await?;
                 return Ok(Connection { stream, server, requests: 0 });
             }
-            let making = shared.make(settings.max_connections);
+            let making = if queues { None } else { shared.make(settings.max_connections) };
             if making.is_some() || shared.speaks_h1.get() {
                 let stream = self.connect(server, None, connect, until, timer).await?;
                 let speaks_h1 = !self.is_h2(server, &stream)?;
@@ -333,12 +335,13 @@ impl Upstreams {
                 continue;
             }
             // There can be no other.
-            if except.take().is_some() {
+            if !queues && except.take().is_some() {
                 continue;
             }
-            if shared.make_room() {
+            if !queues && shared.make_room() {
                 continue;
             }
+            queues = false;
             timer.set(deadline);
             let told = poll_fn(|cx| match place.poll_told(cx) {
                 Poll::Ready(()) => Poll::Ready(true),

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
@@ -82,6 +83,19 @@ impl FrameConn {
     /// Sends bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
+    }
+
+    /// Sends bytes as they are; false if nobody takes them.
+    pub fn try_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
+    /// Reads the next frame; `None` if none begins within so long.
+    pub fn read_within(&mut self, patience: Duration) -> Option<Frame> {
+        self.0.set_read_timeout(Some(patience)).unwrap();
+        let begins = self.0.peek(&mut [0]).is_ok();
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        if begins { self.read() } else { None }
     }
 
     /// Reads the next frame; `None` at the end of the connection.
