@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use support::log::field;
 use support::tls::{Authority, NAME, Trust, VERSIONS};
 use support::{Config, Conn, Dir, Load, Origin, PATIENCE, Pacing, River, Running, Target, config};
 
@@ -167,7 +168,9 @@ fn handshakes_that_fail_are_logged_with_what_and_who() {
     let stranger = Authority::new("stranger").target(river.web());
     Conn::open(stranger).try_read_response("GET").unwrap_err();
     let line = river.wait_for_line("TLS handshake failed", PATIENCE).text;
-    assert!(line.contains("127.0.0.1") && line.contains("UnknownCA"), "{line}");
+    assert_eq!(field(&line, "listener").as_deref(), Some("127.0.0.1:0#web.0"), "{line}");
+    assert_eq!(field(&line, "client").as_deref(), Some("127.0.0.1"), "{line}");
+    assert!(line.contains(" why=\"") && field(&line, "why").unwrap().contains("UnknownCA"), "{line}");
     // One that stops in the middle is let go of in time.
     let mark = river.mark();
     let mut conn = Conn::open(river.web());

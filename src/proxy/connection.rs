@@ -147,18 +147,18 @@ async fn begin(
     let is_secure = terms.tls.is_some() && !shared;
     let stream = match &terms.tls {
         // What another instance passes on is plain: it could not have passed it on otherwise.
-        Some(acceptor) if !shared => greet::client(context, stream, peer, acceptor, &timer).await?,
+        Some(acceptor) if !shared => greet::client(context, terms, stream, peer, acceptor, &timer).await?,
         _ => stream.into(),
     };
     let mut forwarded = Forwarded::of(peer.map(|peer| peer.ip()), is_secure);
     if let Some(auth) = &terms.client_auth
         && matches!(context.service.handler, Handler::Tcp(_))
     {
-        if !greet::admit(context, auth, &stream, peer) {
+        if !greet::admit(context, terms, auth, &stream, peer) {
             return None;
         }
     } else if let Some(auth) = &terms.client_auth {
-        let lines = greet::introduce(context, auth, &stream, peer)?;
+        let lines = greet::introduce(context, terms, auth, &stream, peer)?;
         forwarded.add_client(auth, &lines);
     }
     let downstream = Downstream {

@@ -75,7 +75,8 @@ pub(super) struct Pump {
     /// The sink has taken some of the message.
     touched: bool,
     waiting: Waiting,
-    /// Counts every successful read and write, so that a stall can be told from progress.
+    /// Counts every successful read and write, and every other time that bytes have gone to the sink's peer, so that a
+    /// stall can be told from progress.
     moves: u64,
     /// How many bytes the sink has taken.
     bytes: u64,
@@ -333,6 +334,7 @@ impl Pump {
         let direct = self.direct(ends.unread);
         let staged = self.left(ends.out);
         let body = ends.unread.unread().get(..direct).unwrap_or_default();
+        let before = ends.sink.map(Wire::passed);
         let written = match ends.sink {
             None => Poll::Ready(Ok(staged.len() + body.len())),
             Some(sink) if body.is_empty() => sink.poll_write(cx, staged),
@@ -341,6 +343,7 @@ impl Pump {
         };
         if !matches!(written, Poll::Ready(Ok(_))) {
             self.touched |= ends.sink.is_some_and(Wire::has_begun);
+            self.moves += u64::from(before != ends.sink.map(Wire::passed));
         }
         let count = ready!(written)?;
         if count == 0 {

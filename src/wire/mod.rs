@@ -118,6 +118,15 @@ impl Wire {
         }
     }
 
+    /// How many bytes have gone to the peer that a pending write may have told nobody of. Only TLS counts them: its writes
+    /// are over when all of their records have gone. It wraps around.
+    pub fn passed(&self) -> u64 {
+        match self {
+            Self::Tls(stream) => stream.passed(),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => 0,
+        }
+    }
+
     /// Whether bytes can go to `sink` without being copied; see [`Stream::can_splice`].
     pub fn can_splice(&self, sink: &Self) -> bool {
         match (self, sink) {
