@@ -258,7 +258,10 @@ fn a_response_that_breaks_off_is_reset_and_the_connection_stays() {
     assert_eq!(client.get("/whole").text(), "whole");
     let line = river.wait_for_line("request failed", PATIENCE).text;
     assert_eq!(field(&line, "status").as_deref(), Some("502"));
-    assert!(line.contains("request=\"GET /half HTTP/2.0\" "), "the client's version, not the one inside: {line}");
+    assert!(
+        line.contains("request=\"GET /half HTTP/2.0\" "),
+        "the client's version, not the one inside: {line}"
+    );
 }
 
 #[test]
