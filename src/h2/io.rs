@@ -13,22 +13,16 @@ use futures_io::{AsyncRead, AsyncWrite};
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 
+use super::blocks::{self, BLOCK};
 use super::drained::Drained;
 use super::meter::{Excess, Meter};
 
-/// What is gathered before it is sent, in bytes: about one record of TLS.
-const GATHERED: usize = 16 << 10;
-
-/// How many empty ones a worker keeps for whichever connection writes next: 256 KiB.
-const KEPT: usize = 16;
+/// What is gathered before it is sent, in bytes.
+const GATHERED: usize = BLOCK;
 
 thread_local! {
     /// What a worker reads into; nothing stays in it.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; GATHERED]);
-
-    /// What is written is gathered in one of these. A connection has one only from its first write to its last byte sent,
-    /// so that those that are idle have none, and busy ones take turns with few.
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A byte stream as the `h2` crate uses it, shared with whoever drives the connection.
@@ -42,7 +36,7 @@ struct Inner<S> {
     stream: S,
     /// Read from the stream before `h2` was to read it.
     early: Bytes,
-    /// Written and not yet sent from `sent` on.
+    /// Written and not yet sent from `sent` on: a block, or without memory if nothing is.
     gathered: Vec<u8>,
     sent: usize,
     /// Counts every successful write to the stream.
@@ -159,15 +153,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
     /// All of it is sent.
     fn clear(&mut self) {
         self.sent = 0;
-        let mut gathered = std::mem::take(&mut self.gathered);
-        if gathered.capacity() > 0 {
-            gathered.clear();
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < KEPT {
-                    spare.push(gathered);
-                }
-            });
-        }
+        blocks::give_back(std::mem::take(&mut self.gathered));
     }
 
     /// Sends what has been gathered and `bufs` behind it; returns how much was taken of both together.
@@ -194,8 +180,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
                     self.sent = 0;
                 }
                 if self.gathered.capacity() == 0 {
-                    let spare = SPARE.with_borrow_mut(Vec::pop);
-                    self.gathered = spare.unwrap_or_else(|| Vec::with_capacity(GATHERED));
+                    self.gathered = blocks::take();
                 }
                 bufs.iter().for_each(|buf| self.gathered.extend_from_slice(buf));
                 self.passed(bufs, length);
