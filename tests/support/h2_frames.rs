@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, until};
 
 /// What a client begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,7 +69,14 @@ impl Frames {
 
     /// Takes the next connection: reads the preface, and says nothing.
     pub fn accept_silently(&self) -> FrameConn {
-        let (mut stream, _) = self.0.accept().unwrap();
+        let mut accepted = None;
+        self.0.set_nonblocking(true).unwrap();
+        until("a connection", PATIENCE, || {
+            accepted = self.0.accept().ok();
+            accepted.is_some()
+        });
+        self.0.set_nonblocking(false).unwrap();
+        let (mut stream, _) = accepted.unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut preface = [0; PREFACE.len()];
