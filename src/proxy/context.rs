@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::fields::Recent;
 use super::scratch::Scratches;
 use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
@@ -20,6 +21,8 @@ pub struct ServiceContext {
     /// The groups of a tcp service, in their order.
     pub(super) groups: Vec<Rc<Upstreams>>,
     pub(super) scratches: Scratches,
+    /// Of the responses to clients of HTTP/2.
+    pub(super) recent: Recent,
     pub(super) leaving: Rc<Leaving>,
 }
 
@@ -34,8 +37,8 @@ impl ServiceContext {
         };
         let head_limits =
             HeadLimits { max_bytes: service.limits.max_head, max_fields: service.limits.max_headers };
-        let scratches = Scratches::default();
-        Rc::new(Self { service, handle, head_limits, upstreams, groups, scratches, leaving })
+        let (scratches, recent) = (Scratches::default(), Recent::default());
+        Rc::new(Self { service, handle, head_limits, upstreams, groups, scratches, recent, leaving })
     }
 
     /// An idle connection to a server, to go along with a client's connection that departs.
