@@ -37,13 +37,30 @@ impl ServerStream {
     /// The request is malformed; the stream has been reset.
     pub fn new(
         request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        drained: Rc<Drained>,
+    ) -> Result<Self, Malformed> {
+        let mut head = Vec::with_capacity(HEAD);
+        let stream = Self::behind(&mut head, request, respond, drained)?;
+        stream.upload.borrow_mut().read_first(head);
+        Ok(stream)
+    }
+
+    /// The same, but what it yields comes behind the request's head, which is appended to `head` and has been read with
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn behind(
+        head: &mut Vec<u8>,
+        request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
         drained: Rc<Drained>,
     ) -> Result<Self, Malformed> {
         let (parts, body) = request.into_parts();
         let mut key = None;
-        let mut head = Vec::with_capacity(HEAD);
-        let written = request::write(&mut head, &parts, body.is_end_stream(), |out| {
+        let written = request::write(head, &parts, body.is_end_stream(), |out| {
             key = Key::random().ok();
             out.extend_from_slice(key.as_ref().map(Key::as_bytes).unwrap_or_default());
         });
@@ -57,7 +74,7 @@ impl ServerStream {
         let method =
             if written.websocket { Method::Get } else { Method::of(parts.method.as_str().as_bytes()) };
         Ok(Self {
-            upload: RefCell::new(Upload::new(head, body, written.coding)),
+            upload: RefCell::new(Upload::new(body, written.coding)),
             download: RefCell::new(Download::new(respond, method, key, drained)),
         })
     }
