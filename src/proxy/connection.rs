@@ -17,6 +17,7 @@ use super::tunnel::{self, Tunnel};
 use super::{Handler, Keeper, Parting, Permit, Resting, ServiceContext, Terms};
 use super::{exchange, greet, respond};
 use crate::h2::ServerStream;
+use crate::runtime::Buffer;
 use crate::wire::Wire;
 
 /// What becomes of a client's connection after an exchange.
@@ -227,33 +228,40 @@ async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Dow
     }
 }
 
-/// Answers the one request of a stream of HTTP/2, and serves it as a tunnel if that is what it becomes. `tunnels` is
-/// told so.
+/// Answers the one request of a stream of HTTP/2, whose head is `unread`, and serves it as a tunnel if that is what it
+/// becomes. `tunnels` is told so.
 pub(super) async fn one_stream(
     context: &ServiceContext,
-    stream: ServerStream,
+    stream: Box<ServerStream>,
+    unread: Buffer,
     peer: Option<SocketAddr>,
     forwarded: Rc<Forwarded>,
     tunnels: impl FnOnce(),
 ) {
-    let handle = &context.handle;
+    let mut scratch = context.scratches.take();
     let mut downstream = Downstream {
-        stream: Wire::H2Server(Box::new(stream)),
-        unread: handle.buffers().take(),
-        timer: handle.timer(),
+        stream: Wire::H2Server(stream),
+        unread,
+        timer: scratch.timer.take().unwrap_or_else(|| context.handle.timer()),
         peer,
         forwarded,
         pipelines: false,
         requests: 0,
         offered: None,
     };
-    let mut scratch = context.scratches.take();
     // The task is moved when it is spawned, and is not to be moved with the room for a request.
     let next = Box::pin(one_request(context, &mut downstream, &mut scratch)).await;
-    context.scratches.put(scratch);
     if let Next::Tunnel(tunnel) = next {
+        context.scratches.put(scratch);
         tunnels();
         Box::pin(through(context, downstream, tunnel)).await;
+    } else {
+        let Downstream { stream, timer, .. } = downstream;
+        // The stream ends here, before another may have what it had.
+        drop(stream);
+        timer.rest();
+        scratch.timer = Some(timer);
+        context.scratches.put(scratch);
     }
 }
 

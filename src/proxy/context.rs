@@ -1,8 +1,10 @@
 //! A service as one worker serves it.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::fields::Recent;
 use super::scratch::Scratches;
 use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
@@ -20,6 +22,10 @@ pub struct ServiceContext {
     /// The groups of a tcp service, in their order.
     pub(super) groups: Vec<Rc<Upstreams>>,
     pub(super) scratches: Scratches,
+    /// For the head of a request in HTTP/2 while it is written.
+    pub(super) stream_head: RefCell<Vec<u8>>,
+    /// Of the responses to clients of HTTP/2.
+    pub(super) recent: Recent,
     pub(super) leaving: Rc<Leaving>,
 }
 
@@ -34,8 +40,17 @@ impl ServiceContext {
         };
         let head_limits =
             HeadLimits { max_bytes: service.limits.max_head, max_fields: service.limits.max_headers };
-        let scratches = Scratches::default();
-        Rc::new(Self { service, handle, head_limits, upstreams, groups, scratches, leaving })
+        Rc::new(Self {
+            service,
+            handle,
+            head_limits,
+            upstreams,
+            groups,
+            scratches: Scratches::default(),
+            stream_head: RefCell::default(),
+            recent: Recent::default(),
+            leaving,
+        })
     }
 
     /// An idle connection to a server, to go along with a client's connection that departs.

@@ -11,10 +11,11 @@ use super::failure::{Failure, TOOK_NOTHING, client_gone, send_failure};
 use super::pump::{Ends, Incoming, Outgoing, Pump, PumpError, Waiting};
 use super::scratch::Scratch;
 use super::upload::{Upload, UploadState, body_failure, chunk_decoder};
-use super::{ServiceContext, rewrite};
-use crate::http::{Framing, Version};
+use super::{ServiceContext, fields, rewrite};
+use crate::http::{Framing, ResponseHead, Version};
 use crate::runtime::Buffer;
 use crate::upstream::{Connection, Upstreams};
+use crate::wire::Wire;
 
 /// A response whose head has been read.
 pub(super) struct Response<'a> {
@@ -163,14 +164,35 @@ fn begin(
     let out = &mut scratch.to_downstream;
     out.clear();
     let rewriting = rewrite::ResponseContext { via, framing, keep_alive, client_version: request.version };
-    rewrite::response(out, received.unread(), head, &rewriting);
+    let handed = hand_over(downstream, received.unread(), head, &rewriting, context);
+    if !handed {
+        rewrite::response(out, received.unread(), head, &rewriting);
+    }
     received.consume(length);
     if matches!(incoming, Incoming::Length(left) if left > received.capacity() as u64) {
         received.widen();
     }
     let mut pump = Pump::new(incoming, outgoing, u64::MAX);
-    pump.stage(received, out);
+    if !handed {
+        pump.stage(received, out);
+    }
     Begun { pump, ends_by_close, keep_alive, reusable }
+}
+
+/// Hands a head to a stream of HTTP/2 as it is parsed; false where it is to be written, to fail there if it fails.
+fn hand_over(
+    downstream: &Downstream,
+    buf: &[u8],
+    head: &ResponseHead,
+    rewriting: &rewrite::ResponseContext<'_>,
+    context: &ServiceContext,
+) -> bool {
+    let Wire::H2Server(stream) = &downstream.stream else { return false };
+    if !stream.takes_head() {
+        return false;
+    }
+    let fields = fields::response(buf, head, rewriting, &context.recent);
+    fields.is_some_and(|fields| stream.send_head(head.status, fields, rewriting.framing).is_ok())
 }
 
 /// How a response's body comes, how it goes on, and what its head says of that.

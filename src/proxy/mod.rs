@@ -25,6 +25,7 @@ mod download;
 mod downstream;
 mod exchange;
 mod failure;
+mod fields;
 mod greet;
 mod lines;
 mod pump;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::lines::Lines;
-use crate::http::{Framing, Known, Method, RequestHead, ResponseHead, Target, Version};
+use crate::http::{Field, Framing, Known, Method, RequestHead, ResponseHead, Target, Version};
 use crate::tls::ClientAuth;
 
 /// What River adds to a request on its way to the server.
@@ -189,24 +189,10 @@ pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, conte
     let switching = head.status == 101;
     let interim = head.status < 200;
     let mut dated = interim;
-    // The one length that there is goes on as it is, with the body that it tells of. What HEAD would have got, and what
-    // 304 stands for, is the server's to say (RFC 9110 §8.6).
-    let length = match context.framing {
-        Framing::Length(_) => true,
-        Framing::None => !interim && head.status != 204,
-        Framing::Chunked | Framing::UntilClose => false,
-    };
     let mut lines = Lines::new(out, buf);
-    for sent in head.fields.iter().filter(|sent| !sent.drop) {
-        match sent.known {
-            Known::ContentLength if !length => {}
-            Known::TransferEncoding => {}
-            Known::Via if context.via.is_some() => {}
-            known => {
-                dated |= known == Known::Date;
-                lines.keep(sent);
-            }
-        }
+    for sent in kept(head, context) {
+        dated |= sent.known == Known::Date;
+        lines.keep(sent);
     }
     lines.finish();
     if !dated {
@@ -226,6 +212,29 @@ pub(super) fn response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, conte
         connection(out, context.keep_alive, context.client_version);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The fields of a response that go on to the client as they are.
+#[inline]
+pub(super) fn kept<'a>(
+    head: &'a ResponseHead,
+    context: &ResponseContext<'_>,
+) -> impl Iterator<Item = &'a Field> {
+    // The one length that there is goes on as it is, with the body that it tells of. What HEAD would have got, and what
+    // 304 stands for, is the server's to say (RFC 9110 §8.6).
+    let length = match context.framing {
+        Framing::Length(_) => true,
+        Framing::None => head.status >= 200 && head.status != 204,
+        Framing::Chunked | Framing::UntilClose => false,
+    };
+    let via = context.via.is_none();
+    head.fields.iter().filter(move |sent| match sent.known {
+        _ if sent.drop => false,
+        Known::ContentLength => length,
+        Known::TransferEncoding => false,
+        Known::Via => via,
+        _ => true,
+    })
 }
 
 /// Appends the status line of a response.
@@ -268,14 +277,14 @@ pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Appends `Connection: upgrade` and the protocols that were named.
-fn upgrade(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field]) {
+fn upgrade(out: &mut Vec<u8>, buf: &[u8], fields: &[Field]) {
     out.extend_from_slice(b"Connection: upgrade\r\n");
     for sent in fields.iter().filter(|sent| sent.known == Known::Upgrade) {
         field(out, b"Upgrade", sent.value.of(buf));
     }
 }
 
-fn number_of(version: Version) -> &'static [u8; 4] {
+pub(super) fn number_of(version: Version) -> &'static [u8; 4] {
     match version {
         Version::Http10 => b"1.0 ",
         Version::Http11 => b"1.1 ",
@@ -283,15 +292,20 @@ fn number_of(version: Version) -> &'static [u8; 4] {
 }
 
 /// Appends one `Via` that holds what came and River's own (RFC 9110 §7.6.3). `received` is the version's number.
-fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[crate::http::Field], received: &[u8], pseudonym: &[u8]) {
+fn via(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], received: &[u8], pseudonym: &[u8]) {
     out.extend_from_slice(b"Via: ");
+    via_value(out, buf, fields, received, pseudonym);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the value of that field.
+pub(super) fn via_value(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], received: &[u8], pseudonym: &[u8]) {
     for sent in fields.iter().filter(|sent| sent.known == Known::Via && !sent.drop) {
         out.extend_from_slice(sent.value.of(buf));
         out.extend_from_slice(b", ");
     }
     out.extend_from_slice(received);
     out.extend_from_slice(pseudonym);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn number(out: &mut Vec<u8>, mut number: u64) {

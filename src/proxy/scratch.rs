@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::http::{RequestHead, ResponseHead};
+use crate::runtime::Timer;
 
 /// Parsed heads and heads being written. Belongs to one exchange at a time.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct Scratch {
     pub(super) to_downstream: Vec<u8>,
     /// The request line as it goes to the server or, where River answers, as it came; cut to what a log line bears.
     pub(super) line: Vec<u8>,
+    /// Without a deadline; for the next stream of HTTP/2, which has no timer of its own yet.
+    pub(super) timer: Option<Timer>,
 }
 
 /// A worker's free scratches.

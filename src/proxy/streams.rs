@@ -17,7 +17,7 @@ use super::failure::Blame;
 use super::rewrite::Forwarded;
 use super::{Keeper, ServiceContext};
 use crate::h2::{self, Drained, Excess, Io, Opened, Reason, Server, ServerStream};
-use crate::runtime::{Buffer, Task, Timer};
+use crate::runtime::{Buffer, SMALL_BUFFER, Task, Timer};
 use crate::wire::Wire;
 
 /// How long the exchanges of a connection that is gone have to notice it. They are cancelled then.
@@ -102,8 +102,17 @@ struct Session {
 impl Session {
     /// Serves a stream by a task of its own.
     fn open(self: &Rc<Self>, (request, respond): Opened, drained: Rc<Drained>) {
-        let stream = match ServerStream::new(request, respond, drained) {
-            Ok(stream) => stream,
+        let context = &*self.context;
+        let mut head = context.stream_head.take();
+        head.clear();
+        let stream = ServerStream::behind(&mut head, request, respond, drained);
+        let mut unread = context.handle.buffers().take();
+        fill(&mut unread, &head, context.head_limits.max_bytes);
+        if head.capacity() <= SMALL_BUFFER {
+            context.stream_head.replace(head);
+        }
+        let stream = match stream {
+            Ok(stream) => Box::new(stream),
             Err(malformed) => {
                 let (service, client, why) =
                     (&*self.context.service.name, self.client(), malformed.to_string());
@@ -118,7 +127,7 @@ impl Session {
         let task = self.context.handle.spawn(async move {
             let session = &place.session;
             let forwarded = Rc::clone(&session.forwarded);
-            one_stream(&session.context, stream, session.peer, forwarded, || place.tunnels()).await;
+            one_stream(&session.context, stream, unread, session.peer, forwarded, || place.tunnels()).await;
         });
         if let Some(entry) = self.tasks.borrow_mut().get_mut(key) {
             *entry = Some(task);
@@ -163,6 +172,18 @@ impl Session {
 
     fn client(&self) -> String {
         self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string())
+    }
+}
+
+/// Puts a request's head where it is read from: all of it, or as much as shows that it is too large.
+fn fill(unread: &mut Buffer, mut head: &[u8], max_bytes: usize) {
+    loop {
+        let count = unread.append(head);
+        head = head.get(count..).unwrap_or_default();
+        // One byte above the limit lets the parser see that the limit is passed.
+        if head.is_empty() || !unread.grow(max_bytes + 1) {
+            return;
+        }
     }
 }
 

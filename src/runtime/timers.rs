@@ -40,6 +40,12 @@ impl Timer {
         self.entry.deadline.set(None);
     }
 
+    /// Takes the deadline away and forgets who waits, for another task to use the timer.
+    pub fn rest(&self) {
+        self.clear();
+        self.entry.waiter.clear();
+    }
+
     /// The deadline, if one is set.
     pub fn deadline(&self) -> Option<Instant> {
         self.entry.deadline.get()

@@ -190,26 +190,48 @@ impl Download {
                 return self.fail("the server did not prove that it speaks WebSocket");
             }
         }
-        let mut response = Response::new(());
-        *response.status_mut() =
-            if switches { StatusCode::OK } else { StatusCode::from_u16(status).map_err(invalid)? };
-        *response.headers_mut() = self.fields(text, switches)?;
+        let fields = self.fields(text, switches)?;
         if status < 200 && !switches {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::from_u16(status).map_err(invalid)?;
+            *response.headers_mut() = fields;
             self.interim = Some(self.drained.count());
             return self.respond.send_informational(response).map_err(super::io_error);
         }
-        let state = match self.head.framing {
-            _ if switches => State::UntilShutdown { tunnel: true },
+        if switches {
+            return self.begin(StatusCode::OK, fields, State::UntilShutdown { tunnel: true });
+        }
+        self.send_final(status, fields, self.head.framing)
+    }
+
+    /// Whether a final head may come next, and whatever that is, it goes on.
+    pub(super) fn takes_head(&self) -> bool {
+        let waits = self.interim.is_some_and(|count| count == self.drained.count());
+        matches!(self.state, State::Head) && self.held.is_empty() && self.key.is_none() && !waits
+    }
+
+    /// Sends the final head, whose body comes next.
+    pub(super) fn send_final(&mut self, status: u16, fields: HeaderMap, framing: Framing) -> io::Result<()> {
+        let status = StatusCode::from_u16(status).map_err(invalid)?;
+        let state = match framing {
             Framing::None | Framing::Length(0) => State::Done,
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Chunks(Box::new(ChunkDecoder::new(CHUNK_LINE, TRAILERS)), 0),
             Framing::UntilClose => State::UntilShutdown { tunnel: false },
         };
+        self.begin(status, fields, state)
+    }
+
+    fn begin(&mut self, status: StatusCode, fields: HeaderMap, state: State) -> io::Result<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = fields;
         let ends = matches!(state, State::Done);
         let sending = self.respond.send_response(response, ends).map_err(super::io_error)?;
         if !ends {
             self.sending = Some(sending);
         }
+        self.interim = None;
         self.state = state;
         Ok(())
     }

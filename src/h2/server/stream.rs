@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream};
-use ::http::Request;
+use ::http::{HeaderMap, Request};
 use bytes::Bytes;
 
 use super::download::Download;
@@ -17,7 +17,7 @@ use super::request::{self, Malformed};
 use super::upload::Upload;
 use crate::h2::Drained;
 use crate::h2::websocket::Key;
-use crate::http::Method;
+use crate::http::{Framing, Method};
 
 /// A stream that a client has opened. Reading yields the request, writing takes the response, both in HTTP/1.1.
 ///
@@ -37,13 +37,30 @@ impl ServerStream {
     /// The request is malformed; the stream has been reset.
     pub fn new(
         request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        drained: Rc<Drained>,
+    ) -> Result<Self, Malformed> {
+        let mut head = Vec::with_capacity(HEAD);
+        let stream = Self::behind(&mut head, request, respond, drained)?;
+        stream.upload.borrow_mut().read_first(head);
+        Ok(stream)
+    }
+
+    /// The same, but what it yields comes behind the request's head, which is appended to `head` and has been read with
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn behind(
+        head: &mut Vec<u8>,
+        request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
         drained: Rc<Drained>,
     ) -> Result<Self, Malformed> {
         let (parts, body) = request.into_parts();
         let mut key = None;
-        let mut head = Vec::with_capacity(HEAD);
-        let written = request::write(&mut head, &parts, body.is_end_stream(), |out| {
+        let written = request::write(head, &parts, body.is_end_stream(), |out| {
             key = Key::random().ok();
             out.extend_from_slice(key.as_ref().map(Key::as_bytes).unwrap_or_default());
         });
@@ -57,7 +74,7 @@ impl ServerStream {
         let method =
             if written.websocket { Method::Get } else { Method::of(parts.method.as_str().as_bytes()) };
         Ok(Self {
-            upload: RefCell::new(Upload::new(head, body, written.coding)),
+            upload: RefCell::new(Upload::new(body, written.coding)),
             download: RefCell::new(Download::new(respond, method, key, drained)),
         })
     }
@@ -104,6 +121,22 @@ impl ServerStream {
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let first = bufs.iter().find(|buf| !buf.is_empty());
         self.poll_write(cx, first.map(|buf| &**buf).unwrap_or_default())
+    }
+
+    /// Whether [`send_head`](Self::send_head) may be called: a final head is what comes next, and nothing has to be known
+    /// of it but what that is told.
+    pub fn takes_head(&self) -> bool {
+        self.download.borrow().takes_head()
+    }
+
+    /// Takes a final response's head as if it had been written, which it was not. Its body is to be written as `framing`
+    /// says.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_write`](Self::poll_write). The head may be written instead, to meet the same error.
+    pub fn send_head(&self, status: u16, fields: HeaderMap, framing: Framing) -> io::Result<()> {
+        self.download.borrow_mut().send_final(status, fields, framing)
     }
 
     /// Ends River's direction where nothing else tells its end. The client's is left to it.

@@ -31,10 +31,15 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// `head` is the request's head; the body follows it in the given coding.
-    pub(super) fn new(head: Vec<u8>, body: RecvStream, coding: Coding) -> Self {
+    /// What comes behind the request's head: the body, in the given coding.
+    pub(super) fn new(body: RecvStream, coding: Coding) -> Self {
         let ended = coding == Coding::Nothing;
-        Self { text: head, read: 0, body, coding, data: Bytes::new(), ended, malformed: None }
+        Self { text: Vec::new(), read: 0, body, coding, data: Bytes::new(), ended, malformed: None }
+    }
+
+    /// `head` is to be read before all else.
+    pub(super) fn read_first(&mut self, head: Vec<u8>) {
+        self.text = head;
     }
 
     /// Whether a read would get something, an end or an error.
