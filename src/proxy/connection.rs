@@ -49,6 +49,9 @@ const ABSORB: Duration = Duration::from_secs(30);
 /// How long such a client may be silent.
 const ABSORB_SILENCE: Duration = Duration::from_secs(5);
 
+/// A client that has sent nothing for so long after a response is at rest: another request need not come soon.
+const RESTED: Duration = Duration::from_millis(20);
+
 /// How a connection stops being served as one that brings requests.
 enum End {
     Close,
@@ -60,7 +63,11 @@ enum End {
     Tunnel(Box<Tunnel>),
     /// It is one of HTTP/2 from its begin.
     Http2,
-    Depart(Permit),
+    Depart {
+        permit: Permit,
+        /// It has just had a response, and is likely to send another request at once.
+        is_busy: bool,
+    },
 }
 
 /// Serves a client's connection until it ends, which is `None`, or until it departs.
@@ -104,7 +111,12 @@ pub async fn serve(
             Box::pin(streams::serve(context, downstream, keeper)).await;
             None
         }
-        End::Depart(permit) => parted(downstream.part(context, None, permit)),
+        End::Depart { permit, is_busy } => {
+            // The next request would wait for a new connection to the server otherwise. One that rests would only take it
+            // from those that are still here.
+            let spare = if is_busy { context.take_spare() } else { None };
+            parted(downstream.part(context, None, spare, permit))
+        }
     }
 }
 
@@ -180,7 +192,8 @@ async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Dow
     let handle = &context.handle;
     let timeouts = &context.service.timeouts;
     let patience = if downstream.requests == 0 { timeouts.head } else { timeouts.idle };
-    let mut until = handle.now() + patience;
+    let mut since = handle.now();
+    let mut until = since + patience;
     if downstream.stream.alpn() == Some(b"h2") {
         return End::Http2;
     }
@@ -192,7 +205,10 @@ async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Dow
         match downstream.await_request(context, until).await {
             Awaited::Request => {}
             Awaited::Nothing => return End::Close,
-            Awaited::Permit(permit) => return End::Depart(permit),
+            Awaited::Permit(permit) => {
+                let is_busy = downstream.requests > 0 && handle.now() < since + RESTED;
+                return End::Depart { permit, is_busy };
+            }
         }
         downstream.unread.supply();
         if undecided {
@@ -211,8 +227,13 @@ async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Dow
                 Next::StillIdle => break,
                 Next::KeepAlive => {
                     downstream.requests += 1;
-                    until = handle.now() + timeouts.idle;
+                    since = handle.now();
+                    until = since + timeouts.idle;
                     if downstream.unread.is_empty() {
+                        // While the connection that its request was sent on is the newest idle one.
+                        if let Some(permit) = downstream.permit_now(context) {
+                            return End::Depart { permit, is_busy: true };
+                        }
                         break;
                     }
                     // The next request is already here.
@@ -288,7 +309,7 @@ async fn through(
         }
     }
     let permit = outcome.ok().flatten()?;
-    parted(downstream.part(context, Some(*tunnel), permit))
+    parted(downstream.part(context, Some(*tunnel), None, permit))
 }
 
 fn parted(parting: io::Result<Parting>) -> Option<Parting> {

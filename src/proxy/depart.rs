@@ -153,6 +153,16 @@ impl Leaving {
         self.told.get() == Leave::Move && offered != Some(self.stays.get())
     }
 
+    /// Idle connections to servers are of use: here, or where the clients' connections go.
+    pub(super) fn keeps_upstreams(&self) -> bool {
+        self.told.get() != Leave::Close
+    }
+
+    /// A permit, if a connection may depart and there is one left.
+    pub(super) fn permit_now(&self, offered: Option<u64>) -> Option<Permit> {
+        self.moves(offered).then(|| self.permits.try_acquire_arc()).flatten()
+    }
+
     /// What to remember of a connection that is offered now.
     pub(super) fn now(&self) -> Option<u64> {
         Some(self.stays.get())

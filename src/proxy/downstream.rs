@@ -15,6 +15,7 @@ use super::tunnel::Tunnel;
 use crate::h2::PREFACE;
 use crate::http::{RequestHead, Unparsed, parse_request};
 use crate::runtime::{Buffer, Handle, Timer};
+use crate::upstream::Spare;
 use crate::wire::Wire;
 
 /// A client's connection: the stream, what was read of it and not yet used, and its one timer.
@@ -88,6 +89,11 @@ impl Downstream {
         .await
     }
 
+    /// Lets the connection depart, if it may without waiting. Nothing may be unread.
+    pub(super) fn permit_now(&self, context: &ServiceContext) -> Option<Permit> {
+        self.stream.can_move().then(|| context.leaving.permit_now(self.offered)).flatten()
+    }
+
     /// Whether the client begins as one of HTTP/2, no later known than `until`. `None` if it has sent nothing after all.
     /// What was read is unread.
     pub(super) async fn begins_http2(&mut self, until: Instant) -> Option<bool> {
@@ -114,7 +120,7 @@ impl Downstream {
     }
 
     /// Takes the connection apart, so that it can be served elsewhere. Nothing may have been read of it that is not in
-    /// `tunnel`.
+    /// `tunnel`; `spare` goes along.
     ///
     /// # Errors
     ///
@@ -123,11 +129,10 @@ impl Downstream {
         self,
         context: &ServiceContext,
         tunnel: Option<Tunnel>,
+        spare: Option<Spare>,
         permit: Permit,
     ) -> io::Result<Parting> {
         debug_assert!(self.unread.is_empty(), "what was read would be lost");
-        // A tunnel has no further requests.
-        let spare = if tunnel.is_none() { context.take_spare() } else { None };
         let tunnel = tunnel.map(Tunnel::into_parts).transpose()?.map(Box::new);
         let connection = Resting {
             client: self.stream.into_fd()?,

@@ -105,7 +105,7 @@ pub(super) async fn run(
     let (next, reusable) =
         send_response(context, upstreams, downstream, scratch, &mut upload, response, &request, via).await;
     // A stream is not kept but let end.
-    let may_stay = context.leaving.is_over() || matches!(server.stream, Wire::H2Client(_));
+    let may_stay = context.leaving.keeps_upstreams() || matches!(server.stream, Wire::H2Client(_));
     if reusable && received.is_empty() && may_stay {
         upstreams.release(server);
     }
