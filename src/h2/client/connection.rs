@@ -181,7 +181,7 @@ impl Client {
     pub fn carries(&self) -> Option<u64> {
         let word = self.shared.seen.go_away()?;
         let ours = word.last % 2 == 1 && word.last < LAST_STREAM;
-        (ours && word.reason == Reason::NO_ERROR).then(|| (u64::from(word.last) + 1) / 2)
+        (ours && word.reason == Reason::NO_ERROR).then(|| u64::from(word.last).div_ceil(2))
     }
 
     /// Whether the connection has ended although neither side has said so.

@@ -76,7 +76,7 @@ impl Cause {
 impl From<Cause> for io::Error {
     fn from(cause: Cause) -> Self {
         let kind = match &cause {
-            Cause::Other(error) => error.get_io().map_or(io::ErrorKind::ConnectionReset, io::Error::kind),
+            Cause::Other(error) => error.get_io().map_or(io::ErrorKind::ConnectionReset, Self::kind),
             _ => io::ErrorKind::ConnectionReset,
         };
         Self::new(kind, cause)

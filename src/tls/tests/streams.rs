@@ -259,7 +259,7 @@ fn tickets_make_an_idle_connection_to_a_server_no_stale_one_but_data_and_ends_do
             });
             let roots = signed.vouching();
             let connector = Connector::new("river.test", &roots, None, &[]).unwrap();
-            let stream = connect(stream, &connector, handle.buffers()).await.unwrap();
+            let stream = connect(stream, &connector, None, handle.buffers()).await.unwrap();
             // The client's last words go with its first request otherwise, and the server has no tickets before them.
             assert!(poll_once(|cx| stream.poll_read(cx, &mut [0])).is_pending());
             std::future::poll_fn(|cx| stream.stream().poll_readable(cx)).await;
