@@ -5,8 +5,8 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
 
+use support::curl::{client, curl, hinting, large, sum, upload};
 use support::tls::{Authority, NAME};
 use support::*;
 
@@ -25,23 +25,11 @@ fn proxy(origin: &Origin) -> Running {
     River::in_dir(dir).config(config).serve()
 }
 
-/// What a client prints.
-#[track_caller]
-fn client(program: &str, arguments: &[&str]) -> String {
-    let path = std::env::var_os("PATH").unwrap();
-    let mut command = Command::new(program);
-    let output = command.env_clear().env("PATH", path).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// What curl prints, which knows beforehand that HTTP/2 is spoken. (That of Debian 12 cannot use such a connection for a
 /// second request, with whatever server.)
 #[track_caller]
-fn curl(arguments: &[&str]) -> String {
-    let always = ["--disable", "--silent", "--show-error", "--noproxy", "*", "--max-time", "20"];
-    client("curl", &[&always[..], &["--http2-prior-knowledge"], arguments].concat())
+fn curl_2(arguments: &[&str]) -> String {
+    curl(&[&["--http2-prior-knowledge"], arguments].concat())
 }
 
 /// What curl prints of these paths, which it asks for over TLS in the protocol that was agreed on.
@@ -52,12 +40,10 @@ fn curl_over_tls(river: &Running, paths: &[String], arguments: &[&str]) -> Strin
         paths.iter().map(|path| format!("https://{NAME}:{}{path}", address.port())).collect();
     let resolve = format!("{NAME}:{}:{}", address.port(), address.ip());
     let authority = river.dir().join("ca.pem");
-    let mut all =
-        vec!["--disable", "--silent", "--show-error", "--noproxy", "*", "--max-time", "20", "--resolve"];
-    all.extend([resolve.as_str(), "--cacert", authority.to_str().unwrap()]);
+    let mut all = vec!["--resolve", resolve.as_str(), "--cacert", authority.to_str().unwrap()];
     all.extend(arguments);
     all.extend(urls.iter().map(String::as_str));
-    client("curl", &all)
+    curl(&all)
 }
 
 #[test]
@@ -96,17 +82,12 @@ fn curl_uploads_in_http_2_with_and_without_a_length() {
     }
     let origin = Origin::with(|request, reply| {
         let framing = request.fields.get("transfer-encoding").or(request.fields.get("content-length"));
-        let sum: u64 = request.body.iter().map(|byte| u64::from(*byte)).sum();
-        reply.respond(200, &[], format!("{} {sum}\n", framing.unwrap()).as_bytes())
+        reply.respond(200, &[], format!("{} {}\n", framing.unwrap(), sum(&request.body)).as_bytes())
     });
     let river = proxy(&origin);
-    let body: Vec<u8> = (0..5_000_000).map(|at| (at % 251) as u8).collect();
-    let sum: u64 = body.iter().map(|byte| u64::from(*byte)).sum();
-    let file = river.dir().join("upload");
-    fs::write(&file, &body).unwrap();
-    let file = file.to_str().unwrap();
+    let (file, sum) = upload(&river);
     let url = format!("http://{}/up", river.web());
-    assert_eq!(curl(&["-T", file, &url]), format!("5000000 {sum}\n"));
+    assert_eq!(curl_2(&["-T", &file, &url]), format!("5000000 {sum}\n"));
     // From its standard input it cannot know the length.
     let script = format!(
         "curl --disable --silent --show-error --noproxy '*' --max-time 20 --http2-prior-knowledge -T - '{url}' <'{file}'"
@@ -119,12 +100,12 @@ fn curl_reads_large_bodies_and_heads_in_http_2() {
     if !tools::require("curl") {
         return;
     }
-    let origin = Origin::with(|_, reply| reply.respond(200, &[("x-large", "yes")], &vec![b'x'; 20_000_000]));
+    let origin = large();
     let river = proxy(&origin);
     let url = format!("http://{}/", river.web());
-    let said = curl(&["--head", &url]);
+    let said = curl_2(&["--head", &url]);
     assert!(said.starts_with("HTTP/2 200") && said.contains("content-length: 20000000\r\n"), "{said}");
-    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{size_download}", &url]), "20000000");
+    assert_eq!(curl_2(&["-o", "/dev/null", "-w", "%{size_download}", &url]), "20000000");
 }
 
 #[test]
@@ -132,12 +113,9 @@ fn curl_reads_early_hints_and_trailers_in_http_2() {
     if !tools::require("curl") {
         return;
     }
-    let origin = Origin::with(|_, reply| {
-        reply.interim(103, &[("link", "</style.css>")])?;
-        reply.respond_chunked(200, &[("trailer", "x-sum")], &[b"page\n"], &[("x-sum", "42")])
-    });
+    let origin = hinting();
     let river = proxy(&origin);
-    let said = curl(&["-i", &format!("http://{}/", river.web())]);
+    let said = curl_2(&["-i", &format!("http://{}/", river.web())]);
     assert!(said.starts_with("HTTP/2 103 \r\nlink: </style.css>\r\n\r\nHTTP/2 200 \r\n"), "{said}");
     assert!(said.contains("page\n") && said.contains("x-sum: 42\r\n"), "{said}");
 }

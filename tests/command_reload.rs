@@ -13,15 +13,7 @@ use support::*;
 
 /// An origin whose `/hold` answers when the gate opens.
 fn holding() -> (Origin, Arc<Gate>) {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/hold" {
-            waiting.pass();
-        }
-        reply.respond(200, &[], b"plain")
-    });
-    (origin, gate)
+    Origin::gated(|target| target == "/hold", |_, reply| reply.respond(200, &[], b"plain"))
 }
 
 /// A connection with a request that is held, and that ends with its response.
@@ -114,12 +106,9 @@ fn row_22_a_bad_configuration_disturbs_nobody() {
 
 #[test]
 fn row_22_a_new_address_that_is_in_use_disturbs_nobody() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
     let old = River::with_config(Config::respond("plain")).serve();
     let family = Family::of(old.dir());
-    let more = Config::respond("plain").service("more", &[&address], &config::respond("more"));
-    fs::write(old.dir().config(), more.text()).unwrap();
+    let (_taken, address) = old.configure_taken_address();
     family.run(&["reload"]).expect_error(
         69,
         &["river: the reload failed: ", &address, &format!("\nriver: {}\n", still_serving(&old))],
@@ -425,6 +414,16 @@ fn what_beats_the_file_is_passed_on_and_the_terminal_is_not() {
     assert!(old.ends_within(PATIENCE));
 }
 
+/// `river reload` on a terminal of its own, after the commands that `prepare` it; and what that has shown so far.
+fn reload_on_a_terminal(old: &Running, prepare: &str) -> (Process, impl Fn() -> String) {
+    let shown = old.dir().join("typescript");
+    let (river, config) = (env!("CARGO_BIN_EXE_river"), old.dir().config());
+    let mut command = std::process::Command::new("script");
+    command.args(["-qefc", &format!("{prepare}{river} reload --config {}", config.display())]).arg(&shown);
+    let script = Process::start("script", &mut command);
+    (script, move || fs::read_to_string(&shown).unwrap_or_default())
+}
+
 #[test]
 fn on_a_terminal_how_the_old_one_drains_is_one_line() {
     if !tools::require("script") {
@@ -434,19 +433,13 @@ fn on_a_terminal_how_the_old_one_drains_is_one_line() {
     let old = River::with_config(Config::proxy(&origin)).serve();
     let _family = Family::of(old.dir());
     let mut conn = held(old.web(), &origin);
-    let (river, config) = (env!("CARGO_BIN_EXE_river"), old.dir().config());
-    let mut command = std::process::Command::new("script");
-    command
-        .args(["-qefc", &format!("{river} reload --config {}", config.display())])
-        .arg(old.dir().join("typescript"));
-    let script = Process::start("script", &mut command);
+    let (script, shown) = reload_on_a_terminal(&old, "");
     let line = "drains: 1 connection; moved 0, finished 0, cut 0";
-    let drains = || fs::read_to_string(old.dir().join("typescript")).unwrap_or_default().contains(line);
-    until("it shows how the old one drains", PATIENCE, drains);
+    until("it shows how the old one drains", PATIENCE, || shown().contains(line));
     gate.open();
     conn.read_response("GET").expect_status(200);
     assert!(script.wait_exit(PATIENCE).success());
-    let seen = fs::read_to_string(old.dir().join("typescript")).unwrap();
+    let seen = shown();
     let live = seen.find(&format!("{line}\u{1b}[K")).expect("what is left of the former text is erased");
     assert_eq!(seen[..live].rfind('\r'), seen[..live].rfind('\n').map(|at| at + 1), "{seen:?}");
 }
@@ -460,18 +453,12 @@ fn on_a_narrow_terminal_the_line_is_cut() {
     let old = River::with_config(Config::proxy(&origin)).serve();
     let _family = Family::of(old.dir());
     let mut conn = held(old.web(), &origin);
-    let (river, config) = (env!("CARGO_BIN_EXE_river"), old.dir().config());
-    let mut command = std::process::Command::new("script");
-    command
-        .args(["-qefc", &format!("stty cols 32; {river} reload --config {}", config.display())])
-        .arg(old.dir().join("typescript"));
-    let script = Process::start("script", &mut command);
-    let seen = || fs::read_to_string(old.dir().join("typescript")).unwrap_or_default();
-    until("it shows how the old one drains", PATIENCE, || seen().contains("\u{1b}[K"));
+    let (script, shown) = reload_on_a_terminal(&old, "stty cols 32; ");
+    until("it shows how the old one drains", PATIENCE, || shown().contains("\u{1b}[K"));
     gate.open();
     conn.read_response("GET").expect_status(200);
     assert!(script.wait_exit(PATIENCE).success());
-    let seen = seen();
+    let seen = shown();
     for live in seen.split("\u{1b}[K").take(seen.matches("\u{1b}[K").count()) {
         let live = live.rsplit('\r').next().unwrap();
         assert_eq!(live.len(), 31, "{live:?} in {seen:?}");

@@ -7,7 +7,6 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 
 use support::peer::Desk;
@@ -60,12 +59,7 @@ fn the_instance_in_service_is_shown_with_what_it_does() {
 
 #[test]
 fn those_that_drain_are_shown_with_their_deadline() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"plain")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"plain"));
     let old =
         River::with_config(Config::proxy(&origin).system("drain_timeout: \"90s\"").handoff("guard: \"10s\""))
             .serve();
@@ -135,6 +129,58 @@ fn nobody_in_service_is_a_failure() {
     assert_eq!(said.out, "");
     let said = family.run(&["status", "--json"]).expect_error(69, &[nobody]);
     assert_eq!(said.out, "{\"instances\": []}\n");
+    assert!(!said.err.contains("--validate-configs"), "nothing is wrong with it: {}", said.err);
+}
+
+#[test]
+fn where_nobody_is_in_service_the_mistakes_of_the_configuration_are_said() {
+    let dir = Dir::new();
+    let family = Family::of(&dir);
+    let write = |text: &str| fs::write(dir.config(), text).unwrap();
+    let good = Config::respond("plain").text();
+    let nobody = "river: no instance is in service at the upgrade socket";
+    let mistakes = "river.ron does not pass --validate-configs:\n";
+    // One that is found where the text is read, and one that is found by what it says.
+    write(&good.replace("respond: (", "h3: 1, respond: (body: \"other\", status: 204, "));
+    let found = [nobody, mistakes, "services.\"web\".h3: unknown field", " --> "];
+    family.run(&["status"]).expect_error(69, &found);
+    family.run(&["status", "--json"]).expect_error(69, &found).expect(69, &["{\"instances\": []}\n"]);
+    family.run(&["stop"]).expect_error(69, &found);
+    // No name is looked up, and two names are not taken for one address.
+    let bind = "(bind: \"127.0.0.1:0\")";
+    assert!(good.contains(bind), "{good}");
+    write(&good.replace(bind, "(bind: \"one.invalid:80\"), (bind: \"two.invalid:80\")"));
+    let said = family.run(&["status"]).expect_error(69, &[nobody]);
+    assert!(!said.err.contains("--validate-configs"), "{}", said.err);
+}
+
+#[test]
+fn an_upgrade_socket_that_is_not_told_is_said_with_what_hides_it() {
+    let dir = Dir::new();
+    let family = Family::of(&dir);
+    let with = |system: &str| {
+        let text =
+            format!("(system: ({system}), services: {{\"a\": (listeners: [(bind: \"x\")], respond: ())}})");
+        fs::write(dir.config(), text).unwrap();
+        family.run(&["status"])
+    };
+    let unset = "system.upgrade_socket is not set";
+    // The listener's address is wrong too; both are said, and last what the command needs.
+    with("").expect_error(78, &["services.\"a\".listeners[0].bind: the port is missing", unset]);
+    with("upgrade_soket: \"a.sock\"").expect_error(78, &["did you mean \"upgrade_socket\"?", unset]);
+    for (path, what) in [
+        ("\"\"", "the path is empty"),
+        ("\".\"", "\".\" is a directory"),
+        ("\"@river\"", "abstract sockets are not supported"),
+        ("3", "expected a string, found a number"),
+    ] {
+        let said = with(&format!("upgrade_socket: {path}"));
+        let said = said.expect_error(78, &["system.upgrade_socket: ", what, "river.ron:1:27"]);
+        assert!(!said.err.contains(unset), "{}", said.err);
+    }
+    // A directory may come with the instance.
+    let nobody = "river: no instance is in service at the upgrade socket";
+    with("upgrade_socket: \"later/a.sock\"").expect_error(69, &[nobody, "the port is missing"]);
 }
 
 #[test]

@@ -11,12 +11,7 @@ use support::*;
 
 /// An instance with a request that is answered when the gate opens.
 fn holding() -> (Running, Conn, Arc<Gate>, Origin) {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"plain")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"plain"));
     let river = River::with_config(Config::proxy(&origin)).serve();
     let mut conn = Conn::open(river.web());
     conn.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");

@@ -44,6 +44,19 @@ fn certificates() -> &'static Path {
         put("key.pem", key.serialize_pem().as_bytes());
         put("other.key", rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes());
         put("clients.pem", certificate.pem().as_bytes());
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+        let authority = rcgen::CertifiedIssuer::self_signed(authority, rcgen::KeyPair::generate().unwrap());
+        let authority = authority.unwrap();
+        let leaf_key = rcgen::KeyPair::generate().unwrap();
+        let leaf = rcgen::CertificateParams::new(["leaf.example".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&leaf_key, &authority).unwrap();
+        put("leaf.pem", leaf.pem().as_bytes());
+        put("authority.pem", authority.pem().as_bytes());
+        put("authority-and-leaf.pem", format!("{}{}", authority.pem(), leaf.pem()).as_bytes());
+        put("junk.pem", b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+        put("junk.key", b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n");
         put("cert.der", certificate.der());
         put("damaged.pem", certificate.pem().replace("-----END", "----END").as_bytes());
         put("tickets.key", &[7; 48]);
@@ -249,6 +262,19 @@ fn names_with_the_same_servers_share_a_group() {
 }
 
 #[test]
+fn authorities_vouch_for_others_or_for_themselves() {
+    for file in ["authority.pem", "clients.pem"] {
+        let tls = format!("certificates: [(cert: \"cert.pem\", key: \"key.pem\")], client_ca: \"{file}\"");
+        let server = format!("(addr: \"127.0.0.1:3000\", tls_sni: \"app.example\", tls_ca: \"{file}\")");
+        let text = format!(
+            "(services: {{\"web\": (listeners: [(bind: \"127.0.0.1:8080\", tls: ({tls}))], \
+             connectors: (servers: [{server}]))}})"
+        );
+        plan_text(&text).unwrap_or_else(|errors| panic!("{file}: {errors}"));
+    }
+}
+
+#[test]
 fn all_notations_of_ron_are_read() {
     let plan = plan_file("fixtures/config/good/notations.ron");
     assert_eq!(plan.system.workers.get(), 2);
@@ -363,6 +389,8 @@ fn file_with(path: &str, value: &str) -> String {
     let field = format!("{name}: {value}");
     let listeners = "listeners: [(bind: \"127.0.0.1:8080\")]";
     let servers = "servers: [(addr: \"127.0.0.1:3000\")]";
+    let h2_listeners = "listeners: [(bind: \"127.0.0.1:8080\", offer_h2: true)]";
+    let h2_servers = "servers: [(addr: \"127.0.0.1:3000\", proto: H2Only)]";
     let connectors = format!("connectors: ({servers})");
     let rest = match parent.strip_prefix("services.*") {
         None if path == "system.daemonize" => {
@@ -379,6 +407,7 @@ fn file_with(path: &str, value: &str) -> String {
         "" if name == "connectors" => format!("{listeners}, {field}"),
         "" if name == "respond" => format!("{listeners}, {field}"),
         "" if name == "tcp" => format!("{listeners}, {field}"),
+        "" if name == "h2" => format!("{h2_listeners}, {connectors}, {field}"),
         "" => format!("{listeners}, {connectors}, {field}"),
         tls if tls.starts_with("listeners[].tls") => {
             let certificates = "certificates: [(cert: \"cert.pem\", key: \"key.pem\")]";
@@ -402,6 +431,7 @@ fn file_with(path: &str, value: &str) -> String {
         "tcp.servers[]" if name == "addr" => format!("{listeners}, tcp: (servers: [({field})])"),
         "tcp.servers[]" => format!("{listeners}, tcp: (servers: [(addr: \"127.0.0.1:3000\", {field})])"),
         "connectors" if name == "servers" => format!("{listeners}, connectors: ({field})"),
+        "connectors" if name == "h2" => format!("{listeners}, connectors: ({h2_servers}, {field})"),
         "connectors" => format!("{listeners}, connectors: ({servers}, {field})"),
         "connectors.servers[]" if name == "addr" => {
             format!("{listeners}, connectors: (servers: [({field})])")
@@ -420,6 +450,8 @@ fn file_with(path: &str, value: &str) -> String {
         _ => {
             let (section, inner) = rest.split_once('.').unwrap_or((rest, ""));
             match inner {
+                "" if section == "h2" => format!("{h2_listeners}, {connectors}, h2: ({field})"),
+                "h2" => format!("{listeners}, {section}: ({h2_servers}, h2: ({field}))"),
                 "" => format!("{listeners}, {connectors}, {section}: ({field})"),
                 inner => format!("{listeners}, {section}: ({servers}, {inner}: ({field}))"),
             }

@@ -103,12 +103,7 @@ fn resets_that_the_client_makes_river_do_are_counted() {
 
 #[test]
 fn refused_streams_are_counted_over_time_only() {
-    let gate = Arc::new(Gate::new());
-    let held = Arc::clone(&gate);
-    let origin = Origin::with(move |_, reply| {
-        held.pass();
-        reply.respond(200, &[], b"ok")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"ok"));
     let river = river(origin.address(), ", h2: (max_concurrent_streams: 1, max_control_frames: 1500)");
     // More than the crate below allows in the life of a connection.
     let mut frames = Frames::open(river.web());
@@ -203,6 +198,7 @@ fn a_client_that_takes_nothing_is_let_go_though_it_sends() {
     origin.wait_requests(1, PATIENCE);
     let since = Instant::now();
     until("the connection is closed", PATIENCE, || {
+        // The pace of a client that goes on sending; nothing is waited for.
         thread::sleep(Duration::from_millis(100));
         frames.try_bytes(&frame(kind::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())).is_err()
     });

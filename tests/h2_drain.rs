@@ -18,22 +18,17 @@ use support::*;
 
 const HIGHEST: u32 = (1 << 31) - 1;
 
-fn gated() -> (Arc<Gate>, Origin) {
-    let gate = Arc::new(Gate::new());
-    let held = Arc::clone(&gate);
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/slow" {
-            held.pass();
-        }
-        reply.respond(200, &[], request.target.as_bytes())
-    });
-    (gate, origin)
+fn gated() -> (Origin, Arc<Gate>) {
+    Origin::gated(
+        |target| target == "/slow",
+        |request, reply| reply.respond(200, &[], request.target.as_bytes()),
+    )
 }
 
 /// Everything of a hand-over, frame by frame: GOAWAY with the highest stream, a PING, and only once that has come back
 /// the last GOAWAY; streams opened until then are answered, later ones left alone.
 fn drains_by_two_goaways(idle_connections: &str) {
-    let (gate, origin) = gated();
+    let (origin, gate) = gated();
     let config =
         support::h2::proxy(&origin).handoff(&format!("guard: \"0s\", idle_connections: {idle_connections}"));
     let old = River::with_config(config).serve();
@@ -123,7 +118,7 @@ fn a_client_that_does_not_acknowledge_is_waited_for_no_longer_than_the_drain_las
 
 #[test]
 fn a_long_stream_holds_its_connection_through_the_drain() {
-    let (gate, origin) = gated();
+    let (origin, gate) = gated();
     let old = River::with_config(support::h2::proxy(&origin)).serve();
     let mut client = H2::open(old.web());
     let (response, _) = client.begin(get("/slow"), true);

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::h2_frames::{DATA, END_STREAM, FrameConn, Frames, GOAWAY, HEADERS, PING, RST_STREAM};
+use support::h2_frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, FrameConn, Frames, GOAWAY, HEADERS, PING, RST_STREAM,
+};
 use support::h2_origin::pass;
 use support::log::field;
 use support::*;
@@ -158,13 +160,40 @@ fn go_away_moves_new_requests_elsewhere_and_lets_old_ones_finish() {
     origin.wait_open(|open| open == 1);
 }
 
+/// A server of frames, a River in front of it with these settings of the connectors, and a client's connection to that.
+fn facing_frames(connectors: &str) -> (Frames, Running, Conn) {
+    let frames = Frames::listen();
+    let river = with(&frames.server(), connectors, "");
+    let conn = Conn::open(river.web());
+    (frames, river, conn)
+}
+
+/// A request with its whole body.
+fn with_body(method: &str) -> String {
+    format!("{method} / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody")
+}
+
+/// The connection that River makes for a first request, which is answered.
+fn first_connection(frames: &Frames, conn: &mut Conn) -> FrameConn {
+    conn.request("GET", "/first");
+    let mut first = frames.accept(&[]);
+    first.answer_next(b"");
+    conn.read_response("GET").expect_status(200);
+    first
+}
+
+/// Asks for `/next`, which the server sees on this connection.
+fn expect_next_on(server: &mut FrameConn, conn: &mut Conn) {
+    conn.request("GET", "/next");
+    server.answer_next(b"next");
+    assert_eq!(conn.read_response("GET").expect_status(200).text(), "next");
+}
+
 #[test]
 fn what_the_server_has_not_looked_at_is_sent_again_whatever_it_is() {
     for method in ["GET", "POST", "BREW"] {
-        let frames = Frames::listen();
-        let river = with(&frames.server(), "", "");
-        let mut conn = Conn::open(river.web());
-        conn.send(format!("{method} / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody"));
+        let (frames, _river, mut conn) = facing_frames("");
+        conn.send(with_body(method));
         let mut first = frames.accept(&[]);
         assert_eq!(first.wait(HEADERS).stream, 1);
         // Of its streams the server has looked at none (RFC 9113 §6.8).
@@ -180,10 +209,8 @@ fn what_the_server_has_not_looked_at_is_sent_again_whatever_it_is() {
 
 #[test]
 fn what_go_away_says_may_have_been_looked_at_is_not_sent_again() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "", "");
-    let mut conn = Conn::open(river.web());
-    conn.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody");
+    let (frames, _river, mut conn) = facing_frames("");
+    conn.send(with_body("POST"));
     let mut first = frames.accept(&[]);
     assert_eq!(first.wait(HEADERS).stream, 1);
     first.go_away(1, NO_ERROR);
@@ -194,22 +221,14 @@ fn what_go_away_says_may_have_been_looked_at_is_not_sent_again() {
 
 #[test]
 fn a_refused_stream_is_sent_again_on_another_connection() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "", "");
-    let mut conn = Conn::open(river.web());
-    conn.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody");
+    let (frames, _river, mut conn) = facing_frames("");
+    conn.send(with_body("POST"));
     let mut first = frames.accept(&[]);
-    let stream = first.wait(HEADERS).stream;
-    first.reset(stream, REFUSED_STREAM);
-    let mut second = frames.accept(&[]);
-    let stream = second.wait(HEADERS).stream;
-    second.answer(stream, b"done");
+    first.reset_next(REFUSED_STREAM);
+    frames.accept(&[]).answer_next(b"done");
     assert_eq!(conn.read_response("POST").expect_status(200).text(), "done");
     // The first connection is as good as it was.
-    conn.request("GET", "/next");
-    let stream = first.wait(HEADERS).stream;
-    first.answer(stream, b"next");
-    assert_eq!(conn.read_response("GET").expect_status(200).text(), "next");
+    expect_next_on(&mut first, &mut conn);
 }
 
 #[test]
@@ -228,9 +247,7 @@ fn a_server_that_refuses_on_and_on_is_not_asked_for_ever() {
 
 #[test]
 fn a_refused_request_whose_body_is_not_at_hand_is_not_sent_again() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "", "");
-    let mut conn = Conn::open(river.web());
+    let (frames, _river, mut conn) = facing_frames("");
     conn.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegin");
     let mut first = frames.accept(&[]);
     let stream = first.wait(HEADERS).stream;
@@ -242,9 +259,7 @@ fn a_refused_request_whose_body_is_not_at_hand_is_not_sent_again() {
 
 #[test]
 fn a_refused_request_whose_body_has_gone_is_not_sent_again() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "", "");
-    let mut conn = Conn::open(river.web());
+    let (frames, _river, mut conn) = facing_frames("");
     conn.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000)));
     let mut first = frames.accept(&[]);
     let stream = first.wait(HEADERS).stream;
@@ -261,26 +276,17 @@ fn a_refused_request_whose_body_has_gone_is_not_sent_again() {
 fn what_a_server_has_ended_by_its_word_is_not_sent_again() {
     const INTERNAL_ERROR: u32 = 2;
     const ENHANCE_YOUR_CALM: u32 = 11;
+    const DELETE: &str = "DELETE /account HTTP/1.1\r\nhost: a\r\n\r\n";
     for reason in [INTERNAL_ERROR, ENHANCE_YOUR_CALM] {
-        let frames = Frames::listen();
-        let river = with(&frames.server(), "", "");
-        let mut conn = Conn::open(river.web());
-        conn.request("GET", "/first");
-        let mut only = frames.accept(&[]);
-        let stream = only.wait(HEADERS).stream;
-        only.answer(stream, b"");
-        conn.read_response("GET").expect_status(200);
-        conn.send("DELETE /account HTTP/1.1\r\nhost: a\r\n\r\n");
-        let stream = only.wait(HEADERS).stream;
-        only.reset(stream, reason);
+        let (frames, _river, mut conn) = facing_frames("");
+        let mut only = first_connection(&frames, &mut conn);
+        conn.send(DELETE);
+        only.reset_next(reason);
         assert_eq!(conn.read_response("DELETE").status, 502);
         // The next on the connection is another request.
-        conn.request("GET", "/next");
-        let stream = only.wait(HEADERS).stream;
-        only.answer(stream, b"next");
-        assert_eq!(conn.read_response("GET").expect_status(200).text(), "next");
+        expect_next_on(&mut only, &mut conn);
         // A GOAWAY that has the stream among those that were looked at.
-        conn.send("DELETE /account HTTP/1.1\r\nhost: a\r\n\r\n");
+        conn.send(DELETE);
         let stream = only.wait(HEADERS).stream;
         only.go_away(stream, reason);
         drop(only);
@@ -291,20 +297,13 @@ fn what_a_server_has_ended_by_its_word_is_not_sent_again() {
 
 #[test]
 fn a_connection_that_ends_without_a_word_costs_an_idempotent_request_nothing() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "", "");
-    let mut conn = Conn::open(river.web());
-    conn.request("GET", "/first");
-    let mut first = frames.accept(&[]);
-    let stream = first.wait(HEADERS).stream;
-    first.answer(stream, b"");
-    conn.read_response("GET").expect_status(200);
+    let (frames, _river, mut conn) = facing_frames("");
+    let mut first = first_connection(&frames, &mut conn);
     conn.request("GET", "/second");
     first.wait(HEADERS);
     drop(first);
     let mut second = frames.accept(&[]);
-    let stream = second.wait(HEADERS).stream;
-    second.answer(stream, b"again");
+    second.answer_next(b"again");
     assert_eq!(conn.read_response("GET").expect_status(200).text(), "again");
     // What may have been done twice is not.
     conn.send("POST /third HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
@@ -316,18 +315,12 @@ fn a_connection_that_ends_without_a_word_costs_an_idempotent_request_nothing() {
 
 #[test]
 fn a_silent_server_is_asked_whether_it_is_there_and_replaced_if_not() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "h2: (ping_interval: \"200ms\", ping_timeout: \"1s\")", "");
-    let mut conn = Conn::open(river.web());
-    conn.request("GET", "/first");
-    let mut first = frames.accept(&[]);
-    let stream = first.wait(HEADERS).stream;
-    first.answer(stream, b"");
-    conn.read_response("GET").expect_status(200);
+    let (frames, river, mut conn) = facing_frames("h2: (ping_interval: \"200ms\", ping_timeout: \"1s\")");
+    let mut first = first_connection(&frames, &mut conn);
     // As long as it answers, it is kept.
     for _ in 0..3 {
         let ping = first.wait(PING);
-        first.send(PING, support::h2_frames::ACK, 0, &ping.payload);
+        first.send(PING, ACK, 0, &ping.payload);
     }
     conn.request("GET", "/second");
     let stream = first.wait(HEADERS).stream;
@@ -335,25 +328,17 @@ fn a_silent_server_is_asked_whether_it_is_there_and_replaced_if_not() {
     // It does not answer any more, neither the ping nor the request, which goes elsewhere: it is safe to repeat.
     let mut second = frames.accept(&[]);
     assert_ne!(stream, 1);
-    let stream = second.wait(HEADERS).stream;
-    second.answer(stream, b"again");
+    second.answer_next(b"again");
     assert_eq!(conn.read_response("GET").expect_status(200).text(), "again");
     first.wait_end();
     river.wait_for_line("did not answer a ping", PATIENCE);
 }
 
-#[test]
-fn a_server_that_may_not_be_asked_is_not() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "h2: (ping_interval: \"0s\"), pool: (idle_timeout: \"1s\")", "");
-    let mut conn = Conn::open(river.web());
-    conn.request("GET", "/");
-    let mut first = frames.accept(&[]);
-    let stream = first.wait(HEADERS).stream;
-    first.answer(stream, b"");
-    conn.read_response("GET").expect_status(200);
-    while let Some(frame) = first.read() {
-        assert_ne!(frame.kind, PING);
+/// Reads up to GOAWAY, before which no frame of `kind` may come.
+#[track_caller]
+fn expect_goaway_without(conn: &mut FrameConn, kind: u8) {
+    while let Some(frame) = conn.read() {
+        assert_ne!(frame.kind, kind, "{frame:?}");
         if frame.kind == GOAWAY {
             return;
         }
@@ -362,34 +347,31 @@ fn a_server_that_may_not_be_asked_is_not() {
 }
 
 #[test]
-fn a_stream_that_ends_behind_its_response_is_not_reset() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "pool: (idle_timeout: \"300ms\")", "");
-    let mut conn = Conn::open(river.web());
-    conn.request("GET", "/");
-    let mut first = frames.accept(&[]);
-    let stream = first.wait(HEADERS).stream;
-    // `content-length: 2` (RFC 7541 §6.2.1: literal, with the name of index 28), and no end of the stream yet.
-    first.send(HEADERS, support::h2_frames::END_HEADERS, stream, &[0x88, 0x5c, 0x01, b'2']);
-    first.send(DATA, 0, stream, b"ok");
-    assert_eq!(conn.read_response("GET").text(), "ok");
-    first.send(DATA, END_STREAM, stream, b"");
-    while let Some(frame) = first.read() {
-        assert_ne!(frame.kind, RST_STREAM, "{frame:?}");
-        if frame.kind == GOAWAY {
-            return;
-        }
-    }
-    panic!("the connection ended without a GOAWAY");
+fn a_server_that_may_not_be_asked_is_not() {
+    let (frames, _river, mut conn) =
+        facing_frames("h2: (ping_interval: \"0s\"), pool: (idle_timeout: \"1s\")");
+    let mut first = first_connection(&frames, &mut conn);
+    expect_goaway_without(&mut first, PING);
 }
 
 /// Answers the next request with two bytes and no end of the stream; returns the stream.
 fn answer_without_end(conn: &mut FrameConn) -> u32 {
     let stream = conn.wait(HEADERS).stream;
-    // `content-length: 2`, as above.
-    conn.send(HEADERS, support::h2_frames::END_HEADERS, stream, &[0x88, 0x5c, 0x01, b'2']);
+    // `content-length: 2` (RFC 7541 §6.2.1: literal, with the name of index 28), and no end of the stream yet.
+    conn.send(HEADERS, END_HEADERS, stream, &[0x88, 0x5c, 0x01, b'2']);
     conn.send(DATA, 0, stream, b"ok");
     stream
+}
+
+#[test]
+fn a_stream_that_ends_behind_its_response_is_not_reset() {
+    let (frames, _river, mut conn) = facing_frames("pool: (idle_timeout: \"300ms\")");
+    conn.request("GET", "/");
+    let mut first = frames.accept(&[]);
+    let stream = answer_without_end(&mut first);
+    assert_eq!(conn.read_response("GET").text(), "ok");
+    first.send(DATA, END_STREAM, stream, b"");
+    expect_goaway_without(&mut first, RST_STREAM);
 }
 
 #[test]
@@ -410,32 +392,33 @@ fn streams_that_do_not_end_behind_their_responses_make_room_for_others() {
     }
 }
 
+/// River resets `stream`, as nobody needs it.
+#[track_caller]
+fn expect_cancelled(conn: &mut FrameConn, stream: u32) {
+    let reset = conn.wait(RST_STREAM);
+    assert_eq!((reset.stream, &*reset.payload), (stream, &CANCEL.to_be_bytes()[..]));
+}
+
 #[test]
 fn a_stream_that_does_not_end_behind_its_response_is_reset_after_its_time() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "pool: (idle_timeout: \"300ms\")", "");
-    let mut conn = Conn::open(river.web());
+    let (frames, _river, mut conn) = facing_frames("pool: (idle_timeout: \"300ms\")");
     conn.request("GET", "/");
     let mut first = frames.accept(&[]);
     let stream = answer_without_end(&mut first);
     assert_eq!(conn.read_response("GET").expect_status(200).text(), "ok");
-    let reset = first.wait(RST_STREAM);
-    assert_eq!((reset.stream, &*reset.payload), (stream, &CANCEL.to_be_bytes()[..]));
+    expect_cancelled(&mut first, stream);
     // It is idle now.
     first.wait(GOAWAY);
 }
 
 #[test]
 fn a_request_that_nobody_waits_for_any_more_is_cancelled() {
-    let frames = Frames::listen();
-    let river = with(&frames.server(), "", "");
-    let mut conn = Conn::open(river.web());
+    let (frames, _river, mut conn) = facing_frames("");
     conn.request("GET", "/");
     let mut first = frames.accept(&[]);
     let stream = first.wait(HEADERS).stream;
     conn.reset();
-    let reset = first.wait(RST_STREAM);
-    assert_eq!((reset.stream, &*reset.payload), (stream, &CANCEL.to_be_bytes()[..]));
+    expect_cancelled(&mut first, stream);
 }
 
 #[test]

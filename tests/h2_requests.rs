@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use ::bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use support::config::{connectors, respond};
@@ -141,13 +139,7 @@ fn interim_responses_come_before_the_final_one() {
 
 #[test]
 fn a_body_that_is_held_back_is_asked_for() {
-    let origin = Origin::builder()
-        .on_head(|request, reply| {
-            assert_eq!(request.fields.get("expect"), Some("100-continue"));
-            reply.interim(100, &[])?;
-            Ok(Next::Read)
-        })
-        .start();
+    let origin = Origin::asking_for_bodies();
     let river = proxy(&origin);
     let mut client = H2::open(river.web());
     let mut asked = request(Method::POST, "/");
@@ -161,14 +153,10 @@ fn a_body_that_is_held_back_is_asked_for() {
 
 #[test]
 fn streams_are_served_at_the_same_time() {
-    let gate = Arc::new(Gate::new());
-    let held = Arc::clone(&gate);
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/slow" {
-            held.pass();
-        }
-        reply.respond(200, &[], request.target.as_bytes())
-    });
+    let (origin, gate) = Origin::gated(
+        |target| target == "/slow",
+        |request, reply| reply.respond(200, &[], request.target.as_bytes()),
+    );
     let river = proxy(&origin);
     let mut client = H2::open(river.web());
     let slow: Vec<_> = (0..20).map(|_| client.begin(get("/slow"), true).0).collect();
@@ -258,18 +246,15 @@ fn a_response_that_breaks_off_is_reset_and_the_connection_stays() {
     assert_eq!(client.get("/whole").text(), "whole");
     let line = river.wait_for_line("request failed", PATIENCE).text;
     assert_eq!(field(&line, "status").as_deref(), Some("502"));
+    assert!(
+        line.contains("request=\"GET /half HTTP/2.0\" "),
+        "the client's version, not the one inside: {line}"
+    );
 }
 
 #[test]
 fn a_stream_that_the_client_resets_ends_its_request() {
-    let gate = Arc::new(Gate::new());
-    let held = Arc::clone(&gate);
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/slow" {
-            held.pass();
-        }
-        reply.respond(200, &[], b"ok")
-    });
+    let (origin, gate) = Origin::gated(|target| target == "/slow", |_, reply| reply.respond(200, &[], b"ok"));
     let river = proxy(&origin);
     let mut client = H2::open(river.web());
     let (response, mut sending) = client.begin(get("/slow"), true);

@@ -200,9 +200,10 @@ fn trailers_that_are_malformed_or_frame_do_not_pass() {
     }
     // These are no part of a message of HTTP/1.1, and are left out.
     let mut frames = Frames::open(river.web());
-    frames.headers(1, 0, &pseudo("POST", "/fine"));
+    frames.headers(1, 0, &pseudo("POST", "/fine#evil"));
     frames.send(kind::DATA, 0, 1, b"body");
-    frames.headers(1, END_STREAM, &[("content-length", "4"), ("host", "evil"), ("x-sum", "1")]);
+    let left_out = [(":path", "/evil"), ("content-length", "4"), ("host", "evil"), ("x-sum", "1")];
+    frames.headers(1, END_STREAM, &left_out);
     assert_eq!(fate(&mut frames, 1), Fate::Status(200));
     let seen = origin.requests();
     let [request] = &*seen else { panic!("{seen:#?}") };

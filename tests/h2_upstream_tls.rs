@@ -150,3 +150,44 @@ fn a_server_that_turns_to_http_2_gets_no_more_connections_than_it_may_have() {
     assert_eq!(after.connections(), 4);
     after.wait_open(|open| open == 1);
 }
+
+#[test]
+fn a_websocket_goes_in_http_1_where_the_server_does_not_allow_it_in_http_2() {
+    const ACCEPT: [(&str, &str); 3] =
+        [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "v")];
+    let authority = Authority::new("servers");
+    let in_http_2 = echo(&authority, &["h2", "http/1.1"]);
+    // It would choose HTTP/2 if it were offered.
+    let in_http_1 = Origin::builder()
+        .answer(|request, reply| match &*request.target {
+            "/chat" => reply.tunnel(&ACCEPT),
+            _ => reply.respond(403, &[], b"no"),
+        })
+        .start_tls(server(&authority, &["h2", "http/1.1"]));
+    let Target::Tcp(http_1_address) = *in_http_1.target() else { panic!("an address") };
+    let front = TcpListener::bind("127.0.0.1:0").unwrap();
+    let river = river(&authority, front.local_addr().unwrap(), "H2OrH1");
+    let http_2_address = in_http_2.address();
+    let forwarding = thread::spawn(move || {
+        forward(front.accept().unwrap().0, http_2_address);
+        (0..2).for_each(|_| forward(front.accept().unwrap().0, http_1_address));
+    });
+    let ask = |path: &str| {
+        let mut conn = Conn::open(river.web());
+        conn.send(format!(
+            "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: k\r\n\r\n"
+        ));
+        conn
+    };
+    let mut tunnels = [ask("/chat"), ask("/chat")];
+    for conn in &mut tunnels {
+        assert_eq!(conn.read_head().1, 101);
+        conn.send("hello");
+        assert_eq!(conn.reader().exactly(5).unwrap(), b"hello");
+    }
+    forwarding.join().unwrap();
+    // Everything else goes in HTTP/2.
+    assert_eq!(get(river.web(), "/x").status, 200);
+    assert_eq!((in_http_2.connections(), in_http_1.connections()), (1, 2));
+    assert_eq!(in_http_2.wait_requests(1)[0].path, "/x");
+}

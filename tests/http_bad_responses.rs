@@ -57,14 +57,7 @@ fn malformed_heads_are_not_forwarded() {
         let response = conn.get(&format!("/{nth}"));
         assert_eq!((response.status, response.closed), (502, false), "{head:?}");
         assert_eq!(response.text(), "502 Bad Gateway\n");
-        let failed = |lines: &[log::Line]| {
-            lines
-                .iter()
-                .filter(|line| line.text.contains("request failed"))
-                .nth(nth)
-                .map(|line| line.text.clone())
-        };
-        let line = river.log().wait_for("why it failed", PATIENCE, failed);
+        let line = river.wait_nth_line("request failed", nth).text;
         assert_eq!(field(&line, "blame").as_deref(), Some("upstream"), "{head:?}: {line}");
         assert_eq!(field(&line, "upstream"), Some(origin.address().to_string()), "{line}");
     }

@@ -4,26 +4,11 @@
 
 mod support;
 
-use std::process::Command;
-
+use support::curl::{curl, hinting, large, sum, upload};
 use support::*;
 
 fn proxy(origin: &Origin) -> Running {
     River::with_config(Config::proxy(origin).system("workers: 1")).serve()
-}
-
-/// What curl prints.
-#[track_caller]
-fn curl(arguments: &[&str]) -> String {
-    let output = Command::new("curl")
-        .env_clear()
-        .args(["--disable", "--silent", "--show-error", "--noproxy", "*", "--max-time", "20"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "curl {arguments:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
@@ -67,18 +52,15 @@ fn curl_uploads_with_and_without_a_length() {
         .answer(|request, reply| {
             let framing =
                 request.fields.get("transfer-encoding").or(request.fields.get("content-length")).unwrap();
-            let sum: u64 = request.body.iter().map(|byte| u64::from(*byte)).sum();
+            let sum = sum(&request.body);
             let expects = request.fields.has("expect");
             reply.respond(200, &[], format!("{framing} {sum} {expects}\n").as_bytes())
         })
         .start();
     let river = proxy(&origin);
-    let body: Vec<u8> = (0..5_000_000).map(|at| (at % 251) as u8).collect();
-    let sum: u64 = body.iter().map(|byte| u64::from(*byte)).sum();
-    let file = river.dir().join("upload");
-    std::fs::write(&file, &body).unwrap();
+    let (file, sum) = upload(&river);
     let url = format!("http://{}/up", river.web());
-    let upload = ["-T", file.to_str().unwrap(), &url];
+    let upload = ["-T", &file, &url];
     let with = |more: &[&str]| curl(&[more, &upload[..]].concat());
     assert_eq!(with(&["-H", "expect:"]), format!("5000000 {sum} false\n"));
     assert_eq!(
@@ -96,7 +78,7 @@ fn curl_reads_heads_and_large_bodies() {
     if !tools::require("curl") {
         return;
     }
-    let origin = Origin::with(|_, reply| reply.respond(200, &[("x-large", "yes")], &vec![b'x'; 20_000_000]));
+    let origin = large();
     let river = proxy(&origin);
     let url = format!("http://{}/", river.web());
     let said = curl(&["--head", &url]);
@@ -113,10 +95,7 @@ fn curl_reads_early_hints_and_trailers() {
     if !tools::require("curl") {
         return;
     }
-    let origin = Origin::with(|_, reply| {
-        reply.interim(103, &[("link", "</style.css>")])?;
-        reply.respond_chunked(200, &[("trailer", "x-sum")], &[b"page\n"], &[("x-sum", "42")])
-    });
+    let origin = hinting();
     let river = proxy(&origin);
     let said = curl(&["-i", &format!("http://{}/", river.web())]);
     assert!(

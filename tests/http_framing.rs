@@ -120,14 +120,7 @@ fn malformed_heads_are_refused_and_not_forwarded() {
             "{response:?}"
         );
         conn.expect_closed();
-        let failed = |lines: &[log::Line]| {
-            lines
-                .iter()
-                .filter(|line| line.text.contains("request failed"))
-                .nth(nth)
-                .map(|line| line.text.clone())
-        };
-        let line = river.log().wait_for("why it failed", PATIENCE, failed);
+        let line = river.wait_nth_line("request failed", nth).text;
         assert_eq!(field(&line, "blame").as_deref(), Some("downstream"), "{line}");
         assert_eq!(field(&line, "status"), Some(status.to_string()), "{line}");
         assert!(field(&line, "why").is_some_and(|why| !why.is_empty()), "{line}");

@@ -15,13 +15,7 @@ const EXPECTING: &str = "POST /e HTTP/1.1\r\nhost: a\r\nexpect: 100-Continue\r\n
 
 #[test]
 fn continue_reaches_the_client_before_the_body_is_sent() {
-    let origin = Origin::builder()
-        .on_head(|request, reply| {
-            assert_eq!(request.fields.get("expect"), Some("100-continue"));
-            reply.interim(100, &[])?;
-            Ok(Next::Read)
-        })
-        .start();
+    let origin = Origin::asking_for_bodies();
     let river = proxy(&origin);
     let mut conn = Conn::open(river.web());
     for _ in 0..2 {

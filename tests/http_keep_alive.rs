@@ -183,18 +183,16 @@ fn an_old_client_gets_old_framing() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let first = Arc::new(Gate::new());
-    let gate = first.clone();
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/0" {
-            gate.pass();
-        }
-        reply.respond(
-            200,
-            &[],
-            format!("{} {}", request.target, String::from_utf8_lossy(&request.body)).as_bytes(),
-        )
-    });
+    let (origin, first) = Origin::gated(
+        |target| target == "/0",
+        |request, reply| {
+            reply.respond(
+                200,
+                &[],
+                format!("{} {}", request.target, String::from_utf8_lossy(&request.body)).as_bytes(),
+            )
+        },
+    );
     let river = proxy(&origin);
     let mut conn = Conn::open(river.web());
     let mut all = String::new();
@@ -244,12 +242,8 @@ fn a_request_may_come_byte_by_byte() {
 
 #[test]
 fn a_client_that_has_finished_sending_gets_its_responses() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |request, reply| {
-        waiting.pass();
-        reply.respond(200, &[], request.target.as_bytes())
-    });
+    let (origin, gate) =
+        Origin::gated(|_| true, |request, reply| reply.respond(200, &[], request.target.as_bytes()));
     let river = proxy(&origin);
     let mut conn = Conn::open(river.web());
     conn.send("GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n");

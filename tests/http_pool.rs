@@ -245,12 +245,7 @@ fn idle_connections_are_closed_in_time() {
 
 #[test]
 fn no_more_idle_connections_are_kept_than_may_be() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b""));
     for (most, kept) in [("2", 2), ("0", 0)] {
         let river = with_connectors(
             &format!("servers: [(addr: \"{}\")], pool: (max_idle: {most})", origin.address()),

@@ -27,6 +27,15 @@ fn echoing() -> Origin {
     })
 }
 
+/// A connection that has changed protocols.
+#[track_caller]
+fn tunnel(river: &Running) -> Conn {
+    let mut conn = Conn::open(river.web());
+    conn.send(OFFER);
+    assert_eq!(conn.read_head().1, 101);
+    conn
+}
+
 #[test]
 fn bytes_go_both_ways() {
     let origin = echoing();
@@ -59,9 +68,7 @@ fn what_the_server_says_behind_its_101_arrives() {
         Ok(())
     });
     let river = proxy(&origin);
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let mut conn = tunnel(&river);
     assert_eq!(conn.reader().until_end().unwrap(), b"hello");
 }
 
@@ -69,23 +76,14 @@ fn what_the_server_says_behind_its_101_arrives() {
 fn the_clients_end_is_passed_on_and_the_other_direction_stays() {
     let origin = Origin::with(|_, reply| {
         reply.head(101, &ACCEPT)?;
-        let mut seen = Vec::new();
-        loop {
-            let bytes = reply.read_some()?;
-            if bytes.is_empty() {
-                break;
-            }
-            seen.extend_from_slice(&bytes);
-        }
+        let seen = reply.read_rest()?;
         // Only after the end does it say anything.
         reply.raw(format!("{} bytes", seen.len()).as_bytes())?;
         reply.close();
         Ok(())
     });
     let river = proxy(&origin);
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let mut conn = tunnel(&river);
     conn.send("12345");
     conn.finish();
     assert_eq!(conn.reader().until_end().unwrap(), b"5 bytes");
@@ -99,22 +97,13 @@ fn the_servers_end_is_passed_on_and_the_other_direction_stays() {
         reply.head(101, &ACCEPT)?;
         reply.raw(b"bye")?;
         reply.finish()?;
-        let mut seen = Vec::new();
-        loop {
-            let bytes = reply.read_some()?;
-            if bytes.is_empty() {
-                break;
-            }
-            seen.extend_from_slice(&bytes);
-        }
+        let seen = reply.read_rest()?;
         said.lock().unwrap().send(seen).unwrap();
         reply.close();
         Ok(())
     });
     let river = proxy(&origin);
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let mut conn = tunnel(&river);
     assert_eq!(conn.reader().until_end().unwrap(), b"bye");
     conn.send("still here");
     conn.finish();
@@ -125,9 +114,7 @@ fn the_servers_end_is_passed_on_and_the_other_direction_stays() {
 fn a_reset_on_one_side_ends_the_other() {
     let origin = echoing();
     let river = proxy(&origin);
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let conn = tunnel(&river);
     conn.reset();
     origin.wait_open_connections(PATIENCE, |open| open == 0);
 
@@ -137,9 +124,7 @@ fn a_reset_on_one_side_ends_the_other() {
         reply.reset()
     });
     let river = proxy(&resetting);
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let mut conn = tunnel(&river);
     conn.send("x");
     conn.expect_gone_within(PATIENCE);
 }
@@ -178,9 +163,7 @@ fn a_reset_is_seen_while_the_other_side_takes_nothing() {
         reply.reset()
     });
     let river = River::with_config(config(&deaf)).serve();
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let conn = tunnel(&river);
     fill(conn.socket());
     conn.reset();
     ends(&river, "downstream");
@@ -192,9 +175,7 @@ fn a_reset_is_seen_while_the_other_side_takes_nothing() {
         reply.reset()
     });
     let river = River::with_config(config(&talking)).serve();
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let _conn = tunnel(&river);
     ends(&river, "upstream");
     talking.wait_open_connections(PATIENCE, |open| open == 0);
 }
@@ -308,9 +289,7 @@ fn a_slow_end_of_a_tunnel_slows_the_other() {
         Ok(())
     });
     let river = proxy(&origin);
-    let mut conn = Conn::open(river.web());
-    conn.send(OFFER);
-    assert_eq!(conn.read_head().1, 101);
+    let mut conn = tunnel(&river);
     let socket::Socket::Tcp(stream) = conn.socket() else { panic!("not TCP") };
     let mut stream = stream.try_clone().unwrap();
     stream.set_nonblocking(true).unwrap();

@@ -214,12 +214,7 @@ fn the_exit_code_says_how_it_ended() {
 #[test]
 fn that_a_pidfile_is_replaced_is_said_where_it_is() {
     const SAID: &str = "the pidfile held the pid of another living instance";
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"plain")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"plain"));
     let old = River::with_config(Config::proxy(&origin)).serve();
     let beside = River::in_dir(old.dir().clone()).start();
     assert_eq!(beside.wait_exit(PATIENCE).code(), Some(69));

@@ -7,7 +7,6 @@ mod support;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 
 use support::peer::{Desk, Peer};
 use support::*;
@@ -119,14 +118,8 @@ fn row_02_the_old_one_takes_back_when_the_successor_dies_after_commit() {
 
 #[test]
 fn row_02_the_old_one_takes_back_when_the_successor_dies_in_service() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/hold" {
-            waiting.pass();
-        }
-        reply.respond(200, &[], b"whole")
-    });
+    let (origin, gate) =
+        Origin::gated(|target| target == "/hold", |_, reply| reply.respond(200, &[], b"whole"));
     let old = River::with_config(Config::proxy(&origin).handoff("guard: \"10s\"")).serve();
     let address = old.web();
     let mut conn = Conn::open(address);

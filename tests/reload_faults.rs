@@ -464,9 +464,7 @@ impl Scene {
         let (mut sent, mut excused) = (0, 0);
         for load in self.loads.drain(..) {
             let report = load.stop();
-            let counts = |from: &Option<SocketAddr>| from.is_none_or(|from| !self.excused.contains(&from));
-            let lost: Vec<_> = report.lost_from.iter().filter(|from| counts(from)).collect();
-            assert!(lost.is_empty(), "lost on {lost:?}: {}", report.losses.join("\n"));
+            report.expect_none_lost_but(&self.excused);
             sent += report.sent;
             excused += report.lost;
         }

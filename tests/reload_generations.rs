@@ -39,14 +39,8 @@ struct Member {
 impl Family {
     /// The first instance; `handoff` are the settings of that name.
     fn new(handoff: &str) -> Self {
-        let gate = Arc::new(Gate::new());
-        let waiting = gate.clone();
-        let origin = Origin::with(move |request, reply| {
-            if request.target == "/hold" {
-                waiting.pass();
-            }
-            reply.respond(200, &[], b"whole")
-        });
+        let (origin, gate) =
+            Origin::gated(|target| target == "/hold", |_, reply| reply.respond(200, &[], b"whole"));
         let mut family = Self { origin, gate, handoff: handoff.into(), members: Vec::new() };
         let first = River::with_config(family.config()).serve();
         family.take_in(first);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
 use support::config::respond;
-use support::peer::{Desk, offer};
+use support::peer::ready_beside;
 use support::proc::listening_sockets;
 use support::*;
 
@@ -145,17 +145,10 @@ fn row_12_there_is_one_listening_socket_throughout() {
 
 #[test]
 fn row_13_a_connection_queued_before_the_hand_over_is_answered_by_the_successor() {
-    let dir = Dir::new();
-    let desk = Desk::open(&dir.upgrade_socket());
-    let successor = River::in_dir(dir.clone()).config(Config::respond("new")).upgrade().start();
-    let peer = desk.welcome(&["127.0.0.1:0#web.0"]);
-    successor.wait_state("AwaitingHandoff");
     // The test is the incumbent, and it never accepts.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut queued = queue(listener.local_addr().unwrap(), 20);
-    offer(&peer, "127.0.0.1:0#web.0", &listener, 0, 1);
-    peer.expect("Adopted");
-    peer.expect("Ready");
+    let (dir, _desk, peer, successor) = ready_beside(&listener, Config::respond("new"));
     peer.send("Commit");
     peer.expect("Owned");
     assert_eq!(successor.listener("web", 0).origin, "inherited");

@@ -37,21 +37,13 @@ fn expect_answered_by(conns: &mut [Conn], text: &str) {
     }
 }
 
-/// What it says became of its connections: moved, finished, cut.
-#[track_caller]
-fn tally(river: &Running) -> [u64; 3] {
-    let line = river.wait_for_line("what became of the connections", PATIENCE).text;
-    ["moved", "finished", "cut"].map(|name| support::log::field(&line, name).unwrap().parse().unwrap())
-}
-
 #[test]
 fn row_09_a_thousand_idle_connections_move_and_are_answered_by_the_new_one() {
     let old = River::with_config(Config::respond("old")).serve();
     let mut conns = idle(old.web(), 1000, "old");
     let new = upgrade_to(&old, old.successor().config(Config::respond("new")));
     // A request that comes before its connection has moved is answered by the old one.
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [1000, 0, 0]);
+    old.expect_exit_with([1000, 0, 0]);
     expect_answered_by(&mut conns, "new");
     expect_answered_by(&mut conns, "new");
     drop(conns);
@@ -66,8 +58,7 @@ fn row_09_a_unix_listeners_connections_move_too() {
     let path = old.dir().join("web.sock");
     let mut conns = idle(path.as_path(), 20, "old");
     let _new = upgrade_to(&old, old.successor().config(config("new")));
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [20, 0, 0]);
+    old.expect_exit_with([20, 0, 0]);
     expect_answered_by(&mut conns, "new");
 }
 
@@ -88,8 +79,7 @@ fn row_09_clients_that_never_pause_lose_nothing_and_keep_their_connections() {
         let next = upgrade(&current);
         let old = mem::replace(&mut current, next);
         // Each connection has a moment at which it is idle.
-        assert!(old.wait_exit(PATIENCE).success());
-        assert_eq!(tally(&old), [76, 0, 0]);
+        old.expect_exit_with([76, 0, 0]);
     }
     loads.iter().for_each(|load| load.wait_for(200, PATIENCE));
     for load in loads {
@@ -100,15 +90,13 @@ fn row_09_clients_that_never_pause_lose_nothing_and_keep_their_connections() {
 
 #[test]
 fn row_10_a_busy_instance_drains_in_the_time_of_its_longest_request() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/hold" {
-            waiting.pass();
-        }
-        let body = format!("{} {}\n", request.method, request.target);
-        reply.respond(200, &[], body.as_bytes())
-    });
+    let (origin, gate) = Origin::gated(
+        |target| target == "/hold",
+        |request, reply| {
+            let body = format!("{} {}\n", request.method, request.target);
+            reply.respond(200, &[], body.as_bytes())
+        },
+    );
     let old = River::with_config(Config::proxy(&origin)).serve();
     let load = Load::keep_alive(16, Pacing::Think(0..=5)).start(old.web());
     load.wait_for(50, PATIENCE);
@@ -123,7 +111,7 @@ fn row_10_a_busy_instance_drains_in_the_time_of_its_longest_request() {
     gate.open();
     assert_eq!(longest.read_response("GET").text(), "GET /hold\n");
     assert!(old.wait_exit(SOON).success());
-    assert_eq!(tally(&old), [17, 0, 0]);
+    assert_eq!(old.tally(), [17, 0, 0]);
     load.wait_for(50, PATIENCE);
     assert_eq!(load.stop().expect_none_lost().reconnects, 0);
 }
@@ -141,8 +129,7 @@ fn a_connection_whose_listener_is_gone_is_answered_once_more_by_the_old_one() {
         assert_eq!((response.text().as_str(), response.closed), ("old", true));
         conn.expect_closed();
     }
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [3, 3, 0]);
+    old.expect_exit_with([3, 3, 0]);
     expect_answered_by(&mut kept, "new");
 }
 
@@ -185,8 +172,7 @@ fn a_successor_without_descriptors_declines_and_takes_the_next_when_it_has_some(
     conns[0].expect_closed();
     gates[1].open();
     assert_eq!(conns[1].read_response("GET").text(), "held");
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [1, 1, 0]);
+    old.expect_exit_with([1, 1, 0]);
     assert!(!conns[1].get("/second").expect_status(200).closed);
 }
 
@@ -203,7 +189,7 @@ fn a_service_that_is_full_declines_and_the_old_one_goes_on() {
         .filter_map(|conn| Some(conn.get("/").expect_status(200).closed).filter(|closed| *closed));
     assert_eq!(closed.count(), 5);
     assert!(old.wait_exit(SOON).success());
-    assert_eq!(tally(&old), [3, 5, 0]);
+    assert_eq!(old.tally(), [3, 5, 0]);
     drop(new);
 }
 
@@ -219,7 +205,7 @@ fn nothing_moves_to_a_successor_that_speaks_version_1() {
     }
     assert_eq!(peer.expect("Drained").text, "Drained");
     assert!(old.wait_exit(SOON).success());
-    assert_eq!(tally(&old), [0, 3, 0]);
+    assert_eq!(old.tally(), [0, 3, 0]);
 }
 
 /// The test in the place of the successor, which owns the service.
@@ -263,8 +249,7 @@ fn connections_that_are_not_answered_for_stay_and_no_more_than_a_window_is_on_th
         assert!(told || conn.get("/").expect_status(200).closed);
         conn.expect_closed();
     }
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(tally(&old), [0, 100, 0]);
+    old.expect_exit_with([0, 100, 0]);
 }
 
 #[test]
@@ -285,7 +270,7 @@ fn a_successor_takes_some_connections_and_declines_others() {
     // The other one is the test's: the old instance has let go of it.
     peer.expect("Drained");
     assert!(old.wait_exit(SOON).success());
-    assert_eq!(tally(&old), [1, 1, 0]);
+    assert_eq!(old.tally(), [1, 1, 0]);
     assert!(conns[taken].is_quiet());
     drop(first);
     conns[taken].expect_closed();

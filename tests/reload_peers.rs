@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use support::peer::{Desk, Peer, offer};
+use support::peer::{Desk, Peer, ready_beside};
 use support::proc::listening_sockets;
 use support::*;
 
@@ -86,14 +86,8 @@ fn heard(process: &Process, text: &str) {
 
 /// An instance with one connection that is held until the gate opens, so that it does not end when it drains.
 fn holding() -> (Origin, Arc<Gate>, Running, Conn) {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/hold" {
-            waiting.pass();
-        }
-        reply.respond(200, &[], b"whole")
-    });
+    let (origin, gate) =
+        Origin::gated(|target| target == "/hold", |_, reply| reply.respond(200, &[], b"whole"));
     let config = Config::proxy(&origin).handoff("ready_timeout: \"1s\", guard: \"3s\"");
     let river = River::with_config(config).serve();
     let mut conn = Conn::open(river.web());
@@ -206,14 +200,10 @@ fn row_02_a_successor_that_is_killed_while_connections_move_takes_only_those_it_
 
 #[test]
 fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"whole")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"whole"));
     let more = support::config::respond("more");
-    let kept = || Config::proxy(&origin).handoff("guard: \"5s\"");
+    // As long as is waited below, so that the successor dies within it.
+    let kept = || Config::proxy(&origin).handoff("guard: \"20s\"");
     let config = kept().service("tcp", &["127.0.0.1:0"], &more).service("sock", &["unix:web.sock"], &more);
     let old = River::with_config(config).serve();
     let (tcp, sock) = (old.address("tcp", 0), old.dir().join("web.sock"));
@@ -297,15 +287,8 @@ fn row_02_a_stalled_successor_does_not_hinder_the_next_one() {
 
 /// A successor that was stopped after its `Ready`, with the test as the instance in service.
 fn stopped_when_ready() -> (Arc<Dir>, Desk, Peer, TcpListener, Running) {
-    let dir = Dir::new();
-    let desk = Desk::open(&dir.upgrade_socket());
-    let successor = River::in_dir(dir.clone()).config(Config::respond("new")).upgrade().start();
-    let peer = desk.welcome(&["127.0.0.1:0#web.0"]);
-    successor.wait_state("AwaitingHandoff");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    offer(&peer, "127.0.0.1:0#web.0", &listener, 0, 1);
-    peer.expect("Adopted");
-    peer.expect("Ready");
+    let (dir, desk, peer, successor) = ready_beside(&listener, Config::respond("new"));
     successor.pause();
     (dir, desk, peer, listener, successor)
 }

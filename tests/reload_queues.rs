@@ -11,13 +11,7 @@ use support::*;
 
 /// An origin that holds every request until the gate is open.
 fn holding() -> (Origin, Arc<Gate>) {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"whole")
-    });
-    (origin, gate)
+    Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"whole"))
 }
 
 /// Connections with a request each to a service that takes one at a time: all but the first are in the queue.

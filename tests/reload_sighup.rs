@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 
 use support::tools::{put_program, river};
 use support::*;
@@ -78,12 +77,9 @@ fn row_22_a_bad_configuration_is_one_error_in_the_log_and_disturbs_nobody() {
 
 #[test]
 fn an_address_that_is_in_use_is_named_in_the_log() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
     let old = River::with_config(Config::respond("plain")).serve();
     let _family = Family::of(old.dir());
-    let more = Config::respond("plain").service("more", &[&address], &config::respond("more"));
-    fs::write(old.dir().config(), more.text()).unwrap();
+    let (_taken, address) = old.configure_taken_address();
     old.signal(Signal::HUP);
     let line = old.wait_for_line("the reload by SIGHUP failed", PATIENCE).text;
     assert!(line.contains(&address), "{line}");
@@ -224,14 +220,8 @@ fn a_successor_that_never_waits_is_ended_in_time() {
 
 #[test]
 fn a_successor_that_dies_later_is_reaped_and_the_service_taken_back() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |request, reply| {
-        if request.target == "/hold" {
-            waiting.pass();
-        }
-        reply.respond(200, &[], b"plain")
-    });
+    let (origin, gate) =
+        Origin::gated(|target| target == "/hold", |_, reply| reply.respond(200, &[], b"plain"));
     let old = River::with_config(Config::proxy(&origin).handoff("guard: \"10s\"")).serve();
     let family = Family::of(old.dir());
     let mut conn = Conn::open(old.web());
@@ -249,12 +239,7 @@ fn a_successor_that_dies_later_is_reaped_and_the_service_taken_back() {
 
 #[test]
 fn one_that_drains_names_who_serves() {
-    let gate = Arc::new(Gate::new());
-    let waiting = gate.clone();
-    let origin = Origin::with(move |_, reply| {
-        waiting.pass();
-        reply.respond(200, &[], b"plain")
-    });
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"plain"));
     let old = River::with_config(Config::proxy(&origin)).serve();
     let family = Family::of(old.dir());
     let mut conn = Conn::open(old.web());

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
-use support::peer::{Desk, Peer, offer};
+use support::peer::{Desk, Peer, offer, ready_beside};
 use support::*;
 
 /// An origin that begins a response and holds it until the gate opens.
@@ -181,15 +181,8 @@ fn row_08_signals_are_obeyed_while_meeting_the_incumbent() {
 #[test]
 fn row_08_signals_are_obeyed_while_accepting_beside_the_incumbent() {
     for signal in [Signal::TERM, Signal::INT] {
-        let dir = Dir::new();
-        let desk = Desk::open(&dir.upgrade_socket());
-        let successor = River::in_dir(dir.clone()).config(Config::respond("here")).upgrade().start();
-        let peer = desk.welcome(&["127.0.0.1:0#web.0"]);
-        successor.wait_state("AwaitingHandoff");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        offer(&peer, "127.0.0.1:0#web.0", &listener, 0, 1);
-        peer.expect("Adopted");
-        peer.expect("Ready");
+        let (dir, _desk, peer, successor) = ready_beside(&listener, Config::respond("here"));
         assert_eq!(get(successor.web(), "/").text(), "here");
         successor.signal(Signal::QUIT);
         successor.signal(signal);

@@ -55,8 +55,7 @@ fn row_19_a_tunnel_counts_both_ways_across_ten_upgrades_without_a_gap() {
         client.wait_read(5000);
         let next = upgrade(&current);
         let old = mem::replace(&mut current, next);
-        assert!(old.wait_exit(PATIENCE).success());
-        assert_eq!(old.tally(), [1, 0, 0]);
+        old.expect_exit_with([1, 0, 0]);
     }
     client.wait_read(5000);
     let (sent, read) = client.finish();
@@ -87,8 +86,7 @@ fn row_19_what_a_tunnel_holds_for_ends_that_read_slowly_moves_with_it() {
             // It moves when there is little enough that nobody has read yet, and until then it is served.
             gate.open();
         }
-        assert!(old.wait_exit(PATIENCE).success());
-        assert_eq!(old.tally(), [1, 0, 0]);
+        old.expect_exit_with([1, 0, 0]);
     }
     assert!(client.read.load(Ordering::SeqCst) < most, "it was over before the last upgrade");
     until("all is sent", PATIENCE, || client.writing.is_finished());
@@ -117,8 +115,7 @@ fn a_tunnel_whose_client_has_ended_moves_and_hears_the_rest() {
     conn.finish();
     ended.pass();
     let _new = upgrade(&old);
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(old.tally(), [1, 0, 0]);
+    old.expect_exit_with([1, 0, 0]);
     gate.open();
     assert_eq!(conn.read_to_end(), b"the rest");
 }
@@ -132,15 +129,7 @@ fn a_tunnel_whose_server_has_ended_moves_and_is_heard_to_the_end() {
         reply.raw(b"all there is")?;
         reply.finish()?;
         reply.close();
-        let mut all = Vec::new();
-        loop {
-            let more = reply.read_some()?;
-            if more.is_empty() {
-                break;
-            }
-            all.extend(more);
-        }
-        assert_eq!(all, b"before and after");
+        assert_eq!(reply.read_rest()?, b"before and after");
         told.open();
         Ok(())
     });
@@ -150,8 +139,7 @@ fn a_tunnel_whose_server_has_ended_moves_and_is_heard_to_the_end() {
     // The end of the server's direction has come through.
     assert_eq!(conn.read_to_end(), b"all there is");
     let _new = upgrade(&old);
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(old.tally(), [1, 0, 0]);
+    old.expect_exit_with([1, 0, 0]);
     conn.send("and after");
     conn.finish();
     heard.pass();
@@ -170,8 +158,7 @@ fn a_tunnel_on_unix_sockets_moves_too() {
     conn.send(UPGRADE);
     conn.read_response("GET").expect_status(101);
     let _new = upgrade(&old);
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(old.tally(), [1, 0, 0]);
+    old.expect_exit_with([1, 0, 0]);
     conn.send("after");
     assert_eq!(conn.reader().exactly(5).unwrap(), b"after");
     conn.finish();

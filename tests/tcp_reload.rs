@@ -44,8 +44,7 @@ fn connections_count_both_ways_across_upgrades_without_a_gap() {
         clients.iter().for_each(|client| client.wait_read(2000));
         let next = upgrade(&current);
         let old = mem::replace(&mut current, next);
-        assert!(old.wait_exit(PATIENCE).success());
-        assert_eq!(old.tally(), [4, 0, 0]);
+        old.expect_exit_with([4, 0, 0]);
         let line = old.wait_for_line("it moves to another instance", PATIENCE).text;
         assert_eq!(field(&line, "upstream"), Some(origin.address().to_string()), "{line}");
     }
@@ -76,8 +75,7 @@ fn a_half_closed_connection_moves_and_hears_the_rest() {
     conn.finish();
     ended.pass();
     let _new = upgrade(&old);
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(old.tally(), [1, 0, 0]);
+    old.expect_exit_with([1, 0, 0]);
     gate.open();
     assert_eq!(conn.read_to_end(), b"there and back");
 }
@@ -105,8 +103,7 @@ fn a_connection_whose_client_hello_is_half_there_stays_until_it_has_a_server_and
     conn.send(&hello[20..]);
     assert_eq!(conn.reader().exactly(1).unwrap(), b"a");
     assert!(conn.reader().exactly(hello.len()).unwrap() == hello);
-    assert!(old.wait_exit(PATIENCE).success());
-    assert_eq!(old.tally(), [2, 0, 0]);
+    old.expect_exit_with([2, 0, 0]);
     conn.send("after");
     assert_eq!(conn.reader().exactly(5).unwrap(), b"after");
     conn.finish();

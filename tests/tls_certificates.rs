@@ -367,6 +367,43 @@ fn the_log_says_how_long_certificates_are_good() {
 }
 
 #[test]
+fn certificates_that_no_client_can_ask_for_are_warned_of() {
+    let (authority, dir, origin) = (Authority::new("authority"), Dir::new(), Origin::echo());
+    let mut addresses = named("addresses");
+    for address in ["192.0.2.1", "2001:db8::7"] {
+        addresses.subject_alt_names.push(rcgen::SanType::IpAddress(address.parse().unwrap()));
+    }
+    let odd = CertificateParams::new(vec!["f*.example".to_owned()]).unwrap();
+    for (name, params) in [("nameless", named("nameless")), ("addresses", addresses), ("odd", odd)] {
+        authority.sign_params(params).write(dir.path(), name);
+    }
+    authority.sign(NAME).write(dir.path(), "site");
+    let check = |names: &[&str]| {
+        let list: Vec<_> =
+            names.iter().map(|name| format!("(cert: \"{name}.pem\", key: \"{name}.key\")")).collect();
+        let config = proxy(&origin, &format!("certificates: [{}]", list.join(", ")));
+        let checked = River::in_dir(dir.clone()).config(config).arg("--validate-configs").start();
+        assert!(checked.wait_exit(PATIENCE).success());
+        let warned = |line: &support::log::Line| line.text.contains("certificate names no host");
+        let mut lines = checked.log().lines();
+        lines.retain(warned);
+        lines.into_iter().map(|line| line.text).collect::<Vec<_>>()
+    };
+    let only = check(&["nameless"]);
+    assert!(matches!(&only[..], [one] if one.contains("WARN") && one.contains("and no address")), "{only:?}");
+    // One that clients which connect to an address get, and which is right for those.
+    assert_eq!(check(&["addresses", "site"]), [""; 0]);
+    let hidden = check(&["site", "nameless", "odd", "addresses"]);
+    for (line, file) in hidden.iter().zip(["nameless.pem", "odd.pem", "addresses.pem"]) {
+        assert!(line.contains(file) && line.contains("no client gets it"), "{line}");
+    }
+    assert_eq!(hidden.len(), 3, "{hidden:?}");
+    let config = proxy(&origin, "certificates: [(cert: \"addresses.pem\", key: \"addresses.key\")]");
+    let line = serve(&dir, config).wait_for_line("certificate is good", PATIENCE).text;
+    assert!(line.contains("names=\"192.0.2.1 2001:db8::7\""), "{line}");
+}
+
+#[test]
 fn sigusr1_without_certificates_is_named_and_does_not_kill() {
     let river = River::with_config(Config::respond("here")).serve();
     river.signal(Signal::USR1);

@@ -41,7 +41,7 @@ fn ask(dir: &Dir, program: &str, arguments: &[&str], input: &[u8]) -> (bool, Str
 
 fn curl(dir: &Dir, river: &Running, arguments: &[&str], input: &[u8]) -> String {
     let resolve = format!("{NAME}:{}:127.0.0.1", river.web().port());
-    let mut all = vec!["--disable", "--silent", "--show-error", "--noproxy", "*", "--max-time", "20"];
+    let mut all = support::curl::ALWAYS.to_vec();
     all.extend(["--cacert", "ca.pem", "--resolve", &resolve]);
     all.extend(arguments);
     let (content, said) = ask(dir, "curl", &all, input);

@@ -89,20 +89,39 @@ fn openssl(river: &Running, session: &str) -> String {
     String::from_utf8_lossy(&said.stdout).into_owned()
 }
 
+/// One connection of each of so many of OpenSSL's clients, all at once; what each says, in their order. `session` is told
+/// the name of the client's file.
+fn openssl_clients(river: &Running, clients: usize, session: fn(&str) -> String) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let started: Vec<_> = (0..clients)
+            .map(|nth| scope.spawn(move || openssl(river, &session(&format!("session-{nth}.pem")))))
+            .collect();
+        started.into_iter().map(|client| client.join().unwrap()).collect()
+    })
+}
+
+/// A hundred of them, each with a ticket of the instance before the one that it is shown to.
 #[test]
 fn openssl_resumes_across_upgrades() {
+    const UPGRADES: usize = 5;
+    const CLIENTS: usize = 20;
     if !require("openssl") {
         return;
     }
     let authority = Authority::new("authority");
     let mut river = serve(&authority, respond(""));
-    assert!(openssl(&river, "-sess_out session.pem").contains("New, TLSv1.3"));
-    for _ in 0..3 {
-        river = upgrade(&river);
-        let said = openssl(&river, "-sess_in session.pem -sess_out session.pem");
-        assert!(said.contains("Reused, TLSv1.3"), "{said}");
-        assert!(said.contains("hello"), "{said}");
+    for said in openssl_clients(&river, CLIENTS, |file| format!("-sess_out {file}")) {
+        assert!(said.contains("New, TLSv1.3") && said.contains("hello"), "{said}");
     }
+    let mut full = Vec::new();
+    for _ in 0..UPGRADES {
+        river = upgrade(&river);
+        // What the new instance gives is kept for the one after it.
+        let said = openssl_clients(&river, CLIENTS, |file| format!("-sess_in {file} -sess_out {file}"));
+        assert!(said.iter().all(|one| one.contains("hello")), "{said:?}");
+        full.extend(said.into_iter().filter(|one| !one.contains("Reused, TLSv1.3")));
+    }
+    assert!(full.len() <= 1, "{} of {} have not resumed: {full:?}", full.len(), UPGRADES * CLIENTS);
 }
 
 /// The name of the key that sealed a new ticket: its first bytes, which OpenSSL shows.

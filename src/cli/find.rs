@@ -23,10 +23,15 @@ pub(super) fn socket(whereabouts: &Whereabouts) -> Result<PathBuf, Failure> {
         Whereabouts::Socket(path) => return Ok(path.clone()),
         Whereabouts::Config(config) => config,
     };
-    match config::upgrade_socket(config)? {
-        Some(path) => Ok(path),
-        None => Err(no_socket(config)),
+    if let Some(path) = config::upgrade_socket(config)? {
+        return Ok(path);
     }
+    let mut failure = no_socket(config);
+    // It may be there under another name.
+    if let Some(errors) = config::mistakes(config) {
+        failure.text = format!("{}\n{}", Failure::from(errors).text.trim_end(), failure.text);
+    }
+    Err(failure)
 }
 
 /// A configuration without an upgrade socket, and nothing else that says where it is.
@@ -58,6 +63,32 @@ pub(super) fn ask(
         };
         Failure::new(Exit::Unavailable, &format!("{}{what_to_do}", with_cause(&error)))
     })
+}
+
+/// As [`ask`], at the upgrade socket `path` of `whereabouts`. Where nobody is there, and the configuration has mistakes,
+/// the failure says these, too, for with them none can have started.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) async fn ask_or_explain(path: &Path, whereabouts: Whereabouts) -> Result<Inquiry, Failure> {
+    let mut is_nobody = false;
+    let asked = ask(path, false, false, || {
+        is_nobody = true;
+        String::new()
+    });
+    let mut failure = match asked {
+        Ok(inquiry) => return Ok(inquiry),
+        Err(failure) => failure,
+    };
+    if let (true, Whereabouts::Config(config)) = (is_nobody, whereabouts) {
+        let name = config.display().to_string();
+        if let Some(errors) = smol::unblock(move || config::mistakes(&config)).await {
+            let errors = Failure::from(errors).text;
+            failure.text =
+                format!("{}\nriver: {name} does not pass --validate-configs:\n{errors}", failure.text);
+        }
+    }
+    Err(failure)
 }
 
 /// Whether an instance is in service by its own account.

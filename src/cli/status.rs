@@ -29,8 +29,9 @@ pub async fn status(whereabouts: Whereabouts, json: bool, signals: &mut Signals)
     let given_up = |enough| Failure::new(Exit::TryAgain, &format!("{enough} before this was done"));
     let asked = patience
         .with(async {
-            let path = smol::unblock(move || find::socket(&whereabouts)).await?;
-            let mut inquiry = match find::ask(&path, false, false, String::new) {
+            let named = whereabouts.clone();
+            let path = smol::unblock(move || find::socket(&named)).await?;
+            let mut inquiry = match find::ask_or_explain(&path, whereabouts).await {
                 Ok(inquiry) => inquiry,
                 Err(failure) if json => return Ok((Vec::new(), Some(failure))),
                 Err(failure) => return Err(failure),

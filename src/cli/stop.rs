@@ -20,8 +20,9 @@ pub async fn stop(whereabouts: Whereabouts, timeout: Duration, signals: &mut Sig
     let mut steps = Steps::new();
     let mut patience = Patience::new(signals, timeout);
     let undone = |enough: Enough| Failure::new(Exit::TryAgain, &format!("{enough}; nothing was done"));
-    let path = patience.with_blocking(move || find::socket(&whereabouts)).await.map_err(undone)??;
-    let mut inquiry = find::ask(&path, false, false, String::new)?;
+    let named = whereabouts.clone();
+    let path = patience.with_blocking(move || find::socket(&named)).await.map_err(undone)??;
+    let mut inquiry = patience.with(find::ask_or_explain(&path, whereabouts)).await.map_err(undone)??;
     let pid = inquiry.peer().pid();
     // It is stopped whether it answers or not.
     let answer =

@@ -93,6 +93,11 @@ impl<'s> Report<'s> {
         self.problems.len()
     }
 
+    /// Whether there is a problem at one of these paths.
+    pub(super) fn is_about(&self, paths: &[&str]) -> bool {
+        self.problems.iter().any(|problem| paths.contains(&problem.path.as_str()))
+    }
+
     /// The problems in the order of the text, or nothing if there are none.
     pub(super) fn finish(self) -> Result<(), Errors> {
         if self.problems.is_empty() {

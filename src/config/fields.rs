@@ -20,7 +20,12 @@ impl<'s> Fields<'s> {
     /// Takes a structure apart. `section` is its path in the table of settings, as in `services.*.limits`.
     pub(super) fn of(node: &Node<'s>, section: &'static str, report: &mut Report<'s>) -> Option<Self> {
         if node.kind() != Kind::Structure {
-            return node.unexpected("a structure ( … )", report);
+            let message = format!("expected a structure ( … ), found {}", node.kind());
+            let problem = report.error(node.place(), message);
+            if let Some(setting) = settings::of_section(section) {
+                problem.help(format!("write {}: {}", setting.split().1, setting.example));
+            }
+            return None;
         }
         let mut left: Vec<(&'s str, Place, Node<'s>)> = Vec::new();
         let mut seen: HashMap<&'s str, Place> = HashMap::new();

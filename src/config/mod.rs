@@ -18,6 +18,7 @@ mod settings;
 mod source;
 mod syntax;
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use diagnostics::Errors;
@@ -46,15 +47,31 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Plan, Errors> {
 
 /// Reads only where the upgrade socket is that the configuration at `path` names, if it names one.
 ///
-/// What else is wrong with the configuration does not matter where that can be told, and no name is resolved: so who
-/// edits a configuration can still ask after the instance that runs with the former one.
+/// What else is wrong with the configuration does not matter, and no name is resolved: so who edits a configuration can
+/// still ask after the instance that runs with the former one. [`mistakes`] tells the rest.
 ///
 /// # Errors
 ///
-/// What is wrong with the file, where it keeps this from being told.
+/// What is wrong with the file, where it keeps this from being told, as a wrong path does.
 pub fn upgrade_socket(path: &Path) -> Result<Option<PathBuf>, Errors> {
     match Source::read(path) {
         Ok(source) => Plan::upgrade_socket_in(&source),
         Err(message) => Err(Errors::unreadable(path.display().to_string(), message)),
     }
+}
+
+/// What is wrong with the configuration at `path`, if anything: what [`load`] would say, but that no name is resolved and
+/// every name counts as one that has an address. It blocks the thread, on the file system.
+pub fn mistakes(path: &Path) -> Option<Errors> {
+    match Source::read(path) {
+        Ok(source) => Plan::from_source(&source, &Overrides::default(), &stand_ins).err(),
+        Err(message) => Some(Errors::unreadable(path.display().to_string(), message)),
+    }
+}
+
+/// An address for each name that no machine has (RFC 3849), so that none is mistaken for another listener or server.
+fn stand_ins(hosts: &[&str]) -> Vec<Lookup> {
+    const DOCUMENTATION: u128 = 0x2001_0db8 << 96;
+    let address = |nth: u128| Ipv6Addr::from_bits(DOCUMENTATION | nth);
+    (1..).take(hosts.len()).map(|nth| Ok(vec![SocketAddr::from((address(nth), 0))])).collect()
 }

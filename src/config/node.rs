@@ -146,7 +146,12 @@ impl<'s> Node<'s> {
     /// Takes a list apart.
     pub(super) fn list(&self, report: &mut Report<'s>) -> Option<Vec<Self>> {
         if self.kind() != Kind::List {
-            return self.unexpected("a list [ … ]", report);
+            let message = format!("expected a list [ … ], found {}", self.kind());
+            let problem = report.error(&self.place, message);
+            if matches!(self.kind(), Kind::String | Kind::Structure) {
+                problem.help("write [ … ] around it, also where it is the only one");
+            }
+            return None;
         }
         let pieces: Vec<&'s RawValue> = self.parse(report)?;
         let path = &self.place.path;

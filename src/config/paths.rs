@@ -29,8 +29,8 @@ pub(crate) fn absolute(directory: &Path, path: &Path) -> PathBuf {
     absolute
 }
 
-/// Says what keeps a file from being made at `path` (absolute; `written` is how the user wrote it).
-pub(super) fn check_place(written: &str, path: &Path) -> Result<(), String> {
+/// Says why `path` (absolute; `written` is how the user wrote it) is not that of a file, whatever its directory is.
+fn check_name(written: &str, path: &Path) -> Result<(), String> {
     if written.is_empty() {
         return Err("the path is empty".to_owned());
     }
@@ -40,6 +40,12 @@ pub(super) fn check_place(written: &str, path: &Path) -> Result<(), String> {
     if written.ends_with('/') || path.file_name().is_none() || path.is_dir() {
         return Err(format!("{written:?} is a directory; a file's path is needed"));
     }
+    Ok(())
+}
+
+/// Says what keeps a file from being made at `path` (absolute; `written` is how the user wrote it).
+pub(super) fn check_place(written: &str, path: &Path) -> Result<(), String> {
+    check_name(written, path)?;
     let parent = path.parent().unwrap_or(path);
     // The parent as written, since the absolute one is not what the user would look for in the file.
     let shown = match Path::new(written).parent().map(|parent| parent.display().to_string()) {
@@ -53,12 +59,18 @@ pub(super) fn check_place(written: &str, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Says what keeps a Unix socket from being bound at `path`, beyond [`check_place`].
-pub(super) fn check_socket(written: &str, path: &Path) -> Result<(), String> {
+/// Says why `path` can never be that of a Unix socket that River makes; its directory may come later.
+pub(super) fn check_socket_name(written: &str, path: &Path) -> Result<(), String> {
     if written.starts_with('@') {
         return Err("abstract sockets are not supported; a path is needed".to_owned());
     }
     check_length(path, MAX_OWN_SOCKET)?;
+    check_name(written, path)
+}
+
+/// Says what keeps a Unix socket from being bound at `path`, beyond [`check_place`].
+pub(super) fn check_socket(written: &str, path: &Path) -> Result<(), String> {
+    check_socket_name(written, path)?;
     check_place(written, path)?;
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {

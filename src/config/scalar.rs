@@ -11,6 +11,8 @@ use super::node::{Kind, Node, Spanned, options};
 /// Longer than any duration that is meant: ten years.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 86_400);
 
+const SIZE_HELP: &str = "write \"512B\", \"16KiB\", \"64MiB\" or \"1GiB\", or an integer for bytes";
+
 const DURATION_HELP: &str = "write whole numbers with units: \"250ms\", \"30s\", \"5m\", \"1h30m\"";
 
 impl<'s> Node<'s> {
@@ -93,9 +95,7 @@ impl<'s> Node<'s> {
                     Ok(bytes) => Some(bytes),
                     Err(error) => {
                         let message = format!("the size {:?} {error}", text.value);
-                        let help =
-                            "write \"512B\", \"16KiB\", \"64MiB\" or \"1GiB\", or an integer for bytes";
-                        report.error(&text.at, message).help(help);
+                        report.error(&text.at, message).help(SIZE_HELP);
                         return None;
                     }
                 }
@@ -105,11 +105,19 @@ impl<'s> Node<'s> {
         match bytes.filter(|bytes| (min..=max).contains(bytes)) {
             Some(bytes) => Some(self.spanned(bytes)),
             None => {
-                let expected = match (min, max) {
-                    (0, u64::MAX) => "a size".to_owned(),
-                    _ => format!("a size from {} to {}", units::show_size(min), units::show_size(max)),
-                };
-                report.error(self.place(), format!("expected {expected}, found {}", self.text()));
+                let text = self.text();
+                if (min, max) == (0, u64::MAX) {
+                    report.error(self.place(), format!("expected a size, found {text}")).help(SIZE_HELP);
+                    return None;
+                }
+                let message = format!("expected a size from {} to {}, found {text}", bound(min), bound(max));
+                let problem = report.error(self.place(), message);
+                // Who writes bytes is told the bound in bytes: 64KiB is one more than the 65535 of RFC 9113.
+                let broken = if bytes.is_some_and(|bytes| bytes > max) { max } else { min };
+                let shown = bound(broken);
+                if shown.ends_with("iB") && !text.contains("iB") {
+                    problem.label(format!("{shown} is {broken} bytes"));
+                }
                 None
             }
         }
@@ -129,6 +137,8 @@ impl<'s> Node<'s> {
             let bare = self.text().trim_matches('"');
             if known.contains(&bare) {
                 problem.help(format!("write {bare} without quotes"));
+            } else if let Some(meant) = meant(bare, known) {
+                problem.label(format!("did you mean {meant}?"));
             }
             return None;
         }
@@ -145,10 +155,27 @@ impl<'s> Node<'s> {
         let problem = report.error(self.place(), format!("unknown name {name}"));
         if later.contains(&name) {
             problem.note(format!("{name} is not supported by this version"));
-        } else if let Some(meant) = nearest(name, known.iter().copied()) {
+        } else if let Some(meant) = meant(name, known) {
             problem.label(format!("did you mean {meant}?"));
         }
         problem.note(format!("known here: {}", known.join(", ")));
         None
     }
+}
+
+/// The end of a range of sizes, in words.
+fn bound(bytes: u64) -> String {
+    let shown = units::show_size(bytes);
+    if shown.ends_with("iB") { shown } else { format!("{bytes} bytes") }
+}
+
+/// What was probably meant by a name that is not known: the nearest, or else all that it begins.
+fn meant(name: &str, known: &[&str]) -> Option<String> {
+    if let Some(one) = nearest(name, known.iter().copied()) {
+        return Some(one.to_owned());
+    }
+    let begins =
+        |known: &&&str| known.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name));
+    let begun: Vec<&str> = known.iter().filter(|known| name.len() > 1 && begins(known)).copied().collect();
+    (!begun.is_empty()).then(|| begun.join(" or "))
 }

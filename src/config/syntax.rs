@@ -38,9 +38,22 @@ pub(super) fn report(error: &ron::error::SpannedError, report: &mut Report<'_>) 
         _ if error.code == ron::Error::ExpectedComma => report
             .error(&place(span), message)
             .help("look for a comma, bracket or quote that is missing just before"),
+        _ if error.code == ron::Error::ExpectedChar => {
+            report.error(&place(span), message).help("write text in double quotes")
+        }
+        _ if is_about_extensions(&error.code) => report
+            .error(&place(span), message)
+            .help("leave #![enable(…)] out: what River reads of RON needs none"),
         _ => report.error(&place(span), message),
     };
     problem.note("nothing after this place has been read");
+}
+
+fn is_about_extensions(error: &ron::Error) -> bool {
+    matches!(
+        error,
+        ron::Error::ExpectedAttribute | ron::Error::ExpectedAttributeEnd | ron::Error::NoSuchExtension(_)
+    )
 }
 
 /// Says in words what the parser stumbled over.
@@ -54,6 +67,18 @@ pub(super) fn sentence(error: &ron::Error) -> String {
         ron::Error::UnclosedBlockComment => "the comment is not closed".to_owned(),
         ron::Error::TrailingCharacters => "something follows after the end".to_owned(),
         ron::Error::ExceededRecursionLimit => "brackets are nested too deeply".to_owned(),
+        ron::Error::ExpectedIdentifier => "expected a name".to_owned(),
+        ron::Error::ExpectedInteger | ron::Error::ExpectedFloat => "this is no number".to_owned(),
+        ron::Error::ExpectedChar => "single quotes hold one character".to_owned(),
+        ron::Error::ExpectedByteLiteral | ron::Error::ExpectedByteString => "these are no bytes".to_owned(),
+        ron::Error::ExpectedAttribute | ron::Error::ExpectedAttributeEnd => {
+            "expected #![enable(…)], or nothing of the kind".to_owned()
+        }
+        ron::Error::NoSuchExtension(name) => format!("there is no extension {name:?} of RON"),
+        ron::Error::UnexpectedChar(c) => format!("no value begins with {c:?}"),
+        ron::Error::InvalidIdentifier(name) | ron::Error::SuggestRawIdentifier(name) => {
+            format!("{name:?} is no name")
+        }
         other => {
             let text = other.to_string();
             let mut chars = text.chars();

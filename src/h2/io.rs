@@ -13,11 +13,12 @@ use futures_io::{AsyncRead, AsyncWrite};
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 
+use super::blocks::{self, BLOCK};
 use super::drained::Drained;
 use super::meter::{Excess, Meter};
 
-/// What is gathered before it is sent, in bytes: about one record of TLS.
-const GATHERED: usize = 16 << 10;
+/// What is gathered before it is sent, in bytes.
+const GATHERED: usize = BLOCK;
 
 thread_local! {
     /// What a worker reads into; nothing stays in it.
@@ -35,7 +36,7 @@ struct Inner<S> {
     stream: S,
     /// Read from the stream before `h2` was to read it.
     early: Bytes,
-    /// Written and not yet sent from `sent` on.
+    /// Written and not yet sent from `sent` on: a block, or without memory if nothing is.
     gathered: Vec<u8>,
     sent: usize,
     /// Counts every successful write to the stream.
@@ -149,9 +150,10 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         }
     }
 
+    /// All of it is sent.
     fn clear(&mut self) {
-        self.gathered.clear();
         self.sent = 0;
+        blocks::give_back(std::mem::take(&mut self.gathered));
     }
 
     /// Sends what has been gathered and `bufs` behind it; returns how much was taken of both together.
@@ -176,6 +178,9 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
                 if self.sent > 0 {
                     self.gathered.drain(..self.sent);
                     self.sent = 0;
+                }
+                if self.gathered.capacity() == 0 {
+                    self.gathered = blocks::take();
                 }
                 bufs.iter().for_each(|buf| self.gathered.extend_from_slice(buf));
                 self.passed(bufs, length);
@@ -230,6 +235,10 @@ impl<S: AsyncRead + Unpin> tokio::io::AsyncRead for Io<S> {
             }
             buf.put_slice(early);
             inner.early.advance(count);
+            if inner.early.is_empty() {
+                // An empty rest would hold the memory of the whole.
+                inner.early = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         // By way of memory that is initialised once: of what `h2` has room for, mostly little is filled.

@@ -3,6 +3,7 @@
 //! The framing is that of the `h2` crate. What is here converts at its edge: each stream reads and writes like a
 //! [`Wire`](crate::wire::Wire) that carries one exchange, so that the proxy knows one version of the protocol only.
 
+mod blocks;
 pub mod client;
 mod drained;
 mod error;

@@ -299,7 +299,7 @@ fn poll_desk<D: DataPath>(core: &mut Core<Office<D>>, cx: &mut Context<'_>) {
             DeskEvent::Left(pid, failure) => tracing::warn!(
                 target: "river::lifecycle",
                 successor = pid,
-                why = %failure,
+                why = failure.to_string(),
                 "pid {pid} does not wait to take over any more; this instance serves on"
             ),
             DeskEvent::Asked => {

@@ -9,6 +9,7 @@ use super::downstream::Downstream;
 use super::failure::{Failure, client_gone};
 use super::pump::{PumpError, Waiting};
 use super::upload::{Upload, UploadState, body_failure};
+use crate::h2::client::Ending;
 use crate::http::{HeadLimits, Method, ResponseHead, Unparsed, parse_response};
 use crate::runtime::{Buffer, Timer};
 use crate::upstream::Connection;
@@ -32,8 +33,10 @@ pub(super) struct Attempt<'a> {
 pub(super) enum Lost {
     /// The connection had been closed before this request reached the server.
     Stale(Failure),
-    /// The server has not begun with the request and says so, or has never seen it.
+    /// The server refuses to begin with the request.
     Refused(Failure),
+    /// The server has never looked at the request, and will not: its connection ended before.
+    Unseen(Failure),
     Failed(Failure),
     /// The client went away, so nobody is left to be told.
     ClientGone(Failure),
@@ -114,9 +117,11 @@ impl Attempt<'_> {
                 Err(error) => format!("the server's connection failed before its response: {error}"),
             };
             let failure = Failure::upstream(502, why);
+            let ending = server.stream.ending();
             let lost = match () {
-                () if server.stream.is_refused() => Lost::Refused,
-                () if server.stream.is_ended_by_word() => Lost::Failed,
+                () if ending == Ending::Refused => Lost::Refused,
+                () if ending == Ending::Unseen => Lost::Unseen,
+                () if ending == Ending::Said => Lost::Failed,
                 () if server.is_reused() && self.received.is_empty() => Lost::Stale,
                 () => Lost::Failed,
             };

@@ -1,5 +1,6 @@
 //! A client's connection, from its first byte to its last.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -147,18 +148,18 @@ async fn begin(
     let is_secure = terms.tls.is_some() && !shared;
     let stream = match &terms.tls {
         // What another instance passes on is plain: it could not have passed it on otherwise.
-        Some(acceptor) if !shared => greet::client(context, stream, peer, acceptor, &timer).await?,
+        Some(acceptor) if !shared => greet::client(context, terms, stream, peer, acceptor, &timer).await?,
         _ => stream.into(),
     };
     let mut forwarded = Forwarded::of(peer.map(|peer| peer.ip()), is_secure);
     if let Some(auth) = &terms.client_auth
         && matches!(context.service.handler, Handler::Tcp(_))
     {
-        if !greet::admit(context, auth, &stream, peer) {
+        if !greet::admit(context, terms, auth, &stream, peer) {
             return None;
         }
     } else if let Some(auth) = &terms.client_auth {
-        let lines = greet::introduce(context, auth, &stream, peer)?;
+        let lines = greet::introduce(context, terms, auth, &stream, peer)?;
         forwarded.add_client(auth, &lines);
     }
     let downstream = Downstream {
@@ -336,7 +337,7 @@ pub(super) fn log(
     let service = &*context.service.name;
     let client = downstream.client().map_or_else(|| "unix".to_owned(), |client| client.to_string());
     let client = &*client;
-    let request = String::from_utf8_lossy(line);
+    let request = as_spoken(line, downstream.is_http2());
     // What is not known is left out.
     let request = (!request.is_empty()).then_some(&*request);
     let upstream = (!upstream.is_empty()).then_some(upstream);
@@ -348,6 +349,14 @@ pub(super) fn log(
         Blame::Upstream | Blame::River => {
             tracing::warn!(target: "river::proxy", service, client, request, upstream, status, %blame, why, "request failed");
         }
+    }
+}
+
+/// A request's line with the version that the client spoke. Of a stream of HTTP/2, the line is one of HTTP/1.1 inside.
+fn as_spoken(line: &[u8], is_http2: bool) -> Cow<'_, str> {
+    match line.strip_suffix(b"HTTP/1.1") {
+        Some(begin) if is_http2 => format!("{}HTTP/2.0", String::from_utf8_lossy(begin)).into(),
+        _ => String::from_utf8_lossy(line),
     }
 }
 

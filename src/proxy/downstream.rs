@@ -199,6 +199,7 @@ impl Downstream {
             loop {
                 let head_left = head.get(sent..).unwrap_or_default();
                 let body_left = body.get(sent.saturating_sub(head.len())..).unwrap_or_default();
+                let before = self.stream.passed();
                 let written = match (head_left, body_left) {
                     ([], []) => return Poll::Ready(Ok(())),
                     (only, []) | ([], only) => self.stream.poll_write(cx, only),
@@ -215,6 +216,9 @@ impl Downstream {
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
+                        if before != self.stream.passed() {
+                            self.timer.set(context.handle.now() + patience);
+                        }
                         ready!(self.timer.poll_expired(cx));
                         if attempted {
                             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -228,15 +232,20 @@ impl Downstream {
         .await
     }
 
-    /// Waits until the client has been sent what says that the connection ends in order, not longer than the send time-out:
-    /// over TLS, a response without it looks cut short.
+    /// Waits until the client has been sent what says that the connection ends in order, as long as it takes something
+    /// within each send time-out: over TLS, a response without it looks cut short.
     pub(super) async fn finished(&self, context: &ServiceContext) {
-        self.timer.set(context.handle.now() + context.service.timeouts.send);
+        let patience = context.service.timeouts.send;
+        self.timer.set(context.handle.now() + patience);
         poll_fn(|cx| {
             let mut attempted = false;
             loop {
+                let before = self.stream.passed();
                 if self.stream.poll_finished(cx).is_ready() {
                     return Poll::Ready(());
+                }
+                if before != self.stream.passed() {
+                    self.timer.set(context.handle.now() + patience);
                 }
                 ready!(self.timer.poll_expired(cx));
                 if attempted {

@@ -15,6 +15,7 @@ use super::scratch::{Scratch, note_line};
 use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadState, request_body};
 use super::{ServiceContext, rewrite};
+use crate::h2::client::websocket_key;
 use crate::http::{Framing, Method, Version};
 use crate::runtime::Buffer;
 use crate::upstream::{ConnectError, Connection, Tried, Upstreams};
@@ -26,6 +27,8 @@ pub(super) struct Request {
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
+    /// It asks for a WebSocket.
+    pub(super) websocket: bool,
     pub(super) expect_continue: bool,
     pub(super) grpc: bool,
     pub(super) began: Instant,
@@ -35,8 +38,13 @@ pub(super) struct Request {
 /// for as long as a request takes by default stays below; the request time-out bounds them too.
 const MOST_INTERIM: usize = 1000;
 
-/// How often a request is repeated that servers say they have not begun with.
+/// How often a request is repeated that servers refuse to begin with. After as many tries it goes to another server, if
+/// there is one.
 const MOST_REFUSED: u32 = 3;
+
+/// How often a request is repeated that no server has looked at, because connections ended before; no longer than the
+/// connect time-out after the first time.
+const MOST_UNSEEN: u32 = 100;
 
 /// Forwards a request whose head has been read and brings its response back.
 pub(super) async fn run(
@@ -58,6 +66,7 @@ pub(super) async fn run(
         version: head.version,
         keep_alive: head.keep_alive,
         upgrade: head.upgrade,
+        websocket: head.upgrade && websocket_key(downstream.unread.unread(), head).is_some(),
         expect_continue: head.expect_continue,
         grpc: downstream.is_http2() && rewrite::is_grpc(downstream.unread.unread(), head),
         began,
@@ -78,7 +87,10 @@ pub(super) async fn run(
                 log(context, downstream, &scratch.line, "", &failure);
                 return Next::Close;
             }
-            Err((server, Lost::Stale(failure) | Lost::Refused(failure) | Lost::Failed(failure))) => {
+            Err((
+                server,
+                Lost::Stale(failure) | Lost::Refused(failure) | Lost::Unseen(failure) | Lost::Failed(failure),
+            )) => {
                 let received_all = upload.state == UploadState::Done || upload.pump.has_arrived();
                 let failed = fail(context, downstream, scratch, &request, &server, &failure, received_all);
                 return Box::pin(failed).await;
@@ -168,8 +180,8 @@ fn switch(
 ///
 /// Where an idle connection turns out to have been closed, the request goes once more over a fresh one, if not a byte of
 /// it was sent (RFC 9112 §9.3.1), or if it is safe to repeat (RFC 9110 §9.2.2) and all of it is at hand. Where the server
-/// says that it has not begun with it, it goes again whatever it is, if all of it is at hand. On failure the first half
-/// names the server.
+/// says that it has not begun with it, it goes again whatever it is, if all of it that was sent is at hand. On failure the
+/// first half names the server.
 async fn respond_to(
     context: &ServiceContext,
     upstreams: &Upstreams,
@@ -181,11 +193,11 @@ async fn respond_to(
 ) -> Result<(Connection, usize), (String, Lost)> {
     let timeouts = &context.service.timeouts;
     let until = request.began + timeouts.request;
-    let mut tried = Tried::default();
+    let mut tried = Tried::new(request.websocket);
     let acquired = upstreams.acquire(&mut tried, timeouts.connect, until, &downstream.timer).await;
     let mut server = acquired.map_err(|error| (String::new(), Lost::Failed(connect_failure(&error))))?;
     let mut interim = 0;
-    let mut retried = 0;
+    let mut repeats = Repeats::default();
     loop {
         let mut attempt = Attempt {
             context,
@@ -218,17 +230,15 @@ async fn respond_to(
                 sent.map_err(|failure| (upstreams.name(&server).to_owned(), Lost::ClientGone(failure)))?;
             }
             Ok(length) => return Ok((server, length)),
-            Err(ref lost)
-                if let Some(times) = repeats(lost, upload, request.method.is_idempotent())
-                    && retried < times
-                    && interim == 0 =>
-            {
-                retried += 1;
+            Err(ref lost) if interim == 0 && repeats.allow(context, lost, upload, request) => {
                 upload.pump.rewind();
                 upload.state = UploadState::Running;
                 received.clear();
-                let again =
-                    upstreams.reconnect(server, &mut tried, timeouts.connect, until, &downstream.timer).await;
+                let elsewhere = repeats.unseen > MOST_REFUSED;
+                let connect = timeouts.connect;
+                let again = upstreams
+                    .reconnect(server, elsewhere, &mut tried, connect, until, &downstream.timer)
+                    .await;
                 server = again.map_err(|error| (String::new(), Lost::Failed(connect_failure(&error))))?;
             }
             Err(lost) => return Err((upstreams.name(&server).to_owned(), lost)),
@@ -263,13 +273,36 @@ async fn forward_interim(
     Ok(())
 }
 
-/// How often a request that was lost may be repeated in all, if at all.
-fn repeats(lost: &Lost, upload: &Upload, idempotent: bool) -> Option<u32> {
-    let untouched = !upload.pump.has_touched();
-    match lost {
-        Lost::Stale(_) if untouched || (idempotent && upload.pump.is_whole()) => Some(1),
-        Lost::Refused(_) if untouched || upload.pump.is_whole() => Some(MOST_REFUSED),
-        _ => None,
+/// How often a request has been repeated, by the reason.
+#[derive(Default)]
+struct Repeats {
+    stale: u32,
+    refused: u32,
+    unseen: u32,
+    /// When it was not looked at for the first time.
+    since: Option<Instant>,
+}
+
+impl Repeats {
+    /// Whether a request that was lost may be repeated; counts it if so.
+    fn allow(&mut self, context: &ServiceContext, lost: &Lost, upload: &Upload, request: &Request) -> bool {
+        let (count, most) = match lost {
+            Lost::Stale(_) if upload.pump.has_touched() && !request.method.is_idempotent() => return false,
+            Lost::Stale(_) => (&mut self.stale, 1),
+            Lost::Refused(_) => (&mut self.refused, MOST_REFUSED),
+            Lost::Unseen(_) => {
+                let now = context.handle.now();
+                let since = *self.since.get_or_insert(now);
+                if now.saturating_duration_since(since) > context.service.timeouts.connect {
+                    return false;
+                }
+                (&mut self.unseen, MOST_UNSEEN)
+            }
+            Lost::Failed(_) | Lost::ClientGone(_) => return false,
+        };
+        let allowed = upload.pump.is_at_hand() && *count < most;
+        *count += u32::from(allowed);
+        allowed
     }
 }
 
@@ -298,6 +331,7 @@ pub(super) fn connect_failure(error: &ConnectError) -> Failure {
         ConnectError::Refused { .. }
         | ConnectError::Handshake { .. }
         | ConnectError::Protocol { .. }
+        | ConnectError::Unsettled { .. }
         | ConnectError::Exhausted => Failure::upstream(502, error.to_string()),
     }
 }

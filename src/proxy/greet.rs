@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use super::downstream::Downstream;
-use super::{ServiceContext, rewrite};
+use super::{ServiceContext, Terms, rewrite};
 use crate::http::Version;
 use crate::runtime::{Buffer, Stream, Timer};
 use crate::tls::{self, Accepted, HandshakeError};
@@ -17,6 +17,7 @@ const PLAIN: &[u8] = b"400 Bad Request: this is plain HTTP, and TLS is spoken on
 /// Makes TLS with a client. None where that comes to nothing, which is logged then.
 pub(super) async fn client(
     context: &ServiceContext,
+    terms: &Terms,
     stream: Stream,
     peer: Option<SocketAddr>,
     acceptor: &tls::Acceptor,
@@ -25,14 +26,14 @@ pub(super) async fn client(
     match tls::accept(stream, acceptor, &context.handle, timer).await {
         Ok(Accepted::Tls(stream)) => Some(stream.into()),
         Ok(Accepted::Plain(stream, received)) => {
-            log(context, peer, &"the client speaks plain HTTP");
+            log(context, terms, peer, &"the client speaks plain HTTP");
             refuse_plain(context, stream, received, peer).await;
             None
         }
         // So does whoever looks whether the port is open.
         Err(HandshakeError::Silent) => None,
         Err(error) => {
-            log(context, peer, &error);
+            log(context, terms, peer, &error);
             None
         }
     }
@@ -41,29 +42,35 @@ pub(super) async fn client(
 /// What servers are told of a client's certificate. None where the client is not to be served, which is logged then.
 pub(super) fn introduce(
     context: &ServiceContext,
+    terms: &Terms,
     auth: &tls::ClientAuth,
     stream: &Wire,
     peer: Option<SocketAddr>,
 ) -> Option<Vec<u8>> {
     let certificate = stream.peer_certificate();
-    auth.fields(certificate.as_deref(), SystemTime::now()).inspect_err(|why| log(context, peer, why)).ok()
+    auth.fields(certificate.as_deref(), SystemTime::now())
+        .inspect_err(|why| log(context, terms, peer, why))
+        .ok()
 }
 
 /// Whether a client of a tcp service, whose servers are told nothing of it, may be served. If not, that is logged.
 pub(super) fn admit(
     context: &ServiceContext,
+    terms: &Terms,
     auth: &tls::ClientAuth,
     stream: &Wire,
     peer: Option<SocketAddr>,
 ) -> bool {
     let certificate = stream.peer_certificate();
-    auth.admit(certificate.as_deref(), SystemTime::now()).inspect_err(|why| log(context, peer, why)).is_ok()
+    auth.admit(certificate.as_deref(), SystemTime::now())
+        .inspect_err(|why| log(context, terms, peer, why))
+        .is_ok()
 }
 
-fn log(context: &ServiceContext, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {
-    let service = &*context.service.name;
+fn log(context: &ServiceContext, terms: &Terms, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {
+    let (service, listener, why) = (&*context.service.name, &terms.listener, why.to_string());
     let client = peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
-    tracing::info!(target: "river::proxy", service, client, %why, "TLS handshake failed");
+    tracing::info!(target: "river::proxy", service, %listener, client, why, "TLS handshake failed");
 }
 
 /// Tells a client that it should have spoken TLS, in the language that it understands.

@@ -68,12 +68,15 @@ pub(super) struct Pump {
     arrived: bool,
     /// All of the message was in `out` before any of it was sent, so that it is there still.
     whole: bool,
+    /// Nothing of the body has been sent or turned into what is, so that the message begins with `out` still.
+    kept: bool,
     /// Some of the body has been read or used.
     begun: bool,
     /// The sink has taken some of the message.
     touched: bool,
     waiting: Waiting,
-    /// Counts every successful read and write, so that a stall can be told from progress.
+    /// Counts every successful read and write, and every other time that bytes have gone to the sink's peer, so that a
+    /// stall can be told from progress.
     moves: u64,
     /// How many bytes the sink has taken.
     bytes: u64,
@@ -119,6 +122,7 @@ impl Pump {
             sent: 0,
             arrived,
             whole: arrived,
+            kept: true,
             begun: false,
             touched: false,
             waiting: Waiting::Sink,
@@ -135,8 +139,7 @@ impl Pump {
         self.hidden = hidden;
     }
 
-    /// Begins again with what is in `out`, for another sink. Right only while [nothing](Self::has_touched) has been sent, or
-    /// where `out` [has all of it](Self::is_whole).
+    /// Begins again with what is in `out`, for another sink. Right only while the message [is at hand](Self::is_at_hand).
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
         self.touched = false;
@@ -147,9 +150,10 @@ impl Pump {
         self.touched
     }
 
-    /// `out` has the whole message, whatever of it has been sent.
-    pub(super) fn is_whole(&self) -> bool {
-        self.whole
+    /// All of the message that the sink has taken can be sent again: nothing has been, or only the head, or `out` has the
+    /// whole message.
+    pub(super) fn is_at_hand(&self) -> bool {
+        !self.touched || self.whole || self.kept
     }
 
     /// The whole message has arrived, wherever it is by now.
@@ -214,11 +218,15 @@ impl Pump {
             if self.arrived {
                 return Poll::Ready(Ok(()));
             }
-            ends.out.clear();
-            self.sent = 0;
-            self.begun |= !ends.unread.is_empty();
-            if self.convert(ends)? {
-                continue;
+            if !ends.unread.is_empty() {
+                // What has been sent goes, as soon as there is more. Until then it may have to be sent again.
+                ends.out.clear();
+                self.sent = 0;
+                self.kept = false;
+                self.begun = true;
+                if self.convert(ends)? {
+                    continue;
+                }
             }
             self.waiting = Waiting::Source;
             match self.poll_splice(cx, ends) {
@@ -289,6 +297,7 @@ impl Pump {
             Ok(Spliced { read, taken }) => {
                 self.moves += 1;
                 self.begun = true;
+                self.kept = false;
                 self.streams = read as u64 >= LEAST_SPLICED;
                 self.touched |= taken > 0;
                 self.bytes += taken as u64;
@@ -325,6 +334,7 @@ impl Pump {
         let direct = self.direct(ends.unread);
         let staged = self.left(ends.out);
         let body = ends.unread.unread().get(..direct).unwrap_or_default();
+        let before = ends.sink.map(Wire::passed);
         let written = match ends.sink {
             None => Poll::Ready(Ok(staged.len() + body.len())),
             Some(sink) if body.is_empty() => sink.poll_write(cx, staged),
@@ -333,6 +343,7 @@ impl Pump {
         };
         if !matches!(written, Poll::Ready(Ok(_))) {
             self.touched |= ends.sink.is_some_and(Wire::has_begun);
+            self.moves += u64::from(before != ends.sink.map(Wire::passed));
         }
         let count = ready!(written)?;
         if count == 0 {
@@ -351,6 +362,7 @@ impl Pump {
     fn took(&mut self, count: usize, unread: &mut Buffer) {
         unread.consume(count);
         self.begun |= count > 0;
+        self.kept &= count == 0;
         if let Incoming::Length(left) = &mut self.incoming {
             *left = left.saturating_sub(count as u64);
             self.arrived = *left == 0;

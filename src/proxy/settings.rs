@@ -11,6 +11,8 @@ use crate::{h2, tls, upstream};
 /// What holds for the connections of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
+    /// The listener's identity, as logs give it.
+    pub listener: Arc<str>,
     /// How its clients are taken where they speak TLS; none where they speak plainly.
     pub tls: Option<Arc<tls::Acceptor>>,
     /// What is asked of clients that speak TLS, and what servers are told of it; none where they are asked for nothing.

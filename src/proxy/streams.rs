@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::connection::one_stream;
 use super::downstream::Downstream;
+use super::failure::Blame;
 use super::rewrite::Forwarded;
 use super::runners::Runner;
 use super::{Keeper, ServiceContext};
@@ -114,9 +115,10 @@ impl Session {
         let stream = match stream {
             Ok(stream) => Box::new(stream),
             Err(malformed) => {
-                let (service, client) = (&*self.context.service.name, self.client());
+                let (service, client, why) =
+                    (&*self.context.service.name, self.client(), malformed.to_string());
                 tracing::info!(
-                    target: "river::proxy", service, client, blame = "downstream", why = %malformed, "request refused"
+                    target: "river::proxy", service, client, blame = %Blame::Downstream, why, "request refused"
                 );
                 return;
             }
@@ -284,7 +286,7 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
             }
             session.watch(cx);
             let waits = if io.is_blocked() {
-                WaitsFor::Room { writes: io.writes() }
+                WaitsFor::Room { writes: io.writes(), passed: io.with_stream(Wire::passed) }
             } else if !session.is_idle() {
                 WaitsFor::Streams
             } else if leaving {
@@ -315,8 +317,8 @@ async fn drive(session: &Rc<Session>, io: &Io<Wire>, timer: &Timer, keeper: &dyn
 /// What a connection waits for that has nothing to do at the moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WaitsFor {
-    /// The client is to take what is sent; counted is what it took.
-    Room { writes: u64 },
+    /// The client is to take what is sent; counted is what it took: writes that were over, and bytes of those that are not.
+    Room { writes: u64, passed: u64 },
     /// Streams have their own clocks.
     Streams,
     /// The client is to open a stream, maybe the first.
@@ -374,8 +376,8 @@ async fn linger(io: &Io<Wire>, unread: &mut Buffer, context: &ServiceContext, ti
 }
 
 fn log(session: &Session, end: &End) {
-    let (service, client) = (&*session.context.service.name, session.client());
+    let (service, client, why) = (&*session.context.service.name, session.client(), end.to_string());
     tracing::info!(
-        target: "river::proxy", service, client, blame = "downstream", why = %end, "connection of http/2 failed"
+        target: "river::proxy", service, client, blame = %Blame::Downstream, why, "connection of http/2 failed"
     );
 }

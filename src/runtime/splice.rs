@@ -40,6 +40,16 @@ pub struct Spliced {
     pub taken: usize,
 }
 
+/// What a sink makes of what is in the pipe.
+enum Emptied {
+    /// It has taken so many bytes, maybe none for want of room.
+    Taken(usize),
+    /// It is none that bytes can be spliced to. It has taken nothing, and may yet be written to.
+    Refused(Errno),
+    /// It has failed, and taken nothing.
+    Failed(io::Error),
+}
+
 /// Which end of a splice has failed. What was read and not taken before that is in the buffer.
 #[derive(Debug)]
 pub enum SpliceError {
@@ -64,7 +74,8 @@ impl Stream {
     /// into `rest`, which has to be empty, so that nothing stays on the way.
     ///
     /// Where [`can_splice`](Self::can_splice) is false, or the system refuses, nothing is read and it is `None`: the
-    /// bytes are to be read and written then.
+    /// bytes are to be read and written then. Where it refuses the sink only, all that was read is in `rest`. A refusal is
+    /// logged, and the worker splices no more.
     ///
     /// # Errors
     ///
@@ -96,8 +107,8 @@ impl Stream {
                         return Poll::Pending;
                     }
                 }
-                // Not of these sockets, or not of anybody: a filter of system calls, another kernel.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
+                Err(error) if is_refusal(error) => {
+                    log_refusal("source", error);
                     return Poll::Ready(None);
                 }
                 Err(error) => {
@@ -107,16 +118,32 @@ impl Stream {
             }
         };
         reactor.spend();
-        let (taken, failed) = ends.empty_into(sink, read);
+        let emptied = ends.empty_into(sink, read);
+        let taken = if let Emptied::Taken(taken) = emptied { taken } else { 0 };
         if let Err(error) = ends.save(read - taken, rest) {
             return Poll::Ready(Some(Err(SpliceError::Source(error))));
         }
-        reactor.pipe.put(ends);
-        Poll::Ready(Some(match failed {
-            None => Ok(Spliced { read, taken }),
-            Some(error) => Err(SpliceError::Sink(error)),
+        if let Emptied::Refused(error) = emptied {
+            log_refusal("sink", error);
+        } else {
+            reactor.pipe.put(ends);
+        }
+        Poll::Ready(Some(match emptied {
+            Emptied::Failed(error) => Err(SpliceError::Sink(error)),
+            Emptied::Taken(_) | Emptied::Refused(_) => Ok(Spliced { read, taken }),
         }))
     }
+}
+
+/// Whether the system does not splice: not these sockets, or nothing at all, as with a filter of system calls or on another
+/// kernel.
+fn is_refusal(error: Errno) -> bool {
+    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP)
+}
+
+/// Says that the worker splices no more. Its pipe is gone then, so it says this once.
+fn log_refusal(end: &str, error: Errno) {
+    tracing::warn!(target: "river::runtime", end, %error, "splice is refused; the worker copies the bytes of large bodies");
 }
 
 impl Pipe {
@@ -163,28 +190,28 @@ impl Ends {
         splice(source, None, &self.write, None, most, SpliceFlags::NONBLOCK)
     }
 
-    /// Sends what the sink takes of the `count` bytes in the pipe; how many those are, and why they are not more where
-    /// that is not for want of room.
-    fn empty_into(&self, sink: &Stream, count: usize) -> (usize, Option<io::Error>) {
+    /// Sends what the sink takes of the `count` bytes in the pipe.
+    fn empty_into(&self, sink: &Stream, count: usize) -> Emptied {
         if count == 0 {
-            return (0, None);
+            return Emptied::Taken(0);
         }
         loop {
             match splice(&self.read, None, &sink.fd, None, count, SpliceFlags::NONBLOCK) {
-                Ok(0) => return (0, Some(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Emptied::Failed(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => {
                     if taken < count && !sink.link.source.failed.get() {
                         // The send buffer is full, and the kernel will report when it no longer is.
                         sink.link.source.writable.set(false);
                     }
-                    return (taken, None);
+                    return Emptied::Taken(taken);
                 }
                 Err(Errno::AGAIN) => {
                     sink.link.source.writable.set(false);
-                    return (0, None);
+                    return Emptied::Taken(0);
                 }
                 Err(Errno::INTR) => {}
-                Err(error) => return (0, Some(error.into())),
+                Err(error) if is_refusal(error) => return Emptied::Refused(error),
+                Err(error) => return Emptied::Failed(error.into()),
             }
         }
     }

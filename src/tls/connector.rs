@@ -9,6 +9,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_native_certs::ErrorKind;
 
 use super::loaded::MAX_FILE;
 use super::loaded::{Fault, Piece};
@@ -60,7 +61,7 @@ impl Connector {
         alpn: &[&[u8]],
     ) -> Result<Self, ConnectorError> {
         let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| ConnectorError(format!("{name:?} is no name of a host")))?;
+            .map_err(|_| ConnectorError(format!("{name:?} is no name of a host, and no IP address")))?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| ConnectorError(error.to_string()))?;
@@ -121,7 +122,7 @@ impl Roots {
         // Of the system's own, those that are of no use are left out, as everybody does.
         anchors.add_parsable_certificates(found.certs);
         if anchors.is_empty() {
-            let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+            let why = found.errors.first().map_or_else(|| "there are none".to_owned(), unreadable);
             return Err(ConnectorError(format!("cannot use the system's root certificates: {why}")));
         }
         Ok(Self(Trust::Anchors(Arc::new(anchors))))
@@ -172,6 +173,20 @@ impl Identity {
             })
             .map_err(fault(Piece::Key(0), key))?;
         Ok(Self(Arc::new(key)))
+    }
+}
+
+/// Whether a certificate can be for this: the name of a host, or an IP address.
+pub fn is_server_name(text: &str) -> bool {
+    ServerName::try_from(text).is_ok()
+}
+
+/// Why the system's roots were not read, and where.
+fn unreadable(error: &rustls_native_certs::Error) -> String {
+    match &error.kind {
+        ErrorKind::Io { inner, path } => format!("{}: {inner}", path.display()),
+        ErrorKind::Pem(_) => "a file is damaged".to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -1,7 +1,8 @@
-//! What the log says of the time that certificates have left.
+//! What the log says of certificates: the time that they have left, and those that are for nobody.
 
 use std::time::{Duration, SystemTime};
 
+use super::names::is_of_hosts;
 use super::{Credentials, Facts};
 use crate::base::ListenerId;
 
@@ -60,7 +61,7 @@ pub(super) fn log(listener: &ListenerId, credentials: &Credentials, now: SystemT
             let subject = &*facts.subject;
             match Standing::of(facts, now) {
                 Standing::Good(days) if is_own && tone == Tone::Whole => {
-                    let names = facts.names.join(" ");
+                    let names = names(facts);
                     tracing::info!(target: "river::tls", %listener, %file, names, days, "certificate is good");
                 }
                 Standing::Good(_) => {}
@@ -78,6 +79,35 @@ pub(super) fn log(listener: &ListenerId, credentials: &Credentials, now: SystemT
     }
 }
 
+/// Warns of certificates that no client can find by a name.
+pub(super) fn warn_of_nameless(listener: &ListenerId, credentials: &Credentials) {
+    for (place, (chain, files)) in
+        credentials.chains().iter().zip(&credentials.settings().certificates).enumerate()
+    {
+        let Some(facts) = chain.first() else { continue };
+        let (file, subject) = (files.cert.display(), &*facts.subject);
+        match (facts.names.iter().any(|name| is_of_hosts(name)), facts.addresses.is_empty()) {
+            (true, _) => {}
+            (false, _) if place > 0 => tracing::warn!(
+                target: "river::tls", %listener, %file, subject,
+                "certificate names no host in its subjectAltName, and is not the first of its listener, so no client gets it"
+            ),
+            (false, true) => tracing::warn!(
+                target: "river::tls", %listener, %file, subject,
+                "certificate names no host and no address in its subjectAltName, so it is only for clients for whom there is no other, and most refuse it"
+            ),
+            // For clients that connect to the address, and so name no host.
+            (false, false) => {}
+        }
+    }
+}
+
+/// Whom a certificate is for.
+fn names(facts: &Facts) -> String {
+    let addresses = facts.addresses.iter().map(ToString::to_string);
+    facts.names.iter().cloned().chain(addresses).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,8 +116,10 @@ mod tests {
     fn what_is_near_its_end_is_told_from_what_is_over() {
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 * DAY);
         let facts = Facts {
+            vouches: false,
             subject: String::new(),
-            names: Vec::new(),
+            names: vec!["a.example".to_owned()],
+            addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::7".parse().unwrap()],
             not_before: begin,
             not_after: begin + Duration::from_secs(90 * DAY),
             is_self_issued: false,
@@ -98,6 +130,7 @@ mod tests {
             let now = if offset < 0 { begin - distance } else { begin + distance };
             Standing::of(&facts, now)
         };
+        assert_eq!(names(&facts), "a.example 192.0.2.1 2001:db8::7");
         assert_eq!(at(-2, 0), Standing::NotYet(2));
         assert_eq!(at(0, 0), Standing::Good(90));
         assert_eq!(at(60, 0), Standing::Good(30));

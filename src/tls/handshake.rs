@@ -89,7 +89,8 @@ pub async fn accept(
         .unwrap_or_else(|_| Err(HandshakeError::TimedOut(waits_for.get())))
 }
 
-/// Makes TLS with a server over a new connection. There is no deadline; see [`with_deadline`].
+/// Makes TLS with a server over a new connection. Of protocols, `alpn` alone is offered where it is given, else what the
+/// connector says. There is no deadline; see [`with_deadline`].
 ///
 /// Dropping the future closes the connection.
 ///
@@ -99,10 +100,15 @@ pub async fn accept(
 pub async fn connect(
     stream: Stream,
     connector: &Connector,
+    alpn: Option<&[u8]>,
     buffers: &Buffers,
 ) -> Result<Box<TlsStream>, HandshakeError> {
-    let connection = UnbufferedClientConnection::new(connector.config(), connector.server_name())
-        .map_err(HandshakeError::Refused)?;
+    let (config, name) = (connector.config(), connector.server_name());
+    let connection = match alpn {
+        None => UnbufferedClientConnection::new(config, name),
+        Some(only) => UnbufferedClientConnection::new_with_alpn(config, name, vec![only.to_vec()]),
+    };
+    let connection = connection.map_err(HandshakeError::Refused)?;
     shake(TlsStream::begin(stream, Session::client(connection, buffers))).await
 }
 

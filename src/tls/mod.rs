@@ -34,7 +34,7 @@ mod tests;
 
 pub use acceptor::{Acceptor, HandshakeLimits};
 pub use client::ClientRefused;
-pub use connector::{Connector, ConnectorError, Identity, Roots};
+pub use connector::{Connector, ConnectorError, Identity, Roots, is_server_name};
 pub use credentials::{Credentials, Renewal};
 pub use facts::{Facts, FactsError};
 pub use handshake::{Accepted, HandshakeError, accept, connect};

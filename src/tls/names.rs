@@ -21,14 +21,14 @@ type Places = SmallVec<[usize; 2]>;
 impl Names {
     /// Adds the certificate at `place` under a name of its own; says whether a host can have that name.
     pub(super) fn add(&mut self, name: &str, place: usize) -> bool {
+        if !is_of_hosts(name) {
+            return false;
+        }
         let name = name.to_ascii_lowercase();
         let (map, host) = match name.strip_prefix("*.") {
             Some(parent) => (&mut self.wildcard, parent),
             None => (&mut self.exact, name.as_str()),
         };
-        if !is_host(host) {
-            return false;
-        }
         let places = map.entry(host.into()).or_default();
         if !places.contains(&place) {
             places.push(place);
@@ -52,6 +52,11 @@ impl Names {
         let exact = self.exact.get(host);
         exact.into_iter().chain(parent).flatten().copied()
     }
+}
+
+/// Whether a certificate with this name is for any host.
+pub(super) fn is_of_hosts(name: &str) -> bool {
+    is_host(name.strip_prefix("*.").unwrap_or(name))
 }
 
 /// Whether labels of letters, digits, hyphens and underscores make up the name.

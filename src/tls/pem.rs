@@ -3,10 +3,10 @@
 use std::error::Error;
 use std::fmt;
 
-use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, RootCertStore};
 
 use super::facts::{Facts, FactsError};
 use crate::system::SmallFileError;
@@ -26,6 +26,8 @@ pub enum Problem {
     BadCertificate(usize, FactsError),
     /// Its certificate of this number, from 1, is of no kind that is used.
     UselessCertificate(usize, rustls::Error),
+    /// Its certificate of this number, from 1, is no authority's, where authorities are named.
+    NoAuthority(usize),
     /// It has no private key.
     NoKey,
     /// It has this many private keys, and nothing says which is meant.
@@ -70,6 +72,10 @@ pub(super) fn authorities(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, P
         if let Err(error) = RootCertStore::empty().add(der.clone()) {
             return Err(Problem::UselessCertificate(nth, error));
         }
+        // Nobody's certificate would be accepted for its sake. One that cannot be read is left to those who verify.
+        if Facts::read(&der).is_ok_and(|facts| !facts.vouches) {
+            return Err(Problem::NoAuthority(nth));
+        }
         found.push(der);
     }
     match found.is_empty() {
@@ -108,6 +114,25 @@ fn holds(text: &[u8], what: &[u8]) -> bool {
     text.windows(what.len()).any(|window| window == what)
 }
 
+/// What the library has against a certificate, for the end of a sentence; nothing where it has no words of its own.
+fn why_useless(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+            ": it is damaged, or no X.509 certificate"
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension) => {
+            ": it has a critical extension that is not known"
+        }
+        // The library tells this apart by nothing but its name.
+        rustls::Error::InvalidCertificate(CertificateError::Other(other))
+            if other.0.to_string() == "UnsupportedCertVersion" =>
+        {
+            ": it is older than X.509 version 3"
+        }
+        _ => "",
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -125,14 +150,23 @@ impl fmt::Display for Problem {
             }),
             Self::Der => f.write_str("the file is in DER; it has to be in PEM"),
             Self::NoCertificate => f.write_str("the file has no certificate"),
-            Self::BadCertificate(nth, _) => write!(f, "certificate {nth} of the file cannot be read"),
-            Self::UselessCertificate(nth, _) => write!(f, "certificate {nth} of the file cannot be used"),
+            Self::BadCertificate(nth, _) => {
+                write!(f, "certificate {nth} of the file is damaged, or no X.509 certificate")
+            }
+            Self::UselessCertificate(nth, error) => {
+                write!(f, "certificate {nth} of the file cannot be used{}", why_useless(error))
+            }
+            Self::NoAuthority(nth) => {
+                write!(f, "certificate {nth} of the file is no authority's, and so vouches for nobody")
+            }
             Self::NoKey => f.write_str("the file has no private key"),
             Self::ManyKeys(count) => write!(f, "the file has {count} private keys, where one should be"),
             Self::Encrypted => {
                 f.write_str("the private key is encrypted, and nobody is asked for a passphrase")
             }
-            Self::UnknownKey(_) => f.write_str("the private key cannot be used"),
+            Self::UnknownKey(_) => {
+                f.write_str("the private key is damaged, or of a kind or size that is not supported")
+            }
             Self::Mismatch => f.write_str("the private key is not that of the certificate"),
             Self::TicketSecret(length) => {
                 write!(f, "a secret for tickets has 32 to 80 bytes, and the file has {length}")
@@ -154,6 +188,7 @@ impl Error for Problem {
             Self::Damaged(_)
             | Self::Der
             | Self::NoCertificate
+            | Self::NoAuthority(_)
             | Self::NoKey
             | Self::ManyKeys(_)
             | Self::Encrypted

@@ -63,7 +63,7 @@ impl Store {
                 Renewal::Same => {}
                 Renewal::Renewed => {
                     tracing::info!(target: "river::tls", %listener, "the files of its certificates have changed, and are used from now on");
-                    Self::warn_of_public(listener, credentials);
+                    Self::warn(listener, credentials);
                     expiry::log(listener, credentials, SystemTime::now(), Tone::Whole);
                 }
                 Renewal::Refused { again: true, .. } if !all => {}
@@ -72,16 +72,16 @@ impl Store {
         }
     }
 
-    /// Logs how the certificates stand, and which secrets everybody may read.
+    /// Logs how the certificates stand, which are for nobody, and which secrets everybody may read.
     pub fn log(&self) {
         self.log_standing(Tone::Whole);
-        self.entries.iter().for_each(|(listener, credentials)| Self::warn_of_public(listener, credentials));
+        self.entries.iter().for_each(|(listener, credentials)| Self::warn(listener, credentials));
     }
 
     /// As [`log`](Self::log), where something is wrong.
     pub fn log_what_is_wrong(&self) {
         self.log_standing(Tone::Warnings);
-        self.entries.iter().for_each(|(listener, credentials)| Self::warn_of_public(listener, credentials));
+        self.entries.iter().for_each(|(listener, credentials)| Self::warn(listener, credentials));
     }
 
     /// Logs how the certificates stand.
@@ -90,7 +90,8 @@ impl Store {
         self.entries.iter().for_each(|(listener, credentials)| expiry::log(listener, credentials, now, tone));
     }
 
-    fn warn_of_public(listener: &ListenerId, credentials: &Credentials) {
+    fn warn(listener: &ListenerId, credentials: &Credentials) {
+        expiry::warn_of_nameless(listener, credentials);
         for path in credentials.public_secrets() {
             tracing::warn!(
                 target: "river::tls", %listener, file = %path.display(),
@@ -109,7 +110,7 @@ fn refused(listener: &ListenerId, faults: &[Fault]) {
         let file = fault.path.display();
         let cause = std::error::Error::source(fault).map(ToString::to_string);
         tracing::error!(
-            target: "river::tls", %listener, %file, why = %fault.problem, cause,
+            target: "river::tls", %listener, %file, why = fault.problem.to_string(), cause,
             "a file of its certificates cannot be used; what was read before is used on"
         );
     }

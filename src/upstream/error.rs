@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use crate::h2::client::{First, Unsettled};
 use crate::runtime::{AcceptErrorKind, accept_error_kind};
 use crate::tls::HandshakeError;
 
@@ -38,11 +39,25 @@ pub enum ConnectError {
         /// The server, as the configuration names it.
         server: String,
     },
+    /// Every server was tried, and the last did not begin to speak HTTP/2, or ended each connection before it took a request.
+    Unsettled {
+        /// The server, as the configuration names it.
+        server: String,
+        /// Whether that is over TLS.
+        secure: bool,
+        /// What it did instead.
+        source: Unsettled,
+    },
     /// Every server of the group has been tried for this request.
     Exhausted,
 }
 
 impl ConnectError {
+    /// Whether a server that speaks HTTP/2 has ended its connection before a request could be sent on it.
+    pub(super) fn is_farewell(&self) -> bool {
+        matches!(self, Self::Unsettled { source, .. } if source.first() == Some(First::Settings))
+    }
+
     /// Whether the want is on this side: no descriptor, memory or local port for another connection. It says nothing
     /// of the server.
     pub fn is_own(&self) -> bool {
@@ -66,7 +81,27 @@ impl fmt::Display for ConnectError {
                     "the connections to {server} had no room for another request within the connect time-out"
                 )
             }
-            Self::Protocol { server } => write!(f, "{server} did not choose HTTP/2 over TLS"),
+            Self::Protocol { server } => write!(
+                f,
+                "{server} did not choose HTTP/2 over TLS (h2 by ALPN), which its proto asks for: set proto to H2OrH1 or \
+                 H1Only, or let the server offer h2"
+            ),
+            Self::Unsettled { server, secure, source } => {
+                if self.is_farewell() {
+                    return write!(f, "{server} took no request: {source}");
+                }
+                write!(f, "{server} does not speak HTTP/2: {source}")?;
+                f.write_str(match (source.first(), secure) {
+                    (Some(First::Http1), _) => {
+                        "; set proto to H1Only, or let the server take HTTP/2 without TLS by prior knowledge"
+                    }
+                    (Some(First::Tls), false) => "; set tls_sni, for the server wants TLS",
+                    (None | Some(First::Other), false) => {
+                        "; see that its proto and tls_sni are what it expects"
+                    }
+                    _ => "",
+                })
+            }
             Self::Exhausted => f.write_str("no server of the group is left to try"),
         }
     }
@@ -77,6 +112,7 @@ impl std::error::Error for ConnectError {
         match self {
             Self::Refused { source, .. } => Some(source),
             Self::Handshake { source, .. } => Some(source),
+            Self::Unsettled { source, .. } => Some(source),
             Self::TimedOut { .. } | Self::Full { .. } | Self::Protocol { .. } | Self::Exhausted => None,
         }
     }

@@ -4,6 +4,7 @@
 
 mod balance;
 mod error;
+mod lesson;
 mod pool;
 mod settings;
 mod shared;

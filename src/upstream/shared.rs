@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::lesson::Lesson;
 use super::waiting::Waiting;
 use crate::h2::client::{Client, ClientStream, ConnectionId};
 use crate::runtime::Task;
@@ -16,12 +17,17 @@ pub(super) struct Shared {
     pub(super) waiting: Rc<Waiting>,
     /// The server chose HTTP/1.1 when it was last asked, so a connection is one request's at a time.
     pub(super) speaks_h1: Cell<bool>,
+    lesson: Lesson,
 }
 
 /// A connection and what drives it. It is kept until it has ended, with streams left or without.
 #[derive(Debug)]
 struct Carrier {
     client: Client,
+    /// It took no more requests because the server was expected to end it.
+    limited: Cell<bool>,
+    /// What its end shows has been learnt.
+    learnt: Cell<bool>,
     _driver: Task<()>,
 }
 
@@ -29,16 +35,48 @@ struct Carrier {
 pub(super) struct Making<'a>(&'a Shared);
 
 impl Shared {
-    /// A stream on a connection that has room, but on none that is `except`; and how many that one has carried before.
+    /// A stream on a connection that has room, but on none that is `except`, and on none that does not allow WebSockets
+    /// where the stream is `for_websocket`; and how many that one has carried before.
     ///
     /// The oldest is taken first, so that those that are not needed fall idle.
-    pub(super) fn open(&self, except: Option<ConnectionId>) -> Option<(ClientStream, u64)> {
+    pub(super) fn open(
+        &self,
+        except: Option<ConnectionId>,
+        for_websocket: bool,
+    ) -> Option<(ClientStream, u64)> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|carrier| !carrier.client.has_ended());
-        connections.iter().filter(|carrier| Some(carrier.client.id()) != except).find_map(|carrier| {
+        connections.retain(|carrier| {
+            carrier.learn(&self.lesson);
+            !carrier.client.has_ended()
+        });
+        let limit = self.lesson.limit();
+        let fits = |carrier: &&Carrier| {
+            Some(carrier.client.id()) != except && (!for_websocket || carrier.client.allows_websockets())
+        };
+        connections.iter().filter(fits).find_map(|carrier| {
             let before = carrier.client.opened();
-            carrier.client.open().map(|stream| (stream, before))
+            if before >= limit {
+                carrier.limit();
+                return None;
+            }
+            let stream = carrier.client.open()?;
+            if before + 1 >= limit {
+                carrier.limit();
+            }
+            Some((stream, before))
         })
+    }
+
+    /// Whether there are connections that could take requests, and none of them allows WebSockets.
+    pub(super) fn lacks_websockets(&self) -> bool {
+        let connections = self.connections.borrow();
+        let mut open = connections.iter().filter(|carrier| carrier.client.is_open()).peekable();
+        open.peek().is_some() && !open.any(|carrier| carrier.client.allows_websockets())
+    }
+
+    /// Whether a try is worth it: another stream may be opened now, or another connection be made.
+    pub(super) fn is_worth_a_try(&self, most: usize) -> bool {
+        self.has_room() || (!self.making.get() && self.open_connections() < most)
     }
 
     /// Whether another stream may be opened now.
@@ -53,8 +91,7 @@ impl Shared {
 
     /// The right to make a connection, if one more than there are is allowed and none is being made.
     pub(super) fn make(&self, most: usize) -> Option<Making<'_>> {
-        let open = self.connections.borrow().iter().filter(|carrier| carrier.client.is_open()).count();
-        if open >= most || self.making.replace(true) {
+        if self.open_connections() >= most || self.making.replace(true) {
             return None;
         }
         Some(Making(self))
@@ -65,14 +102,42 @@ impl Shared {
         self.making.get() || !self.connections.borrow().iter().any(|carrier| carrier.client.is_open())
     }
 
+    /// How many connections take requests.
+    fn open_connections(&self) -> usize {
+        self.connections.borrow().iter().filter(|carrier| carrier.client.is_open()).count()
+    }
+
     /// Another connection.
     pub(super) fn add(&self, client: Client, driver: Task<()>) {
-        self.connections.borrow_mut().push(Carrier { client, _driver: driver });
+        let (limited, learnt) = Default::default();
+        self.connections.borrow_mut().push(Carrier { client, limited, learnt, _driver: driver });
     }
 
     /// Opens no more streams on those that there are; each ends with its last one.
     pub(super) fn retire(&self) {
         self.connections.borrow().iter().for_each(|carrier| carrier.client.retire());
+    }
+}
+
+impl Carrier {
+    /// Sends no more requests on it: the server is expected to answer no more.
+    fn limit(&self) {
+        self.limited.set(self.limited.get() || self.client.is_open());
+        self.client.retire();
+    }
+
+    /// Learns from its end, once.
+    fn learn(&self, lesson: &Lesson) {
+        if self.learnt.get() {
+            return;
+        }
+        if let Some(requests) = self.client.carries() {
+            lesson.ended_after(requests);
+            self.learnt.set(true);
+        } else if self.limited.get() && self.client.has_ended() && !self.client.has_failed() {
+            lesson.outlived();
+            self.learnt.set(true);
+        }
     }
 }
 

@@ -59,9 +59,25 @@ pub struct Spare {
     pub requests: u64,
 }
 
-/// The servers that a request has tried without getting a connection.
+/// The servers that a request has tried without getting a connection, and what it needs of one.
 #[derive(Debug, Default)]
-pub struct Tried(SmallVec<[usize; 2]>);
+pub struct Tried {
+    servers: SmallVec<[usize; 2]>,
+    websocket: bool,
+}
+
+impl Tried {
+    /// For a request that asks for a WebSocket, or that does not.
+    pub fn new(websocket: bool) -> Self {
+        Self { servers: SmallVec::new(), websocket }
+    }
+}
+
+/// How many connections to a server may end before they have taken a request, until it is passed over.
+const MOST_IN_VAIN: u32 = 3;
+
+/// What is offered to a server that chooses HTTP/2 and does not allow WebSockets over it.
+const HTTP_1: &[u8] = b"http/1.1";
 
 impl Upstreams {
     /// `worker` shifts the begin of the round, so that the workers do not all begin with the same server.
@@ -100,7 +116,7 @@ impl Upstreams {
         timer: &Timer,
     ) -> Result<Connection, ConnectError> {
         let chosen = self.turn.choose(|_| true).ok_or(ConnectError::Exhausted)?;
-        match self.take_idle(chosen) {
+        match self.take_idle(chosen, tried.websocket) {
             Some(connection) => Ok(connection),
             // Rare where connections are kept, and larger than all that a request needs otherwise.
             None => Box::pin(self.connect_from(chosen, None, tried, connect, until, timer)).await,
@@ -109,15 +125,21 @@ impl Upstreams {
 
     /// A new connection in place of `stale`, which turned out to be closed or took no request: to its server, or to the
     /// next in turn where that one refuses. In place of a stream it is one on another connection, if there may be another.
+    /// It is to another server right away, if there is one, where it is wanted `elsewhere`.
     pub fn reconnect(
         &self,
         stale: Connection,
+        elsewhere: bool,
         tried: &mut Tried,
         connect: Duration,
         until: Instant,
         timer: &Timer,
     ) -> impl Future<Output = Result<Connection, ConnectError>> {
-        let server = stale.server;
+        let mut server = stale.server;
+        if elsewhere {
+            let other = |index| index != server && !tried.servers.contains(&index);
+            server = self.turn.choose(other).unwrap_or(server);
+        }
         let except = match &stale.stream {
             Wire::H2Client(stream) => Some(stream.connection()),
             _ => None,
@@ -200,11 +222,11 @@ impl Upstreams {
         }
     }
 
-    fn take_idle(&self, server: usize) -> Option<Connection> {
+    fn take_idle(&self, server: usize, websocket: bool) -> Option<Connection> {
         if let Some(shared) = self.shared.get(server)?
             // Who waits was here first.
             && shared.waiting.is_empty()
-            && let Some((stream, requests)) = shared.open(None)
+            && let Some((stream, requests)) = shared.open(None, websocket && self.may_speak_h1(server))
         {
             return Some(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
         }
@@ -225,8 +247,10 @@ impl Upstreams {
         let mut server = first;
         loop {
             let made = match self.shared.get(server) {
-                Some(Some(shared)) => self.share(server, shared, except, connect, until, timer).await,
-                _ => self.connect(server, connect, until, timer).await.map(|stream| Connection {
+                Some(Some(shared)) => {
+                    self.share(server, shared, except, tried.websocket, connect, until, timer).await
+                }
+                _ => self.connect(server, None, connect, until, timer).await.map(|stream| Connection {
                     stream,
                     server,
                     requests: 0,
@@ -236,26 +260,29 @@ impl Upstreams {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
-            tried.0.push(server);
+            tried.servers.push(server);
             if self.handle.now() >= until {
                 return Err(error);
             }
-            match self.turn.choose(|index| !tried.0.contains(&index)) {
+            match self.turn.choose(|index| !tried.servers.contains(&index)) {
                 Some(next) => server = next,
                 None => return Err(error),
             }
-            if let Some(connection) = self.take_idle(server) {
+            if let Some(connection) = self.take_idle(server, tried.websocket) {
                 return Ok(connection);
             }
         }
     }
 
-    /// A stream on a shared connection; a new one is made if those that there are have no room and another may be.
+    /// A stream on a shared connection; a new one is made if those that there are have no room and another may be. For a
+    /// `websocket`, it is a connection in HTTP/1.1 where the server does not allow them otherwise.
+    #[expect(clippy::too_many_arguments, reason = "the ways and the means of one connection")]
     async fn share(
         &self,
         server: usize,
         shared: &Shared,
         except: Option<ConnectionId>,
+        websocket: bool,
         connect: Duration,
         until: Instant,
         timer: &Timer,
@@ -265,17 +292,25 @@ impl Upstreams {
         let full = || ConnectError::Full { server: self.server_name(server).to_owned() };
         let place = shared.waiting.enter(settings.max_waiting).ok_or_else(full)?;
         let mut except = except;
+        let mut in_vain = 0;
+        let for_websocket = websocket && self.may_speak_h1(server);
+        // Who waits was here first.
+        let mut queues = !shared.waiting.is_empty() && !shared.speaks_h1.get();
         loop {
-            if let Some((stream, requests)) = shared.open(except) {
+            if !queues && let Some((stream, requests)) = shared.open(except, for_websocket) {
                 drop(place);
-                if shared.has_room() {
+                if shared.is_worth_a_try(settings.max_connections) {
                     shared.waiting.tell();
                 }
                 return Ok(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
             }
-            let making = shared.make(settings.max_connections);
+            if !queues && for_websocket && shared.lacks_websockets() {
+                let stream = self.connect(server, Some(HTTP_1), connect, until, timer).await?;
+                return Ok(Connection { stream, server, requests: 0 });
+            }
+            let making = if queues { None } else { shared.make(settings.max_connections) };
             if making.is_some() || shared.speaks_h1.get() {
-                let stream = self.connect(server, connect, until, timer).await?;
+                let stream = self.connect(server, None, connect, until, timer).await?;
                 let speaks_h1 = !self.is_h2(server, &stream)?;
                 shared.speaks_h1.set(speaks_h1);
                 if speaks_h1 {
@@ -289,16 +324,24 @@ impl Upstreams {
                 };
                 let Some(_making) = allowed else { continue };
                 let deadline = until.min(self.handle.now() + connect);
-                self.begin(server, shared, stream, deadline, timer).await?;
+                if let Err(error) = self.begin(server, shared, stream, deadline, timer).await {
+                    in_vain += 1;
+                    // A server that ends its connections often may do so with one that nothing was sent on.
+                    if in_vain < MOST_IN_VAIN && error.is_farewell() && self.handle.now() < deadline {
+                        continue;
+                    }
+                    return Err(error);
+                }
                 continue;
             }
             // There can be no other.
-            if except.take().is_some() {
+            if !queues && except.take().is_some() {
                 continue;
             }
-            if shared.make_room() {
+            if !queues && shared.make_room() {
                 continue;
             }
+            queues = false;
             timer.set(deadline);
             let told = poll_fn(|cx| match place.poll_told(cx) {
                 Poll::Ready(()) => Poll::Ready(true),
@@ -327,7 +370,13 @@ impl Upstreams {
         }
     }
 
-    /// Begins a shared connection on a stream that is connected.
+    /// Whether a server may be spoken to in HTTP/1.1 as well as in HTTP/2.
+    fn may_speak_h1(&self, server: usize) -> bool {
+        self.group.servers.get(server).is_some_and(|server| server.proto == Proto::H2OrH1)
+    }
+
+    /// Begins a shared connection on a stream that is connected, and waits for the server's settings: before, it is not
+    /// known what the server takes, nor that it speaks HTTP/2 at all.
     async fn begin(
         &self,
         server: usize,
@@ -339,15 +388,29 @@ impl Upstreams {
         let waiting = Rc::clone(&shared.waiting);
         let room = Box::new(move || waiting.tell());
         let settings = &self.group.sharing.connection;
-        let scheme = if matches!(stream, Wire::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP };
-        let begun = Client::connect(stream, scheme, settings, &self.handle, room);
+        let secure = matches!(stream, Wire::Tls(_));
+        let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
         let name = || self.server_name(server).to_owned();
+        let begun = async {
+            let (client, driver) = Client::connect(stream, scheme, settings, &self.handle, room)
+                .await
+                .map_err(|source| ConnectError::Refused { server: name(), source })?;
+            let driver = self.handle.spawn(driver);
+            match client.settled().await {
+                Ok(()) => Ok((client, driver)),
+                Err(source) => Err(ConnectError::Unsettled { server: name(), secure, source }),
+            }
+        };
         match with_deadline(timer, deadline, begun).await {
+            Ok(Ok((client, driver))) if !client.is_open() => {
+                drop(driver);
+                Err(ConnectError::Unsettled { server: name(), secure, source: client.unsettled() })
+            }
             Ok(Ok((client, driver))) => {
-                shared.add(client, self.handle.spawn(driver));
+                shared.add(client, driver);
                 Ok(())
             }
-            Ok(Err(source)) => Err(ConnectError::Refused { server: name(), source }),
+            Ok(Err(error)) => Err(error),
             Err(Expired) => Err(ConnectError::TimedOut { server: name() }),
         }
     }
@@ -356,9 +419,11 @@ impl Upstreams {
         self.group.servers.get(server).map_or("", |server| &server.name)
     }
 
+    /// A connection to a server, over TLS where it is spoken to so; then `alpn` alone is offered if it is given.
     async fn connect(
         &self,
         index: usize,
+        alpn: Option<&[u8]>,
         connect: Duration,
         until: Instant,
         timer: &Timer,
@@ -370,7 +435,7 @@ impl Upstreams {
         for address in addresses {
             let deadline = until.min(self.handle.now() + connect);
             timer.set(deadline);
-            let mut attempt = std::pin::pin!(open(&self.handle, address, name, tls.as_ref()));
+            let mut attempt = std::pin::pin!(open(&self.handle, address, name, tls.as_ref(), alpn));
             let outcome = poll_fn(|cx| match attempt.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
                 Poll::Pending => timer.poll_expired(cx).map(|()| None),
@@ -410,12 +475,13 @@ async fn open(
     address: &Address,
     server: &str,
     tls: Option<&Connector>,
+    alpn: Option<&[u8]>,
 ) -> Result<Wire, ConnectError> {
     let connected = handle.connect(address).await;
     let stream = connected.map_err(|source| ConnectError::Refused { server: server.to_owned(), source })?;
     let Some(connector) = tls else { return Ok(stream.into()) };
     // Boxed, because few requests wait for one, and all would have to hold it.
-    match Box::pin(tls::connect(stream, connector, handle.buffers())).await {
+    match Box::pin(tls::connect(stream, connector, alpn, handle.buffers())).await {
         Ok(stream) => Ok(stream.into()),
         Err(source) => Err(ConnectError::Handshake { server: server.to_owned(), source }),
     }

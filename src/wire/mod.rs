@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::h2::ServerStream;
-use crate::h2::client::ClientStream;
+use crate::h2::client::{ClientStream, Ending};
 use crate::runtime::{Buffer, SpliceError, Spliced, Stream};
 use crate::tls::TlsStream;
 
@@ -115,6 +115,15 @@ impl Wire {
         match self {
             Self::Tls(stream) => stream.has_begun(),
             Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => false,
+        }
+    }
+
+    /// How many bytes have gone to the peer that a pending write may have told nobody of. Only TLS counts them: its writes
+    /// are over when all of their records have gone. It wraps around.
+    pub fn passed(&self) -> u64 {
+        match self {
+            Self::Tls(stream) => stream.passed(),
+            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => 0,
         }
     }
 
@@ -271,21 +280,11 @@ impl Wire {
         }
     }
 
-    /// Whether the peer has not begun with what was written to it, and said so, or has never seen it: the same may be
-    /// written elsewhere, whatever it is.
-    pub fn is_refused(&self) -> bool {
+    /// What is known of what was written, once reading has failed: whether the peer has begun with it.
+    pub fn ending(&self) -> Ending {
         match self {
-            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => false,
-            Self::H2Client(stream) => stream.is_refused(),
-        }
-    }
-
-    /// Whether the peer has ended what was written to it by a word of its own (RST_STREAM, GOAWAY), and is not merely gone:
-    /// then it may have looked at it.
-    pub fn is_ended_by_word(&self) -> bool {
-        match self {
-            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => false,
-            Self::H2Client(stream) => stream.is_ended_by_word(),
+            Self::Plain(_) | Self::Tls(_) | Self::H2Server(_) => Ending::Unsaid,
+            Self::H2Client(stream) => stream.ending(),
         }
     }
 

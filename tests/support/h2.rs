@@ -1,27 +1,24 @@
 //! Clients of HTTP/2: one that knows the protocol, on the `h2` crate, and one that sends frames as they are written.
 
 use std::future::Future;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::pin::Pin;
-use std::sync::mpsc::{Receiver, channel};
-use std::task::{Context, Poll};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_lite::{AsyncRead, AsyncWrite, FutureExt};
+use futures_lite::FutureExt;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode};
-use tokio::io::ReadBuf;
 
 use super::config::{Config, connectors};
+use super::frame;
+pub use super::frame::{ACK, END_HEADERS, END_STREAM, Frame, PREFACE, block, bytes as frame, kind, pseudo};
 use super::origin::Origin;
+use super::tokio_io::TokioIo;
 use super::wait::PATIENCE;
-
-/// What a client of HTTP/2 begins with.
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The result of `future`, which has to come within [`PATIENCE`].
 #[track_caller]
@@ -87,7 +84,7 @@ impl H2 {
     pub fn open_with(address: SocketAddr, builder: &Builder) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
-        let socket = Socket(smol::Async::new(socket).unwrap());
+        let socket = TokioIo(smol::Async::new(socket).unwrap());
         let (send, connection) = wait("a handshake", builder.handshake::<_, Bytes>(socket)).unwrap();
         let (tell, ended) = channel();
         thread::Builder::new()
@@ -101,6 +98,11 @@ impl H2 {
     #[track_caller]
     pub fn wait_end(&self, deadline: Duration) -> Result<(), h2::Error> {
         self.ended.recv_timeout(deadline).expect("the connection ends")
+    }
+
+    /// Whether the connection is open, and stays so for this long.
+    pub fn stays_open(&self, time: Duration) -> bool {
+        matches!(self.ended.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 
     /// Whether the connection is open.
@@ -222,80 +224,6 @@ pub fn exactly(receiving: &mut RecvStream, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// What tokio's traits are for the `h2` crate.
-#[derive(Debug)]
-struct Socket(smol::Async<TcpStream>);
-
-impl tokio::io::AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let count = std::task::ready!(Pin::new(&mut self.0).poll_read(cx, buf.initialize_unfilled()))?;
-        buf.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl tokio::io::AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
-    }
-}
-
-/// The kinds of frames.
-pub mod kind {
-    #![allow(missing_docs)]
-    pub const DATA: u8 = 0;
-    pub const HEADERS: u8 = 1;
-    pub const PRIORITY: u8 = 2;
-    pub const RST_STREAM: u8 = 3;
-    pub const SETTINGS: u8 = 4;
-    pub const PING: u8 = 6;
-    pub const GOAWAY: u8 = 7;
-    pub const WINDOW_UPDATE: u8 = 8;
-    pub const CONTINUATION: u8 = 9;
-}
-
-/// Flags of frames.
-pub const END_STREAM: u8 = 1;
-pub const ACK: u8 = 1;
-pub const END_HEADERS: u8 = 4;
-
-/// A frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub kind: u8,
-    pub flags: u8,
-    pub stream: u32,
-    pub payload: Vec<u8>,
-}
-
-impl Frame {
-    /// The error code of a RST_STREAM.
-    pub fn reset(&self) -> Option<u32> {
-        (self.kind == kind::RST_STREAM).then(|| number(&self.payload))
-    }
-
-    /// The last stream and the error code of a GOAWAY.
-    pub fn goaway(&self) -> Option<(u32, u32)> {
-        (self.kind == kind::GOAWAY).then(|| (number(&self.payload), number(&self.payload[4..])))
-    }
-}
-
-fn number(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes(bytes[..4].try_into().unwrap())
-}
-
 /// A connection on which frames are sent as they are given.
 #[derive(Debug)]
 pub struct Frames {
@@ -339,7 +267,7 @@ impl Frames {
     /// Sends a frame.
     #[track_caller]
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        self.bytes(&frame(kind, flags, stream, payload));
+        self.bytes(&frame::bytes(kind, flags, stream, payload));
     }
 
     /// Sends HEADERS in one frame, of fields that are written out.
@@ -357,14 +285,8 @@ impl Frames {
     /// The next frame; `None` at the end of the connection, in order or not.
     #[track_caller]
     pub fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        if let Err(error) = self.socket.read_exact(&mut head) {
-            assert!(error.kind() != io::ErrorKind::WouldBlock, "no frame in time");
-            return None;
-        }
-        let mut payload = vec![0; number(&[0, head[0], head[1], head[2]]) as usize];
-        self.socket.read_exact(&mut payload).ok()?;
-        Some(Frame { kind: head[3], flags: head[4], stream: number(&head[5..]) & !(1 << 31), payload })
+        // What a reset cuts short is no frame.
+        frame::read(&mut self.socket).unwrap_or_default()
     }
 
     /// The next frame for which this holds; others are passed over.
@@ -388,45 +310,4 @@ impl Frames {
     pub fn socket(&self) -> &TcpStream {
         &self.socket
     }
-}
-
-/// A frame's bytes.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend_from_slice(&[kind, flags]);
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-/// The pseudo-fields of a request to a host called `host`.
-pub fn pseudo<'a>(method: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
-    [(":method", method), (":scheme", "http"), (":authority", "host"), (":path", path)]
-}
-
-/// A header block that writes every field out (RFC 7541 §6.2.2).
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name.as_bytes(), value.as_bytes()] {
-            length(&mut block, text.len());
-            block.extend_from_slice(text);
-        }
-    }
-    block
-}
-
-/// An integer with a prefix of seven bits (RFC 7541 §5.1).
-fn length(block: &mut Vec<u8>, length: usize) {
-    if length < 127 {
-        return block.push(length as u8);
-    }
-    block.push(127);
-    let mut rest = length - 127;
-    while rest >= 128 {
-        block.push((rest % 128) as u8 | 128);
-        rest /= 128;
-    }
-    block.push(rest as u8);
 }

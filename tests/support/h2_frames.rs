@@ -2,37 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use super::frame;
+use super::frame::PREFACE;
+pub use super::frame::kind::{DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE};
+pub use super::frame::{ACK, END_HEADERS, END_STREAM, Frame};
 use super::wait::PATIENCE;
-
-/// What a client begins with (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
-
-pub const END_STREAM: u8 = 1;
-pub const ACK: u8 = 1;
-pub const END_HEADERS: u8 = 4;
 
 /// `:status: 200`, as HPACK has it (RFC 7541 §6.1, index 8).
 pub const STATUS_200: &[u8] = &[0x88];
 
-/// One frame (RFC 9113 §4.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub kind: u8,
-    pub flags: u8,
-    pub stream: u32,
-    pub payload: Vec<u8>,
-}
-
-/// A listening server, which accepts when it is told to.
+/// A listening server, which accepts when it is told to and waits [`PATIENCE`] for a connection then.
 #[derive(Debug)]
 pub struct Frames(TcpListener);
 
@@ -42,7 +25,10 @@ pub struct FrameConn(TcpStream);
 
 impl Frames {
     pub fn listen() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Of accept(2), too.
+        set_socket_timeout(&listener, Timeout::Recv, Some(PATIENCE)).unwrap();
+        Self(listener)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -55,6 +41,7 @@ impl Frames {
     }
 
     /// Takes the next connection: reads the preface, and says `settings` (pairs of identifier and value).
+    #[track_caller]
     pub fn accept(&self, settings: &[(u16, u32)]) -> FrameConn {
         let mut this = self.accept_silently();
         let mut payload = Vec::new();
@@ -67,6 +54,7 @@ impl Frames {
     }
 
     /// Takes the next connection: reads the preface, and says nothing.
+    #[track_caller]
     pub fn accept_silently(&self) -> FrameConn {
         let (mut stream, _) = self.0.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -89,11 +77,7 @@ impl Frames {
 impl FrameConn {
     /// Sends a frame.
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], kind, flags];
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        self.0.write_all(&frame).unwrap();
+        self.bytes(&frame::bytes(kind, flags, stream, payload));
     }
 
     /// Sends bytes as they are.
@@ -101,17 +85,23 @@ impl FrameConn {
         self.0.write_all(bytes).unwrap();
     }
 
+    /// Sends bytes as they are; false if nobody takes them.
+    pub fn try_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
+    /// Reads the next frame; `None` if none begins within so long.
+    pub fn read_within(&mut self, patience: Duration) -> Option<Frame> {
+        self.0.set_read_timeout(Some(patience)).unwrap();
+        let begins = self.0.peek(&mut [0]).is_ok();
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        if begins { self.read() } else { None }
+    }
+
     /// Reads the next frame; `None` at the end of the connection.
+    #[track_caller]
     pub fn read(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        if self.0.read_exact(&mut head).is_err() {
-            return None;
-        }
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let mut payload = vec![0; length];
-        self.0.read_exact(&mut payload).unwrap();
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        frame::read(&mut self.0).unwrap()
     }
 
     /// Reads until a frame of `kind` comes that acknowledges nothing; acknowledges settings on the way.
@@ -134,6 +124,20 @@ impl FrameConn {
     pub fn answer(&mut self, stream: u32, body: &[u8]) {
         self.send(HEADERS, END_HEADERS, stream, STATUS_200);
         self.send(DATA, END_STREAM, stream, body);
+    }
+
+    /// Waits for a request and answers it with 200 and `body`.
+    #[track_caller]
+    pub fn answer_next(&mut self, body: &[u8]) {
+        let stream = self.wait(HEADERS).stream;
+        self.answer(stream, body);
+    }
+
+    /// Waits for a request and resets its stream.
+    #[track_caller]
+    pub fn reset_next(&mut self, reason: u32) {
+        let stream = self.wait(HEADERS).stream;
+        self.reset(stream, reason);
     }
 
     /// GOAWAY, with the last stream that was or will be looked at.

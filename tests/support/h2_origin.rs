@@ -17,6 +17,7 @@ use h2::server::{Builder as Settings, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
+use super::tokio_io::TokioIo;
 use super::wait::{Count, Gate, PATIENCE};
 
 /// A request as the server got it.
@@ -443,35 +444,6 @@ where
                 executor.spawn(answer(exchange)).detach();
             }
         }
-    }
-}
-
-/// tokio's traits of a stream that has those of `futures`.
-struct TokioIo<T>(T);
-
-impl<T: smol::io::AsyncRead + Unpin> tokio::io::AsyncRead for TokioIo<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let count = ready!(Pin::new(&mut self.0).poll_read(cx, buf.initialize_unfilled()))?;
-        buf.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: smol::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for TokioIo<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
     }
 }
 

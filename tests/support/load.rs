@@ -4,6 +4,7 @@
 //! connection could not be made, was closed or reset, timed out, or carried something else. That a second attempt
 //! would have succeeded does not help.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -167,6 +168,14 @@ impl Report {
         assert!(self.lost == 0, "{} of {} requests lost:\n{}", self.lost, self.sent, self.losses.join("\n"));
         assert_eq!(self.sent, self.ok);
         self
+    }
+
+    /// Panics if a request was lost on any but the `excused` connections, named by the client's end.
+    #[track_caller]
+    pub fn expect_none_lost_but(&self, excused: &HashSet<SocketAddr>) {
+        let counts = |from: &Option<SocketAddr>| from.is_none_or(|from| !excused.contains(&from));
+        let lost: Vec<_> = self.lost_from.iter().filter(|from| counts(from)).collect();
+        assert!(lost.is_empty(), "lost on {lost:?}: {}", self.losses.join("\n"));
     }
 
     /// The latency that the given share (0.0 to 1.0) of the requests stayed below.

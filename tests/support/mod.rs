@@ -14,8 +14,10 @@ pub mod bytes;
 pub mod client;
 pub mod config;
 pub mod counter;
+pub mod curl;
 pub mod family;
 pub mod faults;
+pub mod frame;
 pub mod h2;
 pub mod h2_frames;
 pub mod h2_origin;
@@ -30,6 +32,7 @@ pub mod reply;
 pub mod river;
 pub mod socket;
 pub mod tls;
+pub mod tokio_io;
 pub mod tools;
 pub mod wait;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::raw::{Fields, Reader, request_framing, wrong};
 use super::reply::Reply;
 use super::socket::{Listener, ReadHalf, Socket, Target};
-use super::wait::Count;
+use super::wait::{Count, Gate};
 
 /// A request as the origin got it.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +70,32 @@ impl Origin {
     /// An origin that answers with `answer`; an error from it closes the connection.
     pub fn with(answer: impl Fn(&Request, &mut Reply<'_>) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self::builder().answer(answer).start()
+    }
+
+    /// An origin that answers with `answer`, and requests for a target that `held` holds of not before the gate opens.
+    pub fn gated(
+        held: impl Fn(&str) -> bool + Send + Sync + 'static,
+        answer: impl Fn(&Request, &mut Reply<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> (Self, Arc<Gate>) {
+        let gate = Arc::new(Gate::new());
+        let waiting = gate.clone();
+        let origin = Self::with(move |request, reply| {
+            if held(&request.target) {
+                waiting.pass();
+            }
+            answer(request, reply)
+        });
+        (origin, gate)
+    }
+
+    /// An origin that echoes, and asks for each body, which is held back (`Expect: 100-continue`).
+    pub fn asking_for_bodies() -> Self {
+        let ask = |request: &Request, reply: &mut Reply<'_>| {
+            assert_eq!(request.fields.get("expect"), Some("100-continue"));
+            reply.interim(100, &[])?;
+            Ok(Next::Read)
+        };
+        Self::builder().on_head(ask).start()
     }
 
     /// An origin to be, which echoes.

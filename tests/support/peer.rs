@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -20,6 +21,8 @@ use rustix::net::{
     listen, recvmsg, sendmsg, socket_with,
 };
 
+use super::config::Config;
+use super::river::{Dir, River, Running};
 use super::wait::PATIENCE;
 
 /// What every message begins with.
@@ -226,6 +229,22 @@ impl Desk {
 pub fn offer(peer: &Peer, id: &str, listener: &TcpListener, batch: u32, of: u32) {
     let label = label(id, listener.local_addr().unwrap());
     peer.send_with(&format!("Offer(batch:{batch},of:{of},labels:[{label}])"), &[listener.as_fd()]);
+}
+
+/// A successor with one listener, `web`, that was given this one and is ready to serve beside the test, which is the
+/// instance in service: where it runs, its upgrade socket, and the hand-over's connection.
+#[track_caller]
+pub fn ready_beside(listener: &TcpListener, config: Config) -> (Arc<Dir>, Desk, Peer, Running) {
+    const WEB: &str = "127.0.0.1:0#web.0";
+    let dir = Dir::new();
+    let desk = Desk::open(&dir.upgrade_socket());
+    let successor = River::in_dir(dir.clone()).config(config).upgrade().start();
+    let peer = desk.welcome(&[WEB]);
+    successor.wait_state("AwaitingHandoff");
+    offer(&peer, WEB, listener, 0, 1);
+    peer.expect("Adopted");
+    peer.expect("Ready");
+    (dir, desk, peer, successor)
 }
 
 /// What an offer says of a TCP listener.

@@ -110,6 +110,18 @@ impl<'a> Reply<'a> {
         self.reader.some()
     }
 
+    /// Reads what the peer sends until its end.
+    pub fn read_rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        loop {
+            let bytes = self.reader.some()?;
+            if bytes.is_empty() {
+                return Ok(all);
+            }
+            all.extend(bytes);
+        }
+    }
+
     /// Sends 101 and the given fields, then sends back every byte that comes until the peer ends, and ends too.
     pub fn tunnel(&mut self, fields: &[(&str, &str)]) -> io::Result<()> {
         self.head(101, fields)?;

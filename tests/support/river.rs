@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::PipeReader;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::config::{self, Config};
 use super::log::{Line, Listening, entered, field, listening};
 use super::proc::{Process, Signal, full_pipe};
 use super::wait::PATIENCE;
@@ -283,11 +284,25 @@ impl Running {
         self.log().wait_for(&format!("{pattern:?}"), deadline, find)
     }
 
+    /// Waits for the `nth` line that contains `pattern`, counted from 0.
+    #[track_caller]
+    pub fn wait_nth_line(&self, pattern: &str, nth: usize) -> Line {
+        let find = |lines: &[Line]| lines.iter().filter(|line| line.text.contains(pattern)).nth(nth).cloned();
+        self.log().wait_for(&format!("{pattern:?}, line {nth} of them"), PATIENCE, find)
+    }
+
     /// What it says became of its connections: moved, finished, cut.
     #[track_caller]
     pub fn tally(&self) -> [u64; 3] {
         let line = self.wait_for_line("what became of the connections", PATIENCE).text;
         ["moved", "finished", "cut"].map(|name| field(&line, name).unwrap().parse().unwrap())
+    }
+
+    /// Waits until it has ended well, and checks what it says became of its connections: moved, finished, cut.
+    #[track_caller]
+    pub fn expect_exit_with(&self, tally: [u64; 3]) {
+        assert!(self.wait_exit(PATIENCE).success());
+        assert_eq!(self.tally(), tally);
     }
 
     /// How many lines it has said, for [`Running::wait_line_after`].
@@ -376,6 +391,16 @@ impl Running {
     #[track_caller]
     pub fn web(&self) -> SocketAddr {
         self.address("web", 0)
+    }
+
+    /// Writes a configuration for the next instance with one listener more, on an address that is in use: by the socket
+    /// returned, at the address returned.
+    pub fn configure_taken_address(&self) -> (TcpListener, String) {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let more = Config::respond("plain").service("more", &[&address], &config::respond("more"));
+        fs::write(self.dir.config(), more.text()).unwrap();
+        (taken, address)
     }
 
     /// The instance that is to follow it: same directory, same configuration, `--upgrade`.

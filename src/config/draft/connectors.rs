@@ -16,7 +16,9 @@ pub(crate) struct Connectors {
 
 impl Connectors {
     pub(super) fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let before = report.count();
         let mut fields = Fields::of(node, "services.*.connectors", report)?;
+        let sharing = fields.place("h2");
         fields.take("load_balance", report, read_load_balance);
         let servers = fields
             .require("servers", report, |node, report| read_list(node, "server", report, Server::read))
@@ -24,6 +26,14 @@ impl Connectors {
         let pool = fields.take("pool", report, Pool::read).unwrap_or_default();
         let h2 = fields.take("h2", report, Sharing::read).unwrap_or_default();
         fields.finish(report);
+        // Where something is wrong, it may be what would have asked for HTTP/2.
+        if let Some(at) = sharing.filter(|_| report.count() == before)
+            && !servers.iter().any(Server::may_speak_h2)
+        {
+            report
+                .error(&at, "no server is spoken to in HTTP/2")
+                .help("add proto: H2Only to a server, or proto: H2OrH1 beside its tls_sni; or leave h2 out");
+        }
         Some(Self { servers, pool, h2 })
     }
 }
@@ -66,6 +76,11 @@ impl Server {
         };
         fields.finish(report);
         Some(server)
+    }
+
+    /// Whether it is, or may turn out to be, spoken to in HTTP/2.
+    fn may_speak_h2(&self) -> bool {
+        self.proto.as_ref().is_some_and(|proto| proto.value != "H1Only")
     }
 }
 

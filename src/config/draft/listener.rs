@@ -27,6 +27,12 @@ impl Listener {
         fields.finish(report);
         Some(listener)
     }
+
+    /// Whether clients may speak HTTP/2. Those that speak TLS choose in their handshake, so nothing is lost by offering
+    /// it where nothing is said.
+    pub(crate) fn offers_h2(&self) -> bool {
+        self.offer_h2.as_ref().map_or(self.tls.is_some(), |offer| offer.value)
+    }
 }
 
 fn read_mode<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Spanned<u64>> {

@@ -19,8 +19,10 @@ pub(crate) struct Service {
 
 impl Service {
     pub(super) fn read<'s>(node: &Node<'s>, report: &mut Report<'s>) -> Option<Self> {
+        let before = report.count();
         let mut fields = Fields::of(node, "services.*", report)?;
         check_target(&fields, node, report);
+        let h2 = fields.place("h2");
         let service = Self {
             listeners: fields
                 .require("listeners", report, |node, report| {
@@ -36,6 +38,14 @@ impl Service {
             via: fields.take("via", report, Node::string),
         };
         fields.finish(report);
+        // Where something is wrong, it may be what would have offered HTTP/2.
+        if let Some(at) = h2.filter(|_| report.count() == before)
+            && !service.listeners.iter().any(Listener::offers_h2)
+        {
+            report
+                .error(&at, "no listener of the service offers HTTP/2")
+                .help("add offer_h2: true to a listener, or leave h2 out");
+        }
         Some(service)
     }
 }
@@ -69,6 +79,12 @@ fn check_target<'s>(fields: &Fields<'s>, node: &Node<'s>, report: &mut Report<'s
         "tcp" => "the service passes connections on as they are",
         _ => return,
     };
+    if let Some(h2) = fields.place("h2").filter(|_| name == "tcp") {
+        report
+            .error(&h2, "a tcp service passes connections on as they are, and speaks no HTTP/2")
+            .related(&place, "what makes it one")
+            .help("leave h2 out");
+    }
     if let Some(via) = fields.place("via") {
         report
             .error(&via, "nothing is forwarded, so there is nothing to add a Via field to")

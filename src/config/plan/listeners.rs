@@ -66,13 +66,14 @@ pub(super) fn plan(
             if let Some(tcp) = &service.tcp {
                 tcp::check_listener(listener, tcp, report);
             }
+            let terms = terms(&id, tls.as_ref(), offer == Offer::Http2);
             let spec = ListenerSpec {
                 id,
                 service: Arc::clone(&name),
                 address,
                 mode,
                 activation,
-                terms: Arc::new(terms(tls.as_ref(), offer == Offer::Http2)),
+                terms: Arc::new(terms),
                 tls,
             };
             listeners.push(Placed { spec, at: bind.at.clone() });
@@ -82,8 +83,9 @@ pub(super) fn plan(
 }
 
 /// What holds for the connections of a listener with these certificates, or with none.
-fn terms(tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
+fn terms(id: &ListenerId, tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
     Terms {
+        listener: id.to_string().into(),
         offer_h2,
         tls: tls.map(|credentials| Arc::clone(credentials.acceptor())),
         client_auth: tls.and_then(|credentials| credentials.settings().client_auth.clone()),
@@ -92,9 +94,7 @@ fn terms(tls: Option<&Arc<Credentials>>, offer_h2: bool) -> Terms {
 
 /// The protocols that a listener's clients may choose from.
 fn offer(listener: &draft::Listener, service: &draft::Service) -> Offer {
-    // Clients that speak TLS choose in their handshake, so nothing is lost by offering both.
-    let offers_h2 = listener.offer_h2.as_ref().map_or(listener.tls.is_some(), |offer| offer.value);
-    match (&service.tcp, offers_h2) {
+    match (&service.tcp, listener.offers_h2()) {
         (Some(_), _) => Offer::Nothing,
         (None, true) => Offer::Http2,
         (None, false) => Offer::Http1,

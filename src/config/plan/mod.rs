@@ -21,6 +21,7 @@ use super::diagnostics::{Errors, Report};
 use super::draft::Draft;
 use super::names::{Names, Resolve};
 use super::node::Spanned;
+use super::paths;
 use super::source::Source;
 
 /// Everything that River needs to know before it does anything.
@@ -145,9 +146,21 @@ impl Plan {
     pub(super) fn upgrade_socket_in(source: &Source) -> Result<Option<PathBuf>, Errors> {
         let mut report = Report::new(source);
         let draft = Draft::read(&mut report);
-        match draft.system.upgrade_socket {
-            Some(written) => Ok(Some(super::absolute(source.directory(), Path::new(&written.value)))),
-            None => report.finish().map(|()| None),
+        if let Some(written) = draft.system.upgrade_socket {
+            let path = super::absolute(source.directory(), Path::new(&written.value));
+            // Its directory may be made when an instance is started.
+            return match paths::check_socket_name(&written.value, &path) {
+                Ok(()) => Ok(Some(path)),
+                Err(message) => {
+                    report.error(&written.at, message);
+                    report.finish().map(|()| None)
+                }
+            };
+        }
+        // It is not there; or it, or something around it, could not be read.
+        match report.is_about(&["", "system", "system.upgrade_socket"]) {
+            true => report.finish().map(|()| None),
+            false => Ok(None),
         }
     }
 }

@@ -75,7 +75,9 @@ pub(super) fn request_field(name: &Spanned<String>, report: &mut Report<'_>) -> 
     };
     // A field that River knows has its meaning already, in the eyes of servers that take `_` for `-` too.
     if Known::of(header.as_str().replace('_', "-").as_bytes()) != Known::Other {
-        report.error(&name.at, format!("{header} has a meaning of its own"));
+        report
+            .error(&name.at, format!("{header} has a meaning of its own"))
+            .help("choose a name that nobody else uses, such as \"X-Client-Subject\"");
         return None;
     }
     Some(header)

@@ -1,12 +1,11 @@
 //! TLS with servers: what is written is checked, and the files are read.
 
 use std::cell::OnceCell;
-use std::error::Error as _;
 
 use crate::config::diagnostics::Report;
 use crate::config::draft;
 use crate::config::node::Spanned;
-use crate::tls::{Connector, Identity, Piece, Problem, Roots};
+use crate::tls::{Connector, Identity, Piece, Problem, Roots, is_server_name};
 use crate::upstream::Proto;
 
 use super::tls;
@@ -32,6 +31,7 @@ pub(super) fn plan(
         }
         return None;
     };
+    check_name(name, report);
     let roots = roots(draft, name, system, report);
     let identity = match (&draft.tls_cert, &draft.tls_key) {
         (Some(cert), Some(key)) => Some(identity(cert, key, report)),
@@ -49,13 +49,24 @@ pub(super) fn plan(
         None => None,
         Some(identity) => Some(identity?),
     };
-    match Connector::new(name, &roots?, identity.as_ref(), proto.alpn()) {
-        Ok(connector) => Some(connector),
-        Err(error) => {
-            report.error(&name.at, error.to_string());
-            None
-        }
+    // It has no other reason to fail than the name, which has been reported.
+    Connector::new(name, &roots?, identity.as_ref(), proto.alpn()).ok()
+}
+
+/// Reports what no certificate can be for, with what was probably meant.
+fn check_name(name: &Spanned<String>, report: &mut Report<'_>) {
+    if is_server_name(name) {
+        return;
     }
+    let address = name.split_once("://").map_or(name.as_str(), |(_, rest)| rest);
+    let address = address.split('/').next().unwrap_or_default();
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let meant = [address, host].map(|meant| meant.trim_matches(['[', ']', '.']));
+    let help = match meant.into_iter().find(|meant| is_server_name(meant)) {
+        Some(meant) => format!("write tls_sni: {meant:?}; the port belongs in addr"),
+        None => "write the name that the server's certificate is for: tls_sni: \"app.example\"".to_owned(),
+    };
+    report.error(&name.at, format!("{:?} is no name of a host, and no IP address", name.value)).help(help);
 }
 
 /// Who vouches for a server.
@@ -103,12 +114,8 @@ fn identity(cert: &Spanned<String>, key: &Spanned<String>, report: &mut Report<'
 
 fn blame(problem: &Problem, file: &Spanned<String>, cert: Option<&Spanned<String>>, report: &mut Report<'_>) {
     let said = report.error(&file.at, problem.to_string());
-    if let Some(cause) = problem.source() {
-        said.note(cause.to_string());
-    }
+    tls::explain(problem, said);
     if let (Problem::Mismatch, Some(cert)) = (problem, cert) {
         said.related(&cert.at, "the certificate");
-    } else if let Some(help) = tls::help(problem) {
-        said.help(help);
     }
 }

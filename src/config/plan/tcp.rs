@@ -88,6 +88,23 @@ pub(super) fn check_listener(listener: &draft::Listener, tcp: &draft::Tcp, repor
     }
 }
 
+/// Reports limits and time-outs of requests, which a tcp service does not have.
+pub(super) fn check_service(draft: &draft::Service, report: &mut Report<'_>) {
+    let message = "a tcp service passes connections on as they are, and knows of no requests";
+    let limits = &draft.limits;
+    for given in [&limits.max_head, &limits.max_headers, &limits.max_body].into_iter().flatten() {
+        report
+            .error(&given.at, message)
+            .help("leave it out; of the limits, a tcp service has max_connections");
+    }
+    let timeouts = &draft.timeouts;
+    for given in [&timeouts.idle, &timeouts.body, &timeouts.upstream_read].into_iter().flatten() {
+        report
+            .error(&given.at, message)
+            .help("leave it out; of the time-outs, a tcp service has head, send, connect, upstream_write, request, tunnel");
+    }
+}
+
 /// A name of a host in lower case, perhaps with `*.` before it.
 fn pattern(written: &Spanned<String>, report: &mut Report<'_>) -> Option<String> {
     let text = written.value.to_ascii_lowercase();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use crate::base::units;
-use crate::config::diagnostics::{Place, Report};
+use crate::config::diagnostics::{Diagnostic, Place, Report};
 use crate::config::node::Spanned;
 use crate::config::{draft, nearest, paths};
 use crate::tls::{
@@ -99,7 +99,7 @@ fn cipher_suites(draft: &draft::Tls, min_version: MinVersion, report: &mut Repor
             continue;
         };
         if suites.contains(&suite) {
-            report.error(&name.at, "is listed twice");
+            report.error(&name.at, "is listed twice").help("leave the second out");
         }
         suites.push(suite);
     }
@@ -112,6 +112,7 @@ fn cipher_suites(draft: &draft::Tls, min_version: MinVersion, report: &mut Repor
         && !suites.iter().any(|suite| tls::is_of_tls13(*suite))
     {
         let problem = report.error(&list.at, "no suite is one of TLS 1.3, and no older version is spoken");
+        problem.help("add a suite whose name begins with TLS13_, or write min_version: Tls12");
         if let Some(given) = &draft.min_version {
             problem.related(&given.at, "the oldest version");
         }
@@ -137,10 +138,9 @@ fn client_auth(draft: &draft::Tls, report: &mut Report<'_>) -> Option<ClientAuth
     if subject == verified {
         // One of them is not the default, and has its place.
         let given = headers.into_iter().flatten().next_back()?;
-        report.error(
-            &given.at,
-            format!("{subject} cannot be both the client's subject and whether it has one"),
-        );
+        report
+            .error(&given.at, format!("{subject} cannot be both the client's subject and whether it has one"))
+            .help("give the two fields different names");
     }
     let required = draft.client_auth.as_ref().is_none_or(|auth| auth.value == "Required");
     Some(ClientAuth { ca: ca?, required, subject_header: subject, verified_header: verified })
@@ -166,7 +166,10 @@ fn tickets(draft: &draft::Tickets, report: &mut Report<'_>) -> TicketSettings {
     let second = Duration::from_secs(1);
     for given in [&draft.lifetime, &draft.rotate].into_iter().flatten() {
         if given.value.subsec_nanos() != 0 || (given.value < second && !given.value.is_zero()) {
-            report.error(&given.at, "the time of tickets is told in whole seconds");
+            let seconds = given.value.as_secs().saturating_add(1);
+            report
+                .error(&given.at, "the time of tickets is told in whole seconds")
+                .help(format!("write {:?}", units::show_duration(Duration::from_secs(seconds))));
         }
     }
     if let Some(lifetime) = draft.lifetime.as_ref().filter(|lifetime| lifetime.value > MAX_TICKET_LIFETIME) {
@@ -177,7 +180,9 @@ fn tickets(draft: &draft::Tickets, report: &mut Report<'_>) -> TicketSettings {
     if let Some(files) = &draft.key_files {
         settings.key_files = files.value.iter().filter_map(|file| path(file, report)).collect();
         if files.value.len() > MAX_KEY_FILES {
-            report.error(&files.at, format!("at most {MAX_KEY_FILES} files are possible"));
+            report
+                .error(&files.at, format!("at most {MAX_KEY_FILES} files are possible"))
+                .help("leave out the last ones, whose tickets are the oldest");
         }
         if let Some(rotate) = draft.rotate.as_ref().filter(|_| !files.value.is_empty()) {
             report
@@ -186,6 +191,7 @@ fn tickets(draft: &draft::Tickets, report: &mut Report<'_>) -> TicketSettings {
                 .help("put a new file first in the list, or its content into the first file");
         }
     }
+    let rotate = Duration::from_secs(settings.lifetime.as_secs().div_ceil(u64::from(MAX_FORMER_KEYS)));
     let most = settings.rotate.saturating_mul(MAX_FORMER_KEYS);
     let at = draft.rotate.as_ref().or(draft.lifetime.as_ref()).map(|given| &given.at);
     if let Some(at) = at.filter(|_| settings.key_files.is_empty() && settings.lifetime > most) {
@@ -195,6 +201,11 @@ fn tickets(draft: &draft::Tickets, report: &mut Report<'_>) -> TicketSettings {
                 "the lifetime is {}, the time of rotation {}",
                 units::show_duration(settings.lifetime),
                 units::show_duration(settings.rotate),
+            ))
+            .help(format!(
+                "write rotate: {:?} or more, or lifetime: {:?} or less",
+                units::show_duration(rotate),
+                units::show_duration(most),
             ));
     }
     settings
@@ -213,24 +224,47 @@ fn blame(fault: &Fault, draft: &draft::Tls, report: &mut Report<'_>) {
         Piece::TicketKey(nth) => list(&draft.tickets.key_files, nth),
     };
     let problem = report.error(at.as_ref().unwrap_or(&draft.at), fault.problem.to_string());
-    if let Some(cause) = fault.source() {
-        problem.note(cause.to_string());
-    }
+    explain(&fault.problem, problem);
     if let (Problem::Mismatch, Some(cert)) = (&fault.problem, fault_certificate(fault, draft)) {
         problem.related(&cert, "the certificate");
-    } else if let Some(help) = help(&fault.problem) {
-        problem.help(help);
     }
 }
 
-/// What can be done about a file that is not used.
-pub(super) fn help(problem: &Problem) -> Option<&'static str> {
-    match problem {
-        Problem::Der => Some("openssl x509 -inform DER -in FILE -out FILE.pem makes it readable"),
-        Problem::Encrypted => Some("openssl pkey -in FILE -out FILE.plain takes the passphrase off"),
-        Problem::TicketSecret(_) => Some("openssl rand -out FILE 48 makes one"),
-        _ => None,
-    }
+/// Adds what can be done about a file that is not used, or what the system says of it. What the library says of it stays
+/// out: it is said in River's words.
+pub(super) fn explain(problem: &Problem, said: &mut Diagnostic) {
+    let help = match problem {
+        Problem::Unreadable(error) => {
+            if let Some(cause) = error.source() {
+                said.note(cause.to_string());
+            }
+            return;
+        }
+        Problem::Unusable(error) => {
+            said.note(error.to_string());
+            return;
+        }
+        Problem::Der => "openssl x509 -inform DER -in FILE -out FILE.pem makes it readable",
+        Problem::NoCertificate => "a certificate begins with the line -----BEGIN CERTIFICATE-----",
+        Problem::NoKey => "a private key begins with the line -----BEGIN PRIVATE KEY-----",
+        Problem::BadCertificate(..) | Problem::UselessCertificate(..) => {
+            "openssl x509 -noout -text -in FILE shows what a certificate says"
+        }
+        Problem::NoAuthority(_) => {
+            "leave it out; what counts is the certificate of the authority that has signed it"
+        }
+        Problem::ManyKeys(_) => "leave the one in the file that belongs to the certificate",
+        Problem::Mismatch => {
+            "for a pair, openssl x509 -noout -pubkey -in CERT and openssl pkey -pubout -in KEY print the same"
+        }
+        Problem::UnknownKey(_) => {
+            "a key is RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519"
+        }
+        Problem::Encrypted => "openssl pkey -in FILE -out FILE.plain takes the passphrase off",
+        Problem::TicketSecret(_) => "openssl rand -out FILE 48 makes one",
+        Problem::Damaged(_) => "put it in place anew, whole",
+    };
+    said.help(help);
 }
 
 fn fault_certificate(fault: &Fault, draft: &draft::Tls) -> Option<Place> {

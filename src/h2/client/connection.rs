@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_io::{AsyncRead, AsyncWrite};
-use h2::RecvStream;
 use h2::client::{Builder, SendRequest};
+use h2::{Reason, RecvStream};
 use http::uri::Scheme;
 
 use super::driver;
+use super::ending::{Cause, Own};
 use super::settings::ClientSettings;
-use super::settings_frame::FirstFrame;
 use super::stream::ClientStream;
+use super::watched::{First, Followed, GoAway, Seen, Watched};
 use crate::h2::Io;
 use crate::http::RequestHead;
 use crate::runtime::{Handle, Timer};
@@ -47,8 +49,12 @@ pub(super) struct Shared {
     /// How many have been opened in all.
     opened: Cell<u64>,
     ended: Cell<bool>,
-    /// The server has said GOAWAY.
-    said_goaway: Cell<bool>,
+    /// It ended by a failure, of the server's or of what lies between.
+    failed: Cell<bool>,
+    /// Why this side has ended it, if it has.
+    own: Cell<Option<Own>>,
+    /// What the server has said.
+    seen: Rc<Seen>,
     /// The server's settings are known.
     settled: Cell<bool>,
     /// Wait for that.
@@ -69,6 +75,9 @@ pub(super) struct Shared {
     pub(super) scratch: RefCell<RequestHead>,
 }
 
+/// The largest number of a stream. In a GOAWAY it says that the last one will be said later (RFC 9113 §6.8).
+const LAST_STREAM: u32 = (1 << 31) - 1;
+
 /// How much of one stream may wait to be sent, in bytes, beside what the proxy holds.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -85,7 +94,8 @@ impl Client {
     /// Begins a connection on a byte stream that the server expects HTTP/2 on, by prior knowledge or by ALPN.
     ///
     /// The future drives the connection and has to be polled as a task; it resolves when the connection has ended.
-    /// Requests may be sent before the server has said anything (RFC 9113 §3.4). `room` is called whenever the
+    /// Requests may be sent before the server has said anything (RFC 9113 §3.4), but [`settled`](Self::settled) tells
+    /// more of it. `room` is called whenever the
     /// connection may have room for a stream that it did not have before, or has ended.
     ///
     /// # Errors
@@ -101,7 +111,8 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let io = Io::new(FirstFrame::new(stream), Bytes::new());
+        let seen = Rc::<Seen>::default();
+        let io = Io::new(Watched::new(stream, Rc::clone(&seen)), Bytes::new());
         let mut builder = Builder::new();
         builder
             .enable_push(false)
@@ -124,7 +135,9 @@ impl Client {
             active: Cell::new(0),
             opened: Cell::new(0),
             ended: Cell::new(false),
-            said_goaway: Cell::new(false),
+            failed: Cell::new(false),
+            own: Cell::new(None),
+            seen,
             settled: Cell::new(false),
             unsettled: RefCell::default(),
             idle: handle.timer(),
@@ -138,6 +151,42 @@ impl Client {
         shared.idle.set(handle.deadline(settings.idle_timeout));
         let driver = driver::drive(connection, io, Rc::clone(&shared));
         Ok((Self { shared }, driver))
+    }
+
+    /// Waits until the server's settings are known: how many streams it allows at a time, and what else it offers. Nothing
+    /// that is not HTTP/2 gets as far as that.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended before.
+    pub async fn settled(&self) -> Result<(), Unsettled> {
+        poll_fn(|cx| self.shared.poll_settled(cx)).await;
+        if self.shared.settled.get() { Ok(()) } else { Err(self.unsettled()) }
+    }
+
+    /// What there is to be said of a connection that has ended before a stream was opened.
+    pub fn unsettled(&self) -> Unsettled {
+        let seen = &self.shared.seen;
+        Unsettled(seen.first(), seen.go_away())
+    }
+
+    /// Whether the server lets WebSockets be made over HTTP/2 (RFC 8441 §3), as far as is known.
+    pub fn allows_websockets(&self) -> bool {
+        let opener = self.shared.opener.borrow();
+        opener.as_ref().is_some_and(SendRequest::is_extended_connect_protocol_enabled)
+    }
+
+    /// How many of the streams the server has looked at or will, where it ends the connection in order (GOAWAY with
+    /// NO_ERROR) and has said which is the last.
+    pub fn carries(&self) -> Option<u64> {
+        let word = self.shared.seen.go_away()?;
+        let ours = word.last % 2 == 1 && word.last < LAST_STREAM;
+        (ours && word.reason == Reason::NO_ERROR).then(|| u64::from(word.last).div_ceil(2))
+    }
+
+    /// Whether the connection has ended although neither side has said so.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.get()
     }
 
     /// A stream for one request, if the connection has room for it.
@@ -207,21 +256,39 @@ impl Shared {
         let mut slot = self.opener.borrow_mut();
         let Some(opener) = &mut *slot else { return false };
         // The server has said GOAWAY, or the connection has failed.
-        match opener.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Err(error)) => {
-                self.said_goaway.set(self.said_goaway.get() || error.is_go_away());
-                *slot = None;
-                false
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => true,
+        let ended = self.seen.is_told_off()
+            || matches!(opener.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
+        if ended {
+            *slot = None;
         }
+        !ended
     }
 
-    /// Whether the server has said that it is about to end the connection.
-    pub(super) fn is_told_off(&self) -> bool {
-        // Looks.
-        self.is_open();
-        self.said_goaway.get()
+    /// Why a stream has ended, which has the number if it was opened.
+    pub(super) fn cause(&self, error: h2::Error, stream: Option<u32>) -> Cause {
+        Cause::of(error, stream, self.seen.go_away(), self.own.get())
+    }
+
+    /// Counts the heads that come on a stream.
+    pub(super) fn follow(&self, stream: u32) -> Followed {
+        self.seen.follow(stream)
+    }
+
+    /// Whether the server sends more heads than are taken.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.seen.is_flooded()
+    }
+
+    /// The connection ends because of the server.
+    pub(super) fn end_for(&self, own: Own) {
+        self.own.set(Some(own));
+        self.failed.set(true);
+    }
+
+    /// The connection has failed.
+    pub(super) fn fail(&self) {
+        self.failed.set(true);
+        self.retire();
     }
 
     /// Opens no more streams.
@@ -302,9 +369,9 @@ impl Shared {
         self.active.get() == 0
     }
 
-    /// The server's settings are known.
+    /// Looks whether the server's settings are known.
     pub(super) fn settle(&self) {
-        if !self.settled.replace(true) {
+        if self.seen.has_settings() && !self.settled.replace(true) {
             self.unsettled.take().into_iter().for_each(Waker::wake);
         }
     }
@@ -323,8 +390,6 @@ impl Shared {
 
     /// The connection is gone.
     pub(super) fn end(&self) {
-        // For what it says of the end.
-        self.is_open();
         drop(self.opener.borrow_mut().take());
         let ending = self.ending.take();
         self.active.set(self.active.get().saturating_sub(ending.len()));
@@ -340,6 +405,32 @@ impl Shared {
         }
     }
 }
+
+/// A connection that ended before a stream was opened: what the server began with, and its GOAWAY.
+#[derive(Debug)]
+pub struct Unsettled(Option<First>, Option<GoAway>);
+
+impl Unsettled {
+    /// What the server began with, if it said enough to tell.
+    pub fn first(&self) -> Option<First> {
+        self.0
+    }
+}
+
+impl fmt::Display for Unsettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, &self.1) {
+            (_, Some(word)) => write!(f, "it said {word} at once"),
+            (None, None) => f.write_str("it closed the connection without a word"),
+            (Some(First::Http1), None) => f.write_str("it answered in HTTP/1.1"),
+            (Some(First::Tls), None) => f.write_str("it answered in TLS"),
+            (Some(First::Settings), None) => f.write_str("it closed the connection behind its SETTINGS"),
+            (Some(First::Other), None) => f.write_str("it answered in another protocol"),
+        }
+    }
+}
+
+impl std::error::Error for Unsettled {}
 
 impl Drop for Client {
     fn drop(&mut self) {

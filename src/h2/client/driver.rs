@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_io::{AsyncRead, AsyncWrite};
@@ -10,14 +11,18 @@ use h2::client::Connection;
 use h2::{Ping, PingPong};
 
 use super::connection::Shared;
-use super::settings_frame::FirstFrame;
+use super::ending::Own;
+use super::watched::Watched;
 use crate::h2::Io;
 use crate::runtime::Timer;
 
+/// How long a server is listened to that takes nothing more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Drives the connection to its end: the server's, a failure, or that nobody wants it any more.
 pub(super) async fn drive<S>(
-    mut connection: Connection<Io<FirstFrame<S>>, Bytes>,
-    io: Io<FirstFrame<S>>,
+    mut connection: Connection<Io<Watched<S>>, Bytes>,
+    io: Io<Watched<S>>,
     shared: Rc<Shared>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -26,6 +31,10 @@ pub(super) async fn drive<S>(
     let _end = End(Rc::clone(&shared));
     let mut pulse = Pulse::new(connection.ping_pong(), &shared);
     let mut ended = None;
+    // Nothing can be sent any more. What the server has said before may still be on its way: which streams it has not
+    // looked at, and responses.
+    let mut broken = false;
+    let last_words = shared.handle.timer();
     poll_fn(|cx| {
         note_driver(cx, &shared);
         loop {
@@ -37,27 +46,43 @@ pub(super) async fn drive<S>(
             {
                 ended = Some(end);
             }
-            if io.with_stream(FirstFrame::is_whole) {
-                shared.settle();
-            }
-            match io.poll_send(cx) {
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-                Poll::Ready(Err(error)) => {
-                    tracing::debug!(target: "river::upstream", %error, "a connection to a server has failed");
-                    return Poll::Ready(());
-                }
-            }
+            shared.settle();
             if let Some(end) = &ended {
+                // What is left to be said is a GOAWAY.
+                let _ = io.poll_send(cx);
                 if let Err(error) = end {
+                    shared.fail();
                     tracing::debug!(target: "river::upstream", %error, "a connection to a server has ended");
                 }
                 return Poll::Ready(());
+            }
+            if shared.is_flooded() {
+                shared.end_for(Own::Flooded);
+                tracing::info!(
+                    target: "river::upstream",
+                    "a server sent interim responses faster than they were taken; its connection is closed"
+                );
+                return Poll::Ready(());
+            }
+            if broken {
+                if last_words.poll_expired(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(Err(error)) = io.poll_send(cx) {
+                tracing::debug!(target: "river::upstream", %error, "a connection to a server has failed");
+                broken = true;
+                shared.fail();
+                last_words.set(shared.handle.deadline(LAST_WORDS));
+                continue;
             }
             match pulse.poll(cx, io.reads(), &shared) {
                 Beat::Quiet => {}
                 // It is sent by the connection.
                 Beat::Ask => continue,
                 Beat::None => {
+                    shared.end_for(Own::NoPong);
                     tracing::info!(
                         target: "river::upstream",
                         "a server did not answer a ping in time; its connection is closed"

@@ -2,16 +2,19 @@
 
 mod connection;
 mod driver;
+mod ending;
 mod receiving;
 mod request;
 mod response;
 mod sending;
 mod settings;
-mod settings_frame;
 mod stream;
+mod watched;
 
-pub use connection::{Client, ConnectionId};
+pub use connection::{Client, ConnectionId, Unsettled};
+pub use ending::Ending;
 pub use request::{Unsendable, request, websocket, websocket_key};
 pub use response::{Body, response, trailers};
 pub use settings::ClientSettings;
 pub use stream::ClientStream;
+pub use watched::First;

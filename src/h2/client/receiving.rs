@@ -7,6 +7,7 @@ use h2::RecvStream;
 use h2::client::ResponseFuture;
 
 use super::response::{self, Body};
+use super::watched::Followed;
 use crate::http::write_chunk_size;
 
 /// A response of which something may still be to come.
@@ -22,6 +23,8 @@ pub(super) struct Receiving {
     /// Some of the body has gone as a chunk, whose end is still to be written.
     in_chunk: bool,
     wanted: Wanted,
+    /// Counts the heads that have come and not been taken.
+    followed: Followed,
 }
 
 /// What a request asks for.
@@ -46,7 +49,7 @@ enum Stage {
 }
 
 impl Receiving {
-    pub(super) fn new(response: ResponseFuture, wanted: Wanted) -> Self {
+    pub(super) fn new(response: ResponseFuture, wanted: Wanted, followed: Followed) -> Self {
         Self {
             stage: Stage::Head(response),
             lines: Vec::new(),
@@ -54,6 +57,7 @@ impl Receiving {
             data: Bytes::new(),
             in_chunk: false,
             wanted,
+            followed,
         }
     }
 
@@ -126,10 +130,12 @@ impl Receiving {
         match &mut self.stage {
             Stage::Head(future) => {
                 if let Some(interim) = ready!(future.poll_informational(cx)).transpose()? {
+                    self.followed.take();
                     response::response(&mut self.lines, interim.status(), interim.headers(), false, false);
                     return Poll::Ready(Ok(true));
                 }
                 let (head, stream) = ready!(std::pin::Pin::new(future).poll(cx))?.into_parts();
+                self.followed.take();
                 let ended = stream.is_end_stream();
                 let body = match &self.wanted {
                     Wanted::WebSocket(proof) if head.status.is_success() => {

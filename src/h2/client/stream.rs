@@ -10,6 +10,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 
 use super::connection::{ConnectionId, Shared};
+use super::ending::Ending;
 use super::receiving::{Receiving, Wanted};
 use super::request::{self, Unsendable};
 use super::sending::{Arriving, Sending};
@@ -33,10 +34,10 @@ struct State {
     reader: Option<Waker>,
     /// Why there is no stream, until it has been told.
     failure: Option<io::Error>,
-    /// The server has not begun with the request, and never will.
-    refused: bool,
-    /// The server, or its connection's driver, has said that the stream is over.
-    ended_by_word: bool,
+    /// What is known of why the response did not come.
+    ending: Ending,
+    /// The stream's number, once there is one.
+    number: Option<u32>,
 }
 
 /// The request's way out.
@@ -58,21 +59,15 @@ impl ClientStream {
             response: None,
             reader: None,
             failure: None,
-            refused: false,
-            ended_by_word: false,
+            ending: Ending::default(),
+            number: None,
         };
         Self { state: RefCell::new(state), shared }
     }
 
-    /// Whether the server has not begun with the request and said so, or has never seen it: it may be sent again
-    /// elsewhere whatever its method (RFC 9113 §8.7).
-    pub fn is_refused(&self) -> bool {
-        self.state.borrow().refused
-    }
-
-    /// Whether the stream was reset, or its connection ended by a GOAWAY, and not by its byte stream's end alone.
-    pub fn is_ended_by_word(&self) -> bool {
-        self.state.borrow().ended_by_word
+    /// What is known of the request, once reading has failed.
+    pub fn ending(&self) -> Ending {
+        self.state.borrow().ending
     }
 
     /// Tells the streams of one connection from those of others.
@@ -103,10 +98,9 @@ impl ClientStream {
             Some(response) => {
                 let read = ready!(response.poll_read(cx, buf));
                 Poll::Ready(read.map_err(|error| {
-                    state.refused |= is_refusal(&error);
-                    state.ended_by_word |=
-                        error.is_reset() || error.is_go_away() || self.shared.is_told_off();
-                    failed(error)
+                    let cause = self.shared.cause(error, state.number);
+                    state.ending = cause.ending();
+                    cause.into()
                 }))
             }
             None => state.poll_failed(cx).map(Err),
@@ -260,14 +254,18 @@ impl State {
         };
         match connection.send_request(request, arriving.is_none()) {
             Ok((response, stream)) => {
-                self.response = Some(Receiving::new(response, wanted));
+                let number = response.stream_id().as_u32();
+                self.number = Some(number);
+                self.response = Some(Receiving::new(response, wanted, shared.follow(number)));
                 self.out = arriving.map_or(Out::Done, |arriving| Out::Body(Sending::new(stream, arriving)));
                 Ok(())
             }
             Err(error) => {
                 // Nothing of it has been sent, unless it is the request's own fault.
-                self.refused = error.is_go_away() || error.is_io();
-                Err(failed(error))
+                if error.is_go_away() || error.is_io() {
+                    self.ending = Ending::Unseen;
+                }
+                Err(shared.cause(error, None).into())
             }
         }
     }
@@ -324,18 +322,6 @@ impl Drop for ClientStream {
 
 impl fmt::Debug for ClientStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientStream").field("refused", &self.is_refused()).finish_non_exhaustive()
+        f.debug_struct("ClientStream").field("ending", &self.ending()).finish_non_exhaustive()
     }
-}
-
-/// Whether the server says that it has not begun with the request: it refused the stream, or its GOAWAY names an earlier
-/// one as the last that it looked at (RFC 9113 §6.8, §8.7).
-fn is_refusal(error: &h2::Error) -> bool {
-    error.is_remote()
-        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
-}
-
-fn failed(error: h2::Error) -> io::Error {
-    let kind = error.get_io().map_or(io::ErrorKind::ConnectionReset, io::Error::kind);
-    io::Error::new(kind, error)
 }

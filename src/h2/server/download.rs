@@ -8,9 +8,10 @@ use ::h2::server::SendResponse;
 use ::h2::{Reason, SendStream};
 use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ::http::{Response, StatusCode};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::h2::Drained;
+use crate::h2::blocks::{self, BLOCK};
 use crate::h2::websocket::Key;
 use crate::http::{
     Chunk, ChunkDecoder, Framing, HeadLimits, Method, ResponseHead, Unparsed, parse_response, trailer_fields,
@@ -279,12 +280,12 @@ impl Download {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         let (mut at, mut room, mut end) = (0, None, None);
-        let mut data = BytesMut::new();
+        let mut data = Vec::new();
         while let rest @ [_, ..] = buf.get(at..).unwrap_or_default() {
             if *owed > 0 {
                 let most = match room {
                     Some(most) => most,
-                    None => match poll_room(cx, sending, rest.len()) {
+                    None => match poll_room(cx, sending, rest.len().min(BLOCK)) {
                         Poll::Pending if at == 0 => return Poll::Pending,
                         Poll::Pending => break,
                         Poll::Ready(most) => *room.insert(most?),
@@ -296,7 +297,7 @@ impl Download {
                     break;
                 }
                 if data.is_empty() {
-                    data.reserve(most.min(rest.len()));
+                    data = blocks::room(most.min(rest.len()));
                 }
                 data.extend_from_slice(rest.get(..count).unwrap_or_default());
                 *owed -= count as u64;
@@ -324,7 +325,7 @@ impl Download {
         let trailers = end.as_ref().filter(|trailers| !trailers.is_empty());
         let ends = end.is_some() && trailers.is_none();
         if ends || !data.is_empty() {
-            sending.send_data(data.freeze(), ends).map_err(super::io_error)?;
+            sending.send_data(blocks::freeze(data), ends).map_err(super::io_error)?;
             // Room was asked for what is around the data as well, and would be kept from other streams.
             sending.reserve_capacity(0);
         }
@@ -340,11 +341,11 @@ impl Download {
     /// Sends as much of `data` as there is room for; with all of it the stream ends, if it `ends`.
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], ends: bool) -> Poll<io::Result<usize>> {
         let sending = self.sending()?;
-        let room = ready!(poll_room(cx, sending, data.len()))?;
+        let room = ready!(poll_room(cx, sending, data.len().min(BLOCK)))?;
         let part = data.get(..room).unwrap_or(data);
-        sending
-            .send_data(Bytes::copy_from_slice(part), ends && part.len() == data.len())
-            .map_err(super::io_error)?;
+        let mut copy = blocks::room(part.len());
+        copy.extend_from_slice(part);
+        sending.send_data(blocks::freeze(copy), ends && part.len() == data.len()).map_err(super::io_error)?;
         Poll::Ready(Ok(part.len()))
     }
 

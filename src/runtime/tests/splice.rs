@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::thread;
 
 use super::*;
+use crate::runtime::stream::Kind;
 use crate::runtime::{Buffer, LARGE_BUFFER, SpliceError, Spliced};
 
 /// More than the buffers of any loopback connection hold, and no multiple of a buffer's length.
@@ -152,5 +153,37 @@ fn unix_sockets_and_full_sinks_are_read_and_written() {
         assert!(!tcp_end.can_splice(&sink));
         let mut rest = handle.buffers().empty();
         assert!(matches!(poll_once(|cx| tcp_end.poll_splice(cx, &sink, 10, &mut rest)), Poll::Ready(None)));
+    });
+}
+
+/// What epoll knows and splice does not, as a stream.
+fn unspliceable(stream: &Stream) -> Stream {
+    let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    Stream::register(&stream.link.reactor, fd, Kind::Tcp, true).unwrap()
+}
+
+#[test]
+fn a_sink_that_cannot_be_spliced_to_costs_no_byte() {
+    run(async |handle| {
+        let ((source, mut writer), (sink, _reader)) = (tcp(&handle), tcp(&handle));
+        writer.write_all(&pattern(LARGE_BUFFER)).unwrap();
+        let refuses = unspliceable(&source);
+        assert!(source.can_splice(&refuses));
+        let mut rest = handle.buffers().empty();
+        let moved = splice(&source, &refuses, &mut rest).await.unwrap().unwrap();
+        assert_eq!(moved.taken, 0);
+        assert!(moved.read > 0 && rest.unread() == &pattern(LARGE_BUFFER)[..moved.read], "{moved:?}");
+        assert!(!source.can_splice(&sink), "the worker tries no more");
+    });
+}
+
+#[test]
+fn of_a_source_that_cannot_be_spliced_from_nothing_is_read() {
+    run(async |handle| {
+        let (sink, _reader) = tcp(&handle);
+        let refuses = unspliceable(&sink);
+        let mut rest = handle.buffers().empty();
+        assert!(splice(&refuses, &sink, &mut rest).await.is_none());
+        assert!(rest.is_empty() && !refuses.can_splice(&sink));
     });
 }

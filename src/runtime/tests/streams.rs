@@ -5,7 +5,6 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 
 use futures_lite::future::poll_fn;
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::base::Address;
@@ -136,24 +135,6 @@ fn a_writer_waits_for_a_peer_that_does_not_read() {
             stream.write_all(b"x").await.unwrap();
             assert_eq!(reader.await.unwrap(), sent + 1);
         }
-    });
-}
-
-#[test]
-fn the_traits_of_futures_io_work() {
-    run(async |handle| {
-        let (stream, mut far) = unix(&handle);
-        far.write_all(b"hello").unwrap();
-        let mut buf = [0; 5];
-        AsyncReadExt::read_exact(&mut &stream, &mut buf).await.unwrap();
-        assert_eq!(&buf, b"hello");
-        let mut stream = stream;
-        AsyncWriteExt::write_all(&mut stream, b"there").await.unwrap();
-        stream.flush().await.unwrap();
-        stream.close().await.unwrap();
-        let mut all = String::new();
-        far.read_to_string(&mut all).unwrap();
-        assert_eq!(all, "there");
     });
 }
 

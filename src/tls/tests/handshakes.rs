@@ -31,7 +31,7 @@ async fn met(
         server.write_all(b"pong").map_err(|error| error.to_string())?;
         Ok(got.to_vec())
     });
-    let stream = connect(stream, connector, handle.buffers()).await;
+    let stream = connect(stream, connector, None, handle.buffers()).await;
     if let Ok(stream) = &stream {
         write_all(stream, b"ping").await.unwrap();
         // Where the server refuses the client, that is heard here.
@@ -129,7 +129,7 @@ fn river_shows_its_certificate_to_servers_that_ask_and_sees_that_of_its_clients(
         };
         let acceptor = Acceptor::new(Arc::new(strict()));
         let (server, client) = futures_lite::future::zip(accepted(&handle, server, &acceptor), async {
-            let client = connect(client, &connector, handle.buffers()).await.unwrap();
+            let client = connect(client, &connector, None, handle.buffers()).await.unwrap();
             // What the client has to say last goes with its first words.
             write_all(&client, b"hello").await.unwrap();
             client

@@ -6,12 +6,36 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use rustls::ServerConnection;
+use rustls::version::TLS13;
 
 use super::*;
 use crate::tls::{Connector, connect};
 
 fn poll_once<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// River as the server of a blocking client of this version, which `far` goes on with before its handshake.
+async fn serve_client<T: Send + 'static>(
+    handle: &Handle,
+    signed: &Arc<Signed>,
+    version: &'static SupportedProtocolVersion,
+    far: impl FnOnce(Client) -> T + Send + 'static,
+) -> (Box<TlsStream>, smol::Task<T>) {
+    let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
+    let signed = Arc::clone(signed);
+    serve(handle, &acceptor, move |socket| far(signed.blocking(socket, version))).await
+}
+
+/// Writes `bytes` over and over until the kernel takes no more; how many that was. Every so many writes a task has to
+/// give way.
+async fn fill(stream: &TlsStream, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    while let Poll::Ready(count) = poll_once(|cx| stream.poll_write(cx, bytes)) {
+        sent += count.unwrap();
+        futures_lite::future::yield_now().await;
+    }
+    sent
 }
 
 #[test]
@@ -21,10 +45,7 @@ fn bytes_come_and_go_whole_in_both_versions_whatever_the_readers_space() {
         for step in [1, 7, 1_000, 8 << 10, 20_000, 64 << 10] {
             let length = if step == 1 { 40_000 } else { 300_000 };
             run(async |handle: Handle| {
-                let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
-                let peer = Arc::clone(&signed);
-                let (stream, far) = serve(&handle, &acceptor, move |socket| {
-                    let mut client = peer.blocking(socket, version);
+                let (stream, far) = serve_client(&handle, &signed, version, move |mut client| {
                     client.write_all(&noise(length)).unwrap();
                     client.conn.send_close_notify();
                     client.flush().unwrap();
@@ -50,9 +71,7 @@ fn bytes_come_and_go_whole_in_both_versions_whatever_the_readers_space() {
 fn an_end_without_a_close_notify_is_no_end_in_order() {
     let signed = Arc::new(signed("river.test"));
     run(async |handle: Handle| {
-        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
-        let (stream, far) = serve(&handle, &acceptor, move |socket| {
-            let mut client = signed.blocking(socket, &rustls::version::TLS13);
+        let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
             client.write_all(b"half of it").unwrap();
             client.flush().unwrap();
         })
@@ -71,12 +90,8 @@ fn a_client_hears_of_an_end_in_order_and_of_one_that_is_none() {
     let signed = Arc::new(signed("river.test"));
     for in_order in [true, false] {
         let end = run(async |handle: Handle| {
-            let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
-            let peer = Arc::clone(&signed);
-            let (stream, far) = serve(&handle, &acceptor, move |socket| {
-                peer.blocking(socket, &rustls::version::TLS13)
-                    .read_to_end(&mut Vec::new())
-                    .map_err(|error| error.kind())
+            let (stream, far) = serve_client(&handle, &signed, &TLS13, |mut client| {
+                client.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
             })
             .await;
             write_all(&stream, b"all of it").await.unwrap();
@@ -94,9 +109,7 @@ fn a_client_hears_of_an_end_in_order_and_of_one_that_is_none() {
 fn keys_are_updated_while_bytes_go_both_ways() {
     let signed = Arc::new(signed("river.test"));
     run(async |handle: Handle| {
-        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
-        let (stream, far) = serve(&handle, &acceptor, move |socket| {
-            let mut client = signed.blocking(socket, &rustls::version::TLS13);
+        let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
             let mut back = vec![0; 1_000];
             for _ in 0..20 {
                 client.write_all(&noise(1_000)).unwrap();
@@ -125,9 +138,7 @@ fn keys_are_updated_while_bytes_go_both_ways() {
 fn what_is_no_tls_is_an_error_and_the_peer_is_told() {
     let signed = Arc::new(signed("river.test"));
     run(async |handle: Handle| {
-        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
-        let (stream, far) = serve(&handle, &acceptor, move |socket| {
-            let mut client = signed.blocking(socket, &rustls::version::TLS13);
+        let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
             client.write_all(b"begin").unwrap();
             // A record that nobody has encrypted.
             client
@@ -151,10 +162,8 @@ fn what_is_no_tls_is_an_error_and_the_peer_is_told() {
 fn a_pending_write_goes_on_with_its_own_bytes_only() {
     let signed = Arc::new(signed("river.test"));
     run(async |handle: Handle| {
-        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
         let (begin, begun) = std::sync::mpsc::channel::<()>();
-        let (stream, far) = serve(&handle, &acceptor, move |socket| {
-            let mut client = signed.blocking(socket, &rustls::version::TLS13);
+        let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
             client.write_all(b"x").unwrap();
             client.flush().unwrap();
             begun.recv().unwrap();
@@ -199,10 +208,8 @@ fn a_pending_write_goes_on_with_its_own_bytes_only() {
 fn an_end_that_waits_for_room_is_sent_while_somebody_reads() {
     let signed = Arc::new(signed("river.test"));
     run(async |handle: Handle| {
-        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
         let (begin, begun) = std::sync::mpsc::channel::<()>();
-        let (stream, far) = serve(&handle, &acceptor, move |socket| {
-            let mut client = signed.blocking(socket, &rustls::version::TLS13);
+        let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
             client.write_all(b"x").unwrap();
             client.flush().unwrap();
             begun.recv().unwrap();
@@ -215,11 +222,7 @@ fn an_end_that_waits_for_room_is_sent_while_somebody_reads() {
         .await;
         read(&stream, &mut [0]).await.unwrap();
         let bytes = noise(100_000);
-        let mut sent = 0;
-        while let Poll::Ready(count) = poll_once(|cx| stream.poll_write(cx, &bytes)) {
-            sent += count.unwrap();
-            futures_lite::future::yield_now().await;
-        }
+        let sent = fill(&stream, &bytes).await;
         stream.shutdown(Shutdown::Write).unwrap();
         begin.send(()).unwrap();
         // A write that was pending counts: its records were made.
@@ -259,7 +262,7 @@ fn tickets_make_an_idle_connection_to_a_server_no_stale_one_but_data_and_ends_do
             });
             let roots = signed.vouching();
             let connector = Connector::new("river.test", &roots, None, &[]).unwrap();
-            let stream = connect(stream, &connector, handle.buffers()).await.unwrap();
+            let stream = connect(stream, &connector, None, handle.buffers()).await.unwrap();
             // The client's last words go with its first request otherwise, and the server has no tickets before them.
             assert!(poll_once(|cx| stream.poll_read(cx, &mut [0])).is_pending());
             std::future::poll_fn(|cx| stream.stream().poll_readable(cx)).await;
@@ -281,19 +284,14 @@ fn a_write_that_is_pending_or_fails_tells_whether_the_peer_may_have_some_of_it()
     // Where the kernel is full exactly at the end of a write, the next one does not begin.
     let mut rounds = (0..20).map(|_| {
         let piece = noise(random.usize(30_000..60_000));
-        let peer = Arc::clone(&signed);
         run(async |handle: Handle| {
-            let acceptor = Acceptor::new(Arc::new(peer.server(BOTH)));
-            let (stream, far) = serve(&handle, &acceptor, move |socket| {
-                let mut client = peer.blocking(socket, &rustls::version::TLS13);
+            let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
                 client.conn.complete_io(&mut client.sock).unwrap();
                 client
             })
             .await;
             let client = far.await;
-            while poll_once(|cx| stream.poll_write(cx, &piece)).is_ready() {
-                futures_lite::future::yield_now().await;
-            }
+            fill(&stream, &piece).await;
             let begun = stream.has_begun();
             drop(client);
             begun
@@ -301,10 +299,7 @@ fn a_write_that_is_pending_or_fails_tells_whether_the_peer_may_have_some_of_it()
     });
     assert!(rounds.any(|begun| begun));
     run(async |handle: Handle| {
-        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
-        let peer = Arc::clone(&signed);
-        let (stream, far) = serve(&handle, &acceptor, move |socket| {
-            let mut client = peer.blocking(socket, &rustls::version::TLS13);
+        let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
             client.conn.complete_io(&mut client.sock).unwrap();
             client.sock.shutdown(Shutdown::Both).unwrap();
         })
@@ -326,10 +321,8 @@ fn a_write_that_is_pending_or_fails_tells_whether_the_peer_may_have_some_of_it()
 fn an_end_that_waits_for_room_can_be_waited_for() {
     let signed = Arc::new(signed("river.test"));
     run(async |handle: Handle| {
-        let acceptor = Acceptor::new(Arc::new(signed.server(BOTH)));
         let (begin, begun) = std::sync::mpsc::channel::<()>();
-        let (stream, far) = serve(&handle, &acceptor, move |socket| {
-            let mut client = signed.blocking(socket, &rustls::version::TLS13);
+        let (stream, far) = serve_client(&handle, &signed, &TLS13, move |mut client| {
             client.conn.complete_io(&mut client.sock).unwrap();
             begun.recv().unwrap();
             client.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
@@ -337,11 +330,7 @@ fn an_end_that_waits_for_room_can_be_waited_for() {
         .await;
         assert!(poll_once(|cx| stream.poll_finished(cx)).is_ready(), "nobody has asked for an end");
         let bytes = noise(100_000);
-        let mut sent = 0;
-        while let Poll::Ready(count) = poll_once(|cx| stream.poll_write(cx, &bytes)) {
-            sent += count.unwrap();
-            futures_lite::future::yield_now().await;
-        }
+        let sent = fill(&stream, &bytes).await;
         stream.shutdown(Shutdown::Write).unwrap();
         assert!(poll_once(|cx| stream.poll_finished(cx)).is_pending());
         begin.send(()).unwrap();

@@ -1,5 +1,8 @@
 //! A TLS connection with the interface of a plain stream.
 
+mod held;
+mod transport;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -9,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ProtocolVersion};
 
+use self::held::Held;
 use super::session::Session;
 use crate::runtime::Stream;
 
@@ -33,25 +37,13 @@ pub struct TlsStream {
     congested: Cell<bool>,
     /// The kernel has taken some of the records of the last write.
     begun: Cell<bool>,
+    /// How many bytes of records the kernel has taken.
+    passed: Cell<u64>,
     /// The connection has ended below TLS.
     cut: Cell<bool>,
     ending: Cell<Ending>,
     alpn: Option<Box<[u8]>>,
 }
-
-/// A write whose records are made, and which nobody has been told of.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    /// How many bytes of plaintext its records hold that nobody was told of.
-    count: usize,
-    /// What these begin with, to tell the write from another one. Not known any more once a part was told of.
-    first: Option<[u8; MARK]>,
-    /// What they end with.
-    last: [u8; MARK],
-}
-
-/// How many bytes tell one write from another.
-const MARK: usize = 8;
 
 /// How far the end of this side's direction has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +69,7 @@ impl TlsStream {
             held: Cell::new(None),
             congested: Cell::new(false),
             begun: Cell::new(false),
+            passed: Cell::new(0),
             cut: Cell::new(false),
             ending: Cell::new(Ending::Open),
             alpn: None,
@@ -226,6 +219,12 @@ impl TlsStream {
         self.begun.get()
     }
 
+    /// How many bytes the kernel has taken so far, of whatever there was to send. A write of which it has taken a part is
+    /// pending all the same, so this tells a peer that reads slowly from one that does not read. It wraps around.
+    pub fn passed(&self) -> u64 {
+        self.passed.get()
+    }
+
     /// Makes the next write an attempt, even where none is known to be worth it.
     pub fn attempt_write(&self) {
         self.stream.attempt_write();
@@ -301,97 +300,6 @@ impl TlsStream {
     pub fn reset_on_close(&self, reset: bool) -> io::Result<()> {
         self.stream.reset_on_close(reset)
     }
-
-    /// Goes on with the handshake.
-    pub(super) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut session = self.session.borrow_mut();
-        loop {
-            match session.shake() {
-                Ok(true) => return Poll::Ready(Ok(())),
-                Ok(false) => ready!(self.poll_flush(&mut session, cx))?,
-                Err(error) => {
-                    self.send_rest(&mut session, cx);
-                    return Poll::Ready(Err(invalid(error)));
-                }
-            }
-            ready!(self.poll_receive(&mut session, cx))?;
-        }
-    }
-
-    /// Receives once into a session that is starved.
-    fn poll_receive(&self, session: &mut Session, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.cut.get() {
-            return Poll::Ready(Err(truncated()));
-        }
-        ready!(self.poll_idle(session, cx));
-        let received = match session.space() {
-            Ok(space) => self.stream.poll_read(cx, space),
-            Err(error) => return Poll::Ready(Err(invalid(error))),
-        };
-        match received {
-            Poll::Ready(Ok(0)) => {
-                self.cut.set(true);
-                session.shed();
-                Poll::Ready(Err(truncated()))
-            }
-            Poll::Ready(Ok(count)) => {
-                session.filled(count);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => {
-                session.shed();
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => {
-                session.shed();
-                // Nothing is there after all, or it is put off; the waker is with the socket either way.
-                self.send_rest(session, cx);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Resolves once there is something to receive. Before it waits, what the peer may be waiting for is sent.
-    fn poll_idle(&self, session: &mut Session, cx: &mut Context<'_>) -> Poll<()> {
-        let readable = self.stream.poll_readable(cx);
-        if readable.is_pending() {
-            self.send_rest(session, cx);
-        }
-        readable
-    }
-
-    /// Sends what waits to be sent, as far as it goes, unless a writer sees to that.
-    fn send_rest(&self, session: &mut Session, cx: &mut Context<'_>) {
-        if self.held.get().is_some() || (session.outgoing.is_empty() && self.ending.get() != Ending::Queued) {
-            return;
-        }
-        // A connection that cannot be written to tells its reader so.
-        let _ = self.poll_end(session, cx);
-    }
-
-    /// Sends what waits to be sent, and ends this direction where that was asked for.
-    fn poll_end(&self, session: &mut Session, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let sent = ready!(self.poll_flush(session, cx));
-        if self.ending.get() == Ending::Queued {
-            self.ending.set(Ending::Done);
-            sent.and(self.stream.shutdown(Shutdown::Write))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_flush(&self, session: &mut Session, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !session.outgoing.is_empty() {
-            let waiting = session.outgoing.unread();
-            let count = ready!(self.stream.poll_write(cx, waiting))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            session.outgoing.consume(count);
-            self.begun.set(true);
-        }
-        session.outgoing.shed();
-        Poll::Ready(Ok(()))
-    }
 }
 
 impl Drop for TlsStream {
@@ -416,51 +324,6 @@ impl fmt::Debug for TlsStream {
             .field("ending", &self.ending)
             .finish_non_exhaustive()
     }
-}
-
-impl Held {
-    fn new(bufs: &[IoSlice<'_>], count: usize) -> Self {
-        Self { count, first: Some(mark(bufs, 0, count)), last: mark(bufs, count.saturating_sub(MARK), count) }
-    }
-
-    /// The write goes on with the bytes that this one is made of, or with the first of them: with as many of them as there
-    /// are in both.
-    fn is_of(&self, bufs: &[IoSlice<'_>]) -> bool {
-        let all: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let begins =
-            all < MARK.min(self.count) || self.first.is_none_or(|first| first == mark(bufs, 0, self.count));
-        begins && (all < self.count || self.last == mark(bufs, self.count.saturating_sub(MARK), self.count))
-    }
-
-    /// What is left once `count` bytes were told of.
-    fn without(self, count: usize) -> Option<Self> {
-        let left = self.count.checked_sub(count).filter(|left| *left > 0)?;
-        let mut last = [0; MARK];
-        let known = self.last.get(..self.count.min(MARK)).unwrap_or_default();
-        for (to, byte) in last.iter_mut().zip(known.iter().skip(known.len().saturating_sub(left))) {
-            *to = *byte;
-        }
-        Some(Self { count: left, first: None, last })
-    }
-}
-
-/// The bytes of `bufs` from one place on, up to another at most.
-fn mark(bufs: &[IoSlice<'_>], from: usize, to: usize) -> [u8; MARK] {
-    let mut found = [0; MARK];
-    let mut before = from;
-    let mut places = found.iter_mut().take(to.saturating_sub(from));
-    for buf in bufs {
-        let skipped = before.min(buf.len());
-        before -= skipped;
-        for (byte, place) in buf.get(skipped..).unwrap_or_default().iter().zip(&mut places) {
-            *place = *byte;
-        }
-    }
-    found
-}
-
-fn truncated() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended without a close_notify")
 }
 
 fn invalid(error: rustls::Error) -> io::Error {
