@@ -308,3 +308,31 @@ fn a_refused_connection_to_the_server_is_told_as_ever_and_in_grpc_as_grpc_does()
     let answer = read(response).unwrap();
     assert_eq!((answer.status.as_u16(), answer.get("grpc-status")), (200, Some("8")));
 }
+
+#[test]
+fn what_served_one_stream_serves_the_next_as_its_own() {
+    let (origin, gate) = Origin::gated(
+        |target| target == "/slow",
+        |request, reply| reply.respond(200, &[("x-target", &request.target)], request.target.as_bytes()),
+    );
+    let river = proxy(&origin);
+    for round in 0..3 {
+        let mut clients = [H2::open(river.web()), H2::open(river.web())];
+        let mut begun = Vec::new();
+        for at in 0..40 {
+            let client = &mut clients[at % 2];
+            let slow = client.begin(get("/slow"), true);
+            begun.push((format!("/{round}/{at}"), client.begin(get(&format!("/{round}/{at}")), true), slow));
+        }
+        for (at, (target, (response, _), (_, mut slow))) in begun.into_iter().enumerate() {
+            // Of some the connection goes with streams that are under way, and the others are reset one by one.
+            if at % 2 == 0 {
+                slow.send_reset(::h2::Reason::CANCEL);
+            }
+            let answer = read(response).unwrap();
+            assert_eq!((answer.text(), answer.get("x-target")), (target.clone(), Some(&*target)));
+        }
+    }
+    gate.open();
+    assert_eq!(H2::open(river.web()).get("/last").text(), "/last");
+}

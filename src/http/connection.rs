@@ -37,6 +37,18 @@ fn read_all(buf: &[u8], fields: &mut [Field], seen: Seen) -> Result<Options, &'s
         else {
             continue;
         };
+        // Mostly it is one of these, and no list.
+        match value.of(buf) {
+            b"keep-alive" => {
+                options.keep_alive = true;
+                continue;
+            }
+            b"close" => {
+                options.close = true;
+                continue;
+            }
+            _ => {}
+        }
         for option in bytes::list(value.of(buf)) {
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 options.keep_alive = true;

@@ -270,8 +270,7 @@ pub(super) async fn one_stream(
         requests: 0,
         offered: None,
     };
-    // The task is moved when it is spawned, and is not to be moved with the room for a request.
-    let next = Box::pin(one_request(context, &mut downstream, &mut scratch)).await;
+    let next = one_request(context, &mut downstream, &mut scratch).await;
     if let Next::Tunnel(tunnel) = next {
         context.scratches.put(scratch);
         tunnels();

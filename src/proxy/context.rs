@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::fields::Recent;
+use super::runners::Runners;
 use super::scratch::Scratches;
 use super::{Handler, Leaving, Service};
 use crate::http::HeadLimits;
@@ -22,6 +23,7 @@ pub struct ServiceContext {
     /// The groups of a tcp service, in their order.
     pub(super) groups: Vec<Rc<Upstreams>>,
     pub(super) scratches: Scratches,
+    pub(super) runners: Runners,
     /// For the head of a request in HTTP/2 while it is written.
     pub(super) stream_head: RefCell<Vec<u8>>,
     /// Of the responses to clients of HTTP/2.
@@ -47,6 +49,7 @@ impl ServiceContext {
             upstreams,
             groups,
             scratches: Scratches::default(),
+            runners: Runners::default(),
             stream_head: RefCell::default(),
             recent: Recent::default(),
             leaving,

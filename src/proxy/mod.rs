@@ -31,6 +31,7 @@ mod lines;
 mod pump;
 mod respond;
 mod rewrite;
+mod runners;
 mod scratch;
 mod settings;
 mod streams;

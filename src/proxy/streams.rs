@@ -15,9 +15,10 @@ use super::connection::one_stream;
 use super::downstream::Downstream;
 use super::failure::Blame;
 use super::rewrite::Forwarded;
+use super::runners::Runner;
 use super::{Keeper, ServiceContext};
 use crate::h2::{self, Drained, Excess, Io, Opened, Reason, Server, ServerStream};
-use crate::runtime::{Buffer, SMALL_BUFFER, Task, Timer};
+use crate::runtime::{Buffer, SMALL_BUFFER, Timer};
 use crate::wire::Wire;
 
 /// How long the exchanges of a connection that is gone have to notice it. They are cancelled then.
@@ -91,8 +92,8 @@ struct Session {
     peer: Option<SocketAddr>,
     /// What is said of the client to servers.
     forwarded: Rc<Forwarded>,
-    /// One for each stream that is open. Dropping a task cancels it.
-    tasks: RefCell<Slab<Option<Task<()>>>>,
+    /// One for each stream that is open.
+    tasks: RefCell<Slab<Option<Rc<Runner>>>>,
     /// How many of them are tunnels.
     tunnels: Cell<usize>,
     /// Wakes the connection's driver.
@@ -100,7 +101,7 @@ struct Session {
 }
 
 impl Session {
-    /// Serves a stream by a task of its own.
+    /// Serves a stream by a task that has no other.
     fn open(self: &Rc<Self>, (request, respond): Opened, drained: Rc<Drained>) {
         let context = &*self.context;
         let mut head = context.stream_head.take();
@@ -124,14 +125,11 @@ impl Session {
         };
         let key = self.tasks.borrow_mut().insert(None);
         let place = Open { session: Rc::clone(self), key, is_tunnel: Cell::new(false) };
-        let task = self.context.handle.spawn(async move {
-            let session = &place.session;
-            let forwarded = Rc::clone(&session.forwarded);
-            one_stream(&session.context, stream, unread, session.peer, forwarded, || place.tunnels()).await;
+        context.runners.run(&context.handle, Job { place, stream, unread }, |runner| {
+            if let Some(entry) = self.tasks.borrow_mut().get_mut(key) {
+                *entry = Some(runner);
+            }
         });
-        if let Some(entry) = self.tasks.borrow_mut().get_mut(key) {
-            *entry = Some(task);
-        }
     }
 
     fn is_idle(&self) -> bool {
@@ -193,7 +191,28 @@ struct Cancel<'a>(&'a Session);
 impl Drop for Cancel<'_> {
     fn drop(&mut self) {
         let tasks = self.0.tasks.take();
-        drop(tasks);
+        tasks.iter().filter_map(|(_, runner)| runner.as_ref()).for_each(|runner| runner.cancel());
+    }
+}
+
+/// A stream that is to be served.
+pub(super) struct Job {
+    place: Open,
+    stream: Box<ServerStream>,
+    /// The head of its request.
+    unread: Buffer,
+}
+
+impl Job {
+    pub(super) fn context(&self) -> Rc<ServiceContext> {
+        Rc::clone(&self.place.session.context)
+    }
+
+    pub(super) async fn serve(self) {
+        let Self { place, stream, unread } = self;
+        let session = &place.session;
+        let forwarded = Rc::clone(&session.forwarded);
+        one_stream(&session.context, stream, unread, session.peer, forwarded, || place.tunnels()).await;
     }
 }
 
@@ -217,11 +236,7 @@ impl Drop for Open {
         if self.is_tunnel.get() {
             self.session.tunnels.set(self.session.tunnels.get().saturating_sub(1));
         }
-        let task = self.session.tasks.borrow_mut().try_remove(self.key).flatten();
-        if let Some(task) = task {
-            // It is ending by itself.
-            task.detach();
-        }
+        let _ = self.session.tasks.borrow_mut().try_remove(self.key);
         self.session.wake();
     }
 }
