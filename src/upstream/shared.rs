@@ -131,7 +131,9 @@ impl Carrier {
         if self.learnt.get() {
             return;
         }
-        if let Some(requests) = self.client.carries() {
+        // The end of a connection that rested says nothing of how many there may be.
+        let counts = |requests: &u64| self.limited.get() || *requests < self.client.opened();
+        if let Some(requests) = self.client.carries().filter(counts) {
             lesson.ended_after(requests);
             self.learnt.set(true);
         } else if self.limited.get() && self.client.has_ended() && !self.client.has_failed() {

@@ -296,6 +296,10 @@ impl Upstreams {
         let for_websocket = websocket && self.may_speak_h1(server);
         // Who waits was here first.
         let mut queues = !shared.waiting.is_empty() && !shared.speaks_h1.get();
+        if queues && shared.is_worth_a_try(settings.max_connections) {
+            // Room may have come without the end of a stream, which nobody was told of.
+            shared.waiting.tell();
+        }
         loop {
             if !queues && let Some((stream, requests)) = shared.open(except, for_websocket) {
                 drop(place);
@@ -305,6 +309,9 @@ impl Upstreams {
                 return Ok(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
             }
             if !queues && for_websocket && shared.lacks_websockets() {
+                // It was told of room that it leaves to others.
+                drop(place);
+                shared.waiting.tell();
                 let stream = self.connect(server, Some(HTTP_1), connect, until, timer).await?;
                 return Ok(Connection { stream, server, requests: 0 });
             }

@@ -66,7 +66,9 @@ impl Cause {
     pub(super) fn ending(&self) -> Ending {
         match self {
             Self::Reset(Reason::REFUSED_STREAM) => Ending::Refused,
-            Self::Unseen(..) => Ending::Unseen,
+            Self::Unseen(word, _) if word.reason == Reason::NO_ERROR => Ending::Unseen,
+            // It may have been this request that the server could not stand.
+            Self::Unseen(..) => Ending::Refused,
             Self::Reset(_) | Self::After(..) | Self::Fault(_) => Ending::Said,
             Self::Own(_) | Self::Closed | Self::Other(_) => Ending::Unsaid,
         }

@@ -160,9 +160,10 @@ fn requests_and_tunnels_have_a_time_of_their_own() {
 fn the_time_to_drain_does_not_end_the_guard() {
     in_directory(|directory, executor| async move {
         let [old, _new] = handed_over(&executor, &directory, |settings| {
-            settings.handoff.guard = Duration::from_millis(300);
+            settings.handoff.guard = Duration::from_millis(1500);
             settings.drain_timeout = Duration::from_millis(20);
-            settings.tunnel_drain_timeout = Duration::from_millis(40);
+            // Far enough behind that both are not over at once where this thread has to wait.
+            settings.tunnel_drain_timeout = Duration::from_millis(700);
         })
         .await;
         old.until("all closed", |state| state.connections == 0).await;
