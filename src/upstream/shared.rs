@@ -75,8 +75,15 @@ impl Shared {
     }
 
     /// Whether a try is worth it: another stream may be opened now, or another connection be made.
-    pub(super) fn is_worth_a_try(&self, most: usize) -> bool {
+    fn is_worth_a_try(&self, most: usize) -> bool {
         self.has_room() || (!self.making.get() && self.open_connections() < most)
+    }
+
+    /// Tells the first that waits, if it may find room or make some; `most` is how many connections there may be.
+    pub(super) fn tell_of_room(&self, most: usize) {
+        if self.is_worth_a_try(most) {
+            self.waiting.tell();
+        }
     }
 
     /// Whether another stream may be opened now.

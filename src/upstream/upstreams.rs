@@ -296,22 +296,20 @@ impl Upstreams {
         let for_websocket = websocket && self.may_speak_h1(server);
         // Who waits was here first.
         let mut queues = !shared.waiting.is_empty() && !shared.speaks_h1.get();
-        if queues && shared.is_worth_a_try(settings.max_connections) {
+        if queues {
             // Room may have come without the end of a stream, which nobody was told of.
-            shared.waiting.tell();
+            shared.tell_of_room(settings.max_connections);
         }
         loop {
             if !queues && let Some((stream, requests)) = shared.open(except, for_websocket) {
                 drop(place);
-                if shared.is_worth_a_try(settings.max_connections) {
-                    shared.waiting.tell();
-                }
+                shared.tell_of_room(settings.max_connections);
                 return Ok(Connection { stream: Wire::H2Client(Box::new(stream)), server, requests });
             }
             if !queues && for_websocket && shared.lacks_websockets() {
                 // It was told of room that it leaves to others.
                 drop(place);
-                shared.waiting.tell();
+                shared.tell_of_room(settings.max_connections);
                 let stream = self.connect(server, Some(HTTP_1), connect, until, timer).await?;
                 return Ok(Connection { stream, server, requests: 0 });
             }
