@@ -135,24 +135,25 @@ async fn begin(
         context.add_spare(spare);
     }
     // However it ends, and if it is cancelled, both peers are to hear of it.
-    let watch = |socket| {
-        let mut stream = handle.stream(socket)?;
+    let take = |socket, is_tcp| {
+        let mut stream = if is_tcp { handle.tcp_stream(socket) } else { handle.stream(socket)? };
         if shared {
             stream.end_when_dropped();
         }
         Ok::<_, io::Error>(stream)
     };
-    let watched = watch(client).and_then(|stream| {
+    // One on a Unix socket has no address.
+    let taken = take(client, peer.is_some()).and_then(|stream| {
         let tunnel = tunnel.map(|tunnel| {
             let (server, moved) = *tunnel;
-            Ok::<_, io::Error>(Box::new(Tunnel::resume(watch(server)?.into(), moved, handle)))
+            Ok::<_, io::Error>(Box::new(Tunnel::resume(take(server, false)?.into(), moved, handle)))
         });
         Ok((stream, tunnel.transpose()?))
     });
-    let (stream, tunnel) = match watched {
-        Ok(watched) => watched,
+    let (stream, tunnel) = match taken {
+        Ok(taken) => taken,
         Err(error) => {
-            tracing::error!(target: "river::proxy", %error, "a connection cannot be watched and is closed");
+            tracing::error!(target: "river::proxy", %error, "a connection is none of a stream socket and is closed");
             return None;
         }
     };

@@ -173,6 +173,9 @@ fn begin(
         received.widen();
     }
     let mut pump = Pump::new(incoming, outgoing, u64::MAX);
+    if !keep_alive {
+        pump.is_last();
+    }
     if !handed {
         pump.stage(received, out);
     }

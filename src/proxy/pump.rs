@@ -86,6 +86,8 @@ pub(super) struct Pump {
     hidden: Option<Arc<ClientAuth>>,
     /// The last read brought as much as was asked for, or about as much.
     streams: bool,
+    /// Behind the message nothing comes on the sink but its end.
+    is_last: bool,
 }
 
 /// The two ends of a pump and what lies between them.
@@ -131,7 +133,14 @@ impl Pump {
             little: false,
             hidden: None,
             streams: false,
+            is_last: false,
         }
+    }
+
+    /// Nothing comes behind the message on its sink but the end of that, as soon as it is written: its last bytes may wait
+    /// for that.
+    pub(super) fn is_last(&mut self) {
+        self.is_last = true;
     }
 
     /// Leaves trailers out that would say what only River may say of a client.
@@ -335,6 +344,12 @@ impl Pump {
         let staged = self.left(ends.out);
         let body = ends.unread.unread().get(..direct).unwrap_or_default();
         let before = ends.sink.map(Wire::passed);
+        if self.is_last
+            && (self.arrived || matches!(self.incoming, Incoming::Length(left) if left == direct as u64))
+            && let Some(sink) = ends.sink
+        {
+            sink.hold();
+        }
         let written = match ends.sink {
             None => Poll::Ready(Ok(staged.len() + body.len())),
             Some(sink) if body.is_empty() => sink.poll_write(cx, staged),

@@ -101,6 +101,9 @@ pub(super) async fn fixed(
         out.extend_from_slice(body);
         body = &[];
     }
+    if !client.keep_alive {
+        downstream.stream.hold();
+    }
     match downstream.send(&scratch.to_downstream, body, context).await {
         Ok(()) if client.keep_alive => Next::KeepAlive,
         Ok(()) if expects || downstream.may_send_more(asked_to_stay) => Next::Linger,
@@ -141,6 +144,9 @@ pub(super) async fn failure(
     out.extend_from_slice(b"\r\n");
     if !client.head {
         out.extend_from_slice(body.as_bytes());
+    }
+    if !keep_alive {
+        downstream.stream.hold();
     }
     match downstream.send(out, &[], context).await {
         Ok(()) if keep_alive => Next::KeepAlive,

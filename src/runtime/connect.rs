@@ -33,10 +33,10 @@ pub(super) async fn connect(reactor: &Rc<Reactor>, address: &Address) -> io::Res
         }
     };
     match started {
-        Ok(()) => Stream::register(reactor, fd, kind, true),
+        Ok(()) => Ok(Stream::new(reactor, fd, kind)),
         Err(Errno::INPROGRESS) => {
             // Registered after the connect has begun: epoll reports an unconnected socket as closed.
-            let stream = Stream::register(reactor, fd, kind, false)?;
+            let stream = Stream::connecting(reactor, fd, kind)?;
             poll_fn(|cx| stream.poll_connected(cx)).await?;
             Ok(stream)
         }

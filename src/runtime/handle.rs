@@ -13,7 +13,7 @@ use super::accept::Acceptor;
 use super::buffers::Buffers;
 use super::connect::connect;
 use super::reactor::Reactor;
-use super::stream::Stream;
+use super::stream::{Kind, Stream};
 use super::tasks::Tasks;
 use super::timers::{Timer, Timers};
 use super::unpark::Unpark;
@@ -81,14 +81,18 @@ impl Handle {
         self.worker.timers.timer()
     }
 
-    /// Registers a connected stream socket, which must be non-blocking.
+    /// Takes a connected stream socket, which must be non-blocking.
     ///
     /// # Errors
     ///
-    /// What `getsockopt(2)` and `epoll_ctl(2)` report: no socket, or no memory or watch left. It is closed
-    /// then.
+    /// What `getsockopt(2)` reports: no socket. It is closed then.
     pub fn stream(&self, fd: OwnedFd) -> io::Result<Stream> {
         Stream::adopt(&self.worker.reactor, fd)
+    }
+
+    /// Takes a TCP socket, as [`stream`](Self::stream) does; the kernel is not asked what it is.
+    pub fn tcp_stream(&self, fd: OwnedFd) -> Stream {
+        Stream::new(&self.worker.reactor, fd, Kind::Tcp)
     }
 
     /// Connects to a TCP (with `TCP_NODELAY`) or Unix stream socket. There is no deadline; see

@@ -19,6 +19,7 @@ mod accept;
 mod buffers;
 mod connect;
 mod handle;
+mod late;
 mod reactor;
 mod source;
 mod splice;

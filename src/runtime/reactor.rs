@@ -13,6 +13,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use slab::Slab;
 
+use super::late::Late;
 use super::source::Source;
 use super::splice::Pipe;
 use super::unpark::Unpark;
@@ -52,6 +53,8 @@ pub(super) struct Reactor {
     budget: Cell<u32>,
     /// For bytes on their way from one of its sockets to another.
     pub(super) pipe: Pipe,
+    /// Streams that are to be watched later.
+    pub(super) late: Late,
 }
 
 impl Reactor {
@@ -65,6 +68,7 @@ impl Reactor {
             waits: Cell::new(0),
             budget: Cell::new(OPERATIONS),
             pipe: Pipe::default(),
+            late: Late::default(),
         }
     }
 
@@ -75,19 +79,38 @@ impl Reactor {
         Ok(epoll)
     }
 
-    /// Registers a stream socket for good. With `ready`, both directions are taken to be ready until an
-    /// attempt shows otherwise; without, neither is until epoll says so.
+    /// A place for a stream socket, which epoll does not [watch](Self::watch) yet. With `ready`, both directions are
+    /// taken to be ready until an attempt shows otherwise; without, neither is until epoll says so.
+    pub(super) fn place_stream(&self, ready: bool) -> Rc<Source> {
+        self.insert(None, ready)
+    }
+
+    /// Lets epoll watch a stream socket for good, unless it does so already.
     ///
     /// Nothing that happened before is lost: epoll reports the state at the time of registration as an edge.
-    pub(super) fn register_stream(&self, fd: impl AsFd, ready: bool) -> io::Result<Rc<Source>> {
-        let source = self.insert(None, ready);
-        self.add(&source, fd, STREAM)
+    pub(super) fn watch(&self, source: &Source, fd: impl AsFd) -> io::Result<()> {
+        if !source.armed.get() {
+            epoll::add(&self.epoll, fd, EventData::new_u64(source.token), STREAM)?;
+            source.armed.set(true);
+        }
+        Ok(())
+    }
+
+    /// The source with this token, if it is still there.
+    pub(super) fn source(&self, token: u64) -> Option<Rc<Source>> {
+        self.sources.borrow().get(slot(token)).filter(|found| found.token == token).cloned()
     }
 
     /// Registers a listening socket, which other workers and processes may have registered with theirs.
     pub(super) fn register_listener(&self, fd: &Arc<OwnedFd>) -> io::Result<Rc<Source>> {
         let source = self.insert(Some(Arc::clone(fd)), false);
-        self.add(&source, fd, LISTENER)
+        match self.arm(&source) {
+            Ok(()) => Ok(source),
+            Err(error) => {
+                self.forget(&source);
+                Err(error)
+            }
+        }
     }
 
     /// Forgets the source. Its descriptor stays in epoll until it is closed or [`unwatch`](Self::unwatch)ed;
@@ -153,8 +176,7 @@ impl Reactor {
         for event in &events {
             let (token, flags) = (event.data.u64(), event.flags);
             // A clone, so that a waker may do what it likes to the reactor.
-            let source = self.sources.borrow().get(slot(token)).filter(|found| found.token == token).cloned();
-            if let Some(source) = source {
+            if let Some(source) = self.source(token) {
                 if source.listener.is_some() && source.readable.get() {
                     // Reported before and nobody has accepted since: the worker has more to do than it can,
                     // or the accepting task waits for something else. Level-triggered, it would be reported
@@ -168,6 +190,14 @@ impl Reactor {
         }
         events.clear();
         self.events.replace(events);
+    }
+
+    /// How many descriptors epoll watches, as the kernel says.
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> usize {
+        use rustix::fd::AsRawFd;
+        let file = format!("/proc/self/fdinfo/{}", self.epoll.as_raw_fd());
+        std::fs::read_to_string(file).unwrap().lines().filter(|line| line.starts_with("tfd:")).count()
     }
 
     /// How often the worker has waited.
@@ -224,16 +254,6 @@ impl Reactor {
         let source = Rc::new(Source::new(token, listener, ready));
         entry.insert(Rc::clone(&source));
         source
-    }
-
-    fn add(&self, source: &Rc<Source>, fd: impl AsFd, flags: EventFlags) -> io::Result<Rc<Source>> {
-        match epoll::add(&self.epoll, fd, EventData::new_u64(source.token), flags) {
-            Ok(()) => Ok(Rc::clone(source)),
-            Err(error) => {
-                self.forget(source);
-                Err(error.into())
-            }
-        }
     }
 }
 

@@ -25,8 +25,12 @@ pub(super) struct Source {
     /// The listening socket, if this is one: it is registered level-triggered and must be taken out of epoll
     /// if nobody accepts from it.
     pub(super) listener: Option<Arc<OwnedFd>>,
-    /// Whether epoll watches the listening socket. Streams are always watched.
+    /// Whether epoll watches the socket. A stream is watched from when somebody first waits for it.
     pub(super) armed: Cell<bool>,
+    /// It is among those that are to be watched [later](super::late).
+    pub(super) late: Cell<bool>,
+    /// What is written may wait for the end of the connection.
+    pub(super) holds: Cell<bool>,
     /// A read is worth its system call.
     pub(super) readable: Cell<bool>,
     /// A write is worth its system call.
@@ -46,7 +50,9 @@ impl Source {
         Self {
             token,
             listener,
-            armed: Cell::new(true),
+            armed: Cell::new(false),
+            late: Cell::new(false),
+            holds: Cell::new(false),
             readable: Cell::new(ready),
             writable: Cell::new(ready),
             closed: Cell::new(false),

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -91,8 +91,11 @@ impl Stream {
         if most == 0 || !rest.is_empty() || !self.can_splice(sink) {
             return Poll::Ready(None);
         }
-        if reactor.poll_budget(cx).is_pending() || self.link.source.poll_readable(cx).is_pending() {
+        if reactor.poll_budget(cx).is_pending() {
             return Poll::Pending;
+        }
+        if let Err(error) = ready!(self.await_readable(cx)) {
+            return Poll::Ready(Some(Err(SpliceError::Source(error))));
         }
         let Some(ends) = reactor.pipe.take() else { return Poll::Ready(None) };
         // Put back only once it is known to be empty.
@@ -102,9 +105,13 @@ impl Stream {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.link.source.readable.set(false);
-                    if self.link.source.poll_readable(cx).is_pending() {
+                    if let Some(outcome) = match self.await_readable(cx) {
+                        Poll::Pending => Some(Poll::Pending),
+                        Poll::Ready(Err(error)) => Some(Poll::Ready(Some(Err(SpliceError::Source(error))))),
+                        Poll::Ready(Ok(())) => None,
+                    } {
                         reactor.pipe.put(ends);
-                        return Poll::Pending;
+                        return outcome;
                     }
                 }
                 Err(error) if is_refusal(error) => {

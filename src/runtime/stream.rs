@@ -18,7 +18,8 @@ use super::source::Source;
 /// The most slices that one `sendmsg` takes (`UIO_MAXIOV`).
 const SLICES: usize = 1024;
 
-/// A connected stream socket, TCP or Unix, registered with one worker.
+/// A connected stream socket, TCP or Unix, of one worker. epoll watches it from when somebody first waits for it: a
+/// connection that brings its only request at once, and ends with the response, is never watched.
 ///
 /// All methods take `&self`: one task may read while another writes. Of each direction one task can wait at a
 /// time; the last to ask is woken.
@@ -45,19 +46,29 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Registers a non-blocking stream socket; with `ready`, an attempt in both directions is worth its call.
-    pub(super) fn register(reactor: &Rc<Reactor>, fd: OwnedFd, kind: Kind, ready: bool) -> io::Result<Self> {
-        let source = reactor.register_stream(&fd, ready)?;
-        Ok(Self { ending: None, link: Link { source, reactor: Rc::clone(reactor), kind }, fd: Rc::new(fd) })
+    /// Takes a non-blocking stream socket, in both directions of which an attempt is worth its call.
+    pub(super) fn new(reactor: &Rc<Reactor>, fd: OwnedFd, kind: Kind) -> Self {
+        let source = reactor.place_stream(true);
+        let link = Link { source, reactor: Rc::clone(reactor), kind };
+        Self { ending: None, link, fd: Rc::new(fd) }
     }
 
-    /// Registers a non-blocking stream socket of unknown kind, for which the kernel is asked.
+    /// Takes a non-blocking socket whose connect has begun, and has it watched.
+    pub(super) fn connecting(reactor: &Rc<Reactor>, fd: OwnedFd, kind: Kind) -> io::Result<Self> {
+        let source = reactor.place_stream(false);
+        let link = Link { source, reactor: Rc::clone(reactor), kind };
+        let stream = Self { ending: None, link, fd: Rc::new(fd) };
+        stream.watch()?;
+        Ok(stream)
+    }
+
+    /// Takes a non-blocking stream socket of unknown kind, for which the kernel is asked.
     pub(super) fn adopt(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
         let kind = match rustix::net::sockopt::socket_domain(&fd)? {
             AddressFamily::INET | AddressFamily::INET6 => Kind::Tcp,
             _ => Kind::Other,
         };
-        Self::register(reactor, fd, kind, true)
+        Ok(Self::new(reactor, fd, kind))
     }
 
     /// Reads what is there, into the start of `buf`; 0 means that the peer has closed its direction, or that
@@ -72,7 +83,7 @@ impl Stream {
         }
         ready!(self.link.reactor.poll_budget(cx));
         loop {
-            ready!(self.link.source.poll_readable(cx));
+            ready!(self.await_readable(cx))?;
             match rustix::net::recv(&self.fd, &mut *buf, RecvFlags::empty()) {
                 Ok((count, _)) => {
                     self.link.reactor.spend();
@@ -95,11 +106,13 @@ impl Stream {
     /// It may resolve without cause: for a new stream, after a read that filled its buffer, and on a Unix
     /// socket after any read until [`is_stale`](Self::is_stale) or a read found it empty.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.link.source.poll_readable(cx)
+        // What cannot be watched is told by the read.
+        self.await_readable(cx).map(drop)
     }
 
     /// Resolves once the connection is gone in both directions, as after a reset, whatever is left to read. An end
-    /// in order of the peer's direction alone is no such thing.
+    /// in order of the peer's direction alone is no such thing. While nobody has waited for the stream otherwise, it may
+    /// take 20 ms longer to be known.
     ///
     /// It shares the waker of [`poll_readable`](Self::poll_readable), so the task that reads may also ask this.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -107,6 +120,7 @@ impl Stream {
             return Poll::Ready(());
         }
         self.link.source.register_reader(cx);
+        self.link.reactor.late.add(&self.link.source, &self.fd);
         Poll::Pending
     }
 
@@ -117,7 +131,7 @@ impl Stream {
     ///
     /// What `send(2)` reports; a broken pipe raises no signal; never `WouldBlock`.
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, buf.len(), || rustix::net::send(&self.fd, buf, SendFlags::NOSIGNAL))
+        self.poll_send(cx, buf.len(), |flags| rustix::net::send(&self.fd, buf, flags))
     }
 
     /// Makes the next write an attempt, even where epoll has not reported that one is worth it.
@@ -136,9 +150,24 @@ impl Stream {
     /// As for [`poll_write`](Self::poll_write).
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let bufs = bufs.get(..SLICES).unwrap_or(bufs);
-        self.poll_send(cx, bufs.iter().map(|buf| buf.len()).sum(), || {
-            rustix::net::sendmsg(&self.fd, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        self.poll_send(cx, bufs.iter().map(|buf| buf.len()).sum(), |flags| {
+            rustix::net::sendmsg(&self.fd, bufs, &mut SendAncillaryBuffer::default(), flags)
         })
+    }
+
+    /// What is written from now on is the last, and may wait for the end of the peer's reading: on TCP both then go in one
+    /// segment. Only [`shutdown`](Self::shutdown) and dropping the stream send it for sure, and dropping it sends nothing
+    /// where bytes of the peer are unread.
+    pub fn hold(&self) {
+        self.link.source.holds.set(true);
+    }
+
+    /// Ends the writing direction if something may be [held](Self::hold) back, so that it goes.
+    pub fn release(&self) {
+        if self.link.source.holds.get() {
+            // It fails where the peer has reset the connection: there is nobody to be told.
+            let _ = self.shutdown(Shutdown::Write);
+        }
     }
 
     /// Reads what is there, as [`poll_read`](Self::poll_read) does.
@@ -172,14 +201,14 @@ impl Stream {
     /// idle connection to an upstream server that is stale must not be used again.
     ///
     /// What epoll has not reported yet, it cannot know. It makes a system call (a `recv` that takes nothing
-    /// out) only where the last read did not show whether the queue is empty; see
-    /// [`poll_readable`](Self::poll_readable).
+    /// out) only where the last read did not show whether the queue is empty (see
+    /// [`poll_readable`](Self::poll_readable)) and where nobody has waited for the stream yet, so that nothing is reported.
     pub fn is_stale(&self) -> bool {
         let source = &self.link.source;
         if source.closed.get() {
             return true;
         }
-        if source.readable.get() {
+        if source.readable.get() || !source.armed.get() {
             let mut byte = [0];
             match rustix::net::recv(&self.fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
                 Err(Errno::AGAIN) => source.readable.set(false),
@@ -252,33 +281,59 @@ impl Stream {
         if let Some(mut ending) = ending {
             ending.fd = None;
         }
-        link.reactor.unwatch(&fd)?;
+        if link.source.armed.get() {
+            link.reactor.unwatch(&fd)?;
+        }
         // Nobody else has one: the ending's was given up.
         Rc::try_unwrap(fd).or_else(|shared| shared.try_clone())
     }
 
     /// Resolves once a non-blocking connect has come to its end, well or not.
     pub(super) fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.link.source.poll_writable(cx));
+        ready!(self.await_writable(cx))?;
         Poll::Ready(match rustix::net::sockopt::socket_error(&self.fd) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) | Err(error) => Err(error.into()),
         })
     }
 
+    /// Resolves once a read is worth its system call; an error is that of `epoll_ctl(2)`.
+    pub(super) fn await_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.link.source.poll_readable(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.watch().map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending)
+    }
+
+    /// Resolves once a write is worth its system call; an error is that of `epoll_ctl(2)`.
+    fn await_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.link.source.poll_writable(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.watch().map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending)
+    }
+
+    fn watch(&self) -> io::Result<()> {
+        self.link.reactor.watch(&self.link.source, &*self.fd)
+    }
+
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
         length: usize,
-        send: impl Fn() -> rustix::io::Result<usize>,
+        send: impl Fn(SendFlags) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if length == 0 {
             return Poll::Ready(Ok(0));
         }
         ready!(self.link.reactor.poll_budget(cx));
+        let flags = match self.link.source.holds.get() {
+            true => SendFlags::NOSIGNAL | SendFlags::MORE,
+            false => SendFlags::NOSIGNAL,
+        };
         loop {
-            ready!(self.link.source.poll_writable(cx));
-            match send() {
+            ready!(self.await_writable(cx))?;
+            match send(flags) {
                 Ok(count) => {
                     self.link.reactor.spend();
                     if count < length && !self.link.source.failed.get() {

@@ -38,7 +38,9 @@ impl Worker {
                 self.sleep(&sleeper)?;
             }
             self.reactor.dispatch();
-            self.timers.advance(Instant::now());
+            let now = Instant::now();
+            self.timers.advance(now);
+            self.reactor.late.watch(&self.reactor, now);
         }
     }
 
@@ -68,7 +70,10 @@ impl Worker {
         self.reactor.refill_budget();
         let ran = tick.as_mut().poll(&mut Context::from_waker(sleeper)).is_ready();
         let timeout = if !ran && self.unpark.fall_asleep() {
-            self.timers.next().map(|next| next.saturating_duration_since(Instant::now()))
+            let now = Instant::now();
+            let (timer, late) = (self.timers.next(), self.reactor.late.due(now));
+            let next = timer.into_iter().chain(late).min();
+            next.map(|next| next.saturating_duration_since(now))
         } else {
             // Another thread has woken a task in between.
             Some(Duration::ZERO)

@@ -229,12 +229,23 @@ impl Wire {
         }
     }
 
+    /// What is written from now on is the last before [`finish`](Self::finish) or [`shutdown`](Self::shutdown), and may
+    /// wait for that.
+    pub fn hold(&self) {
+        match self {
+            Self::Plain(stream) => stream.hold(),
+            // Whatever is last goes at once.
+            Self::Tls(_) | Self::H2Server(_) | Self::H2Client(_) => {}
+        }
+    }
+
     /// Says that the connection is about to be closed in order, where closing it does not say so by itself. That may take
     /// [`poll_finished`](Self::poll_finished).
     pub fn finish(&self) {
         match self {
+            Self::Plain(stream) => stream.release(),
             // The end of a stream is said by its last frame.
-            Self::Plain(_) | Self::H2Server(_) | Self::H2Client(_) => {}
+            Self::H2Server(_) | Self::H2Client(_) => {}
             // It fails where the peer has reset the connection: there is nobody to be told.
             Self::Tls(stream) => drop(stream.shutdown(Shutdown::Write)),
         }

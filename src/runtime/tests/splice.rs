@@ -159,7 +159,7 @@ fn unix_sockets_and_full_sinks_are_read_and_written() {
 /// What epoll knows and splice does not, as a stream.
 fn unspliceable(stream: &Stream) -> Stream {
     let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
-    Stream::register(&stream.link.reactor, fd, Kind::Tcp, true).unwrap()
+    Stream::new(&stream.link.reactor, fd, Kind::Tcp)
 }
 
 #[test]

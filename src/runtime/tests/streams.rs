@@ -271,3 +271,74 @@ fn a_stream_that_others_hold_copies_of_ends_when_it_is_dropped_and_not_when_it_i
         drop(copy);
     });
 }
+
+/// How many sockets the worker's epoll instance watches, as the kernel says.
+fn watched(handle: &Handle) -> usize {
+    handle.worker().reactor.watched()
+}
+
+#[test]
+fn a_stream_is_watched_once_somebody_waits_for_it() {
+    run(async |handle| {
+        let (stream, mut far) = tcp(&handle);
+        let before = watched(&handle);
+        far.write_all(b"there").unwrap();
+        let mut buf = [0; 16];
+        // Bytes of loopback are there when the write returns.
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 5);
+        stream.write_all(b"answer").await.unwrap();
+        assert!(stream.is_quiet());
+        assert_eq!(watched(&handle), before, "nobody has waited");
+        far.write_all(b"unasked").unwrap();
+        assert!(stream.is_stale(), "it is asked for what nobody reports");
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 7);
+        assert!(poll_once(|cx| stream.poll_readable(cx)).is_pending());
+        assert_eq!(watched(&handle), before + 1);
+        far.write_all(b"more").unwrap();
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 4);
+        drop(stream);
+        assert_eq!(watched(&handle), before);
+    });
+}
+
+#[test]
+fn who_waits_for_nothing_but_the_end_of_a_stream_learns_of_it() {
+    run(async |handle| {
+        let (first, far) = tcp(&handle);
+        let (second, other) = tcp(&handle);
+        let before = watched(&handle);
+        assert!(poll_once(|cx| first.poll_gone(cx)).is_pending());
+        assert!(poll_once(|cx| second.poll_gone(cx)).is_pending());
+        assert_eq!(watched(&handle), before);
+        // Those that have ended meanwhile are not watched.
+        drop(second);
+        rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO)).unwrap();
+        drop(far);
+        poll_fn(|cx| first.poll_gone(cx)).await;
+        assert_eq!(watched(&handle), before + 1);
+        drop(other);
+    });
+}
+
+#[test]
+fn what_is_held_goes_with_the_end() {
+    run(async |handle| {
+        for released in [true, false] {
+            let (stream, mut far) = tcp(&handle);
+            stream.hold();
+            stream.write_all(b"last").await.unwrap();
+            far.set_nonblocking(true).unwrap();
+            assert_eq!(far.read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+            far.set_nonblocking(false).unwrap();
+            if released {
+                // What it has not read would make closing alone throw the bytes away.
+                far.write_all(b"unread").unwrap();
+                stream.release();
+            }
+            drop(stream);
+            let mut buf = [0; 8];
+            assert_eq!(far.read(&mut buf).unwrap(), 4);
+            assert_eq!(&buf[..4], b"last");
+        }
+    });
+}
