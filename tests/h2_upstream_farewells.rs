@@ -136,6 +136,23 @@ fn a_server_that_ends_each_connection_at_once_is_not_asked_for_ever() {
 }
 
 #[test]
+fn a_request_that_may_be_what_servers_fail_at_is_sent_again_three_times_and_no_more() {
+    let frames = Frames::listen();
+    let river = with(&frames.server(), "");
+    let mut conn = Conn::open(river.web());
+    conn.request("GET", "/poison");
+    for _ in 0..4 {
+        let mut server = frames.accept(&[]);
+        server.wait(HEADERS);
+        server.go_away(0, INTERNAL_ERROR);
+    }
+    assert_eq!(conn.read_response("GET").status, 502);
+    let line = river.wait_for_line("GET /poison ", PATIENCE).text;
+    assert!(field(&line, "why").unwrap().contains("GOAWAY (INTERNAL_ERROR, last stream 0)"), "{line}");
+    assert!(frames.nobody_comes());
+}
+
+#[test]
 fn the_log_says_in_the_words_of_the_protocol_what_ended_a_request() {
     let frames = Frames::listen();
     let river = with(&frames.server(), ", h2: (ping_interval: \"200ms\", ping_timeout: \"1s\")");

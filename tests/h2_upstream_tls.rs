@@ -191,3 +191,54 @@ fn a_websocket_goes_in_http_1_where_the_server_does_not_allow_it_in_http_2() {
     assert_eq!((in_http_2.connections(), in_http_1.connections()), (1, 2));
     assert_eq!(in_http_2.wait_requests(1)[0].path, "/x");
 }
+
+#[test]
+fn a_websocket_that_leaves_for_http_1_leaves_its_turn_to_others() {
+    let authority = Authority::new("servers");
+    let (go, held) = smol::channel::unbounded::<()>();
+    let (holds, arrived) = smol::channel::unbounded();
+    let in_http_2 = H2Origin::secure(server(&authority, &["h2", "http/1.1"]), move |mut exchange| {
+        let (held, holds) = (held.clone(), holds.clone());
+        async move {
+            exchange.read().await;
+            if exchange.request.path.starts_with("/held") {
+                holds.send(()).await.unwrap();
+                held.recv().await.unwrap();
+            }
+            exchange.respond(200, &[], b"done").await;
+        }
+    });
+    let in_http_1 = Origin::builder()
+        .answer(|_, reply| reply.respond(403, &[], b"no"))
+        .start_tls(server(&authority, &["h2", "http/1.1"]));
+    let Target::Tcp(http_1_address) = *in_http_1.target() else { panic!("an address") };
+    let front = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = front.local_addr().unwrap();
+    let river = river_with(&authority, address, "H2OrH1", ", h2: (max_connections: 1, max_streams: 1)", "");
+    let http_2_address = in_http_2.address();
+    let forwarding = thread::spawn(move || {
+        forward(front.accept().unwrap().0, http_2_address);
+        forward(front.accept().unwrap().0, http_1_address);
+    });
+    // Connections that have had a response are heard in the order in which they ask.
+    let mut conns: Vec<_> = (0..4).map(|_| Conn::open(river.web())).collect();
+    for conn in &mut conns {
+        conn.request("GET", "/before");
+        conn.read_response("GET").expect_status(200);
+    }
+    conns[0].request("GET", "/held/first");
+    arrived.recv_blocking().unwrap();
+    conns[1].request("GET", "/held/second");
+    let websocket = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: k";
+    conns[2].send(format!("GET /chat HTTP/1.1\r\nhost: a\r\n{websocket}\r\n\r\n"));
+    conns[3].request("GET", "/last");
+    // The second's turn comes, then the WebSocket's, which goes elsewhere.
+    for held in 0..2 {
+        go.send_blocking(()).unwrap();
+        assert_eq!(conns[held].read_response("GET").expect_status(200).text(), "done");
+    }
+    conns[2].read_response("GET").expect_status(403);
+    assert_eq!(conns[3].read_response("GET").expect_status(200).text(), "done");
+    forwarding.join().unwrap();
+    assert_eq!((in_http_2.connections(), in_http_1.connections()), (1, 1));
+}
