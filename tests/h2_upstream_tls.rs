@@ -233,9 +233,9 @@ fn a_websocket_that_leaves_for_http_1_leaves_its_turn_to_others() {
     conns[2].send(format!("GET /chat HTTP/1.1\r\nhost: a\r\n{websocket}\r\n\r\n"));
     conns[3].request("GET", "/last");
     // The second's turn comes, then the WebSocket's, which goes elsewhere.
-    for held in 0..2 {
+    for held in conns.iter_mut().take(2) {
         go.send_blocking(()).unwrap();
-        assert_eq!(conns[held].read_response("GET").expect_status(200).text(), "done");
+        assert_eq!(held.read_response("GET").expect_status(200).text(), "done");
     }
     conns[2].read_response("GET").expect_status(403);
     assert_eq!(conns[3].read_response("GET").expect_status(200).text(), "done");

@@ -155,7 +155,7 @@ impl Stream {
         })
     }
 
-    /// What is written from now on is the last, and may wait for the end of the peer's reading: on TCP both then go in one
+    /// What is written from now on is the last, and may wait for the end of this direction: on TCP both then go in one
     /// segment. Only [`shutdown`](Self::shutdown) and dropping the stream send it for sure, and dropping it sends nothing
     /// where bytes of the peer are unread.
     pub fn hold(&self) {
