@@ -191,7 +191,9 @@ fn a_body_of_another_length_than_said_is_refused() {
 fn trailers_that_are_malformed_or_frame_do_not_pass() {
     let origin = Origin::echo();
     let river = River::with_config(support::h2::proxy(&origin)).serve();
-    for (name, value) in [("x", " a"), ("transfer-encoding", "chunked"), ("connection", "close")] {
+    for (name, value) in
+        [("x", " a"), ("x-\"y", "a"), ("transfer-encoding", "chunked"), ("connection", "close")]
+    {
         let mut frames = Frames::open(river.web());
         frames.headers(1, 0, &pseudo("POST", "/evil"));
         frames.send(kind::DATA, 0, 1, b"body");

@@ -205,7 +205,7 @@ impl ChunkDecoder {
                 return Err(Reject::bad_request("line does not end in cr lf"));
             };
             if text.is_empty() {
-                trailers::check(section.get(..=end).unwrap_or_default())?;
+                trailers::check_trailers(section.get(..=end).unwrap_or_default())?;
                 self.state = State::Done;
                 return Ok((at + end + 1, Chunk::End { trailers: at..at + line }));
             }

@@ -33,4 +33,4 @@ pub use request::{Method, RequestHead, Version, parse_request};
 pub use response::{ResponseHead, parse_response};
 pub use span::Span;
 pub use target::Target;
-pub use trailers::trailer_fields;
+pub use trailers::{check_trailers, trailer_fields};

@@ -78,8 +78,12 @@ fn is_allowed(name: &[u8]) -> bool {
 }
 
 /// Checks a whole `section`, the empty line at its end included, by the rules of a head's fields. That each line
-/// ends in CRLF the caller has seen.
-pub(super) fn check(section: &[u8]) -> Result<(), Reject> {
+/// ends in CRLF the caller has seen to.
+///
+/// # Errors
+///
+/// A line is no field, or there are more than 64 of them.
+pub fn check_trailers(section: &[u8]) -> Result<(), Reject> {
     // Trailer sections are rare enough for a list of their own.
     match scan::field_lines(section, 0, MAX_TRAILERS, &mut Vec::new()) {
         Ok(Some((len, _))) if len == section.len() => Ok(()),

@@ -9,6 +9,8 @@ use ::h2::ext::Protocol;
 use ::http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName};
 use ::http::{Method, request::Parts};
 
+use crate::http::check_trailers;
+
 /// How a request's body is written behind its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -98,16 +100,19 @@ pub(super) fn write(
     Ok(Written { coding, websocket: false })
 }
 
-/// Appends trailer fields, without the empty line that ends them.
+/// Appends a trailer section, with the empty line that ends it.
 ///
 /// # Errors
 ///
-/// They are malformed. Fields of the connection and pseudo-fields the `h2` crate has refused or dropped.
+/// The fields are malformed, or would be in HTTP/1.1: the `http` crate takes names that are no tokens. Fields of the
+/// connection and pseudo-fields the `h2` crate has refused or dropped.
 pub(super) fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) -> Result<(), Malformed> {
+    let begin = out.len();
     for (name, value) in trailers {
         field(out, name.as_str().as_bytes(), valid(value.as_bytes())?);
     }
-    Ok(())
+    out.extend_from_slice(b"\r\n");
+    check_trailers(out.get(begin..).unwrap_or_default()).map_err(|reject| Malformed(reject.why))
 }
 
 fn start(out: &mut Vec<u8>, method: &[u8], target: &[u8], authority: Option<&[u8]>) {

@@ -146,14 +146,11 @@ impl Upload {
         if self.coding == Coding::Chunked {
             let trailers = ready!(self.body.poll_trailers(cx)).map_err(super::io_error)?;
             let mut end = b"0\r\n".to_vec();
-            if let Some(trailers) = trailers
-                && let Err(malformed) = write_trailers(&mut end, &trailers)
-            {
+            if let Err(malformed) = write_trailers(&mut end, &trailers.unwrap_or_default()) {
                 self.malformed = Some(malformed);
                 return Poll::Ready(Err(invalid(malformed)));
             }
             self.text.extend_from_slice(&end);
-            self.text.extend_from_slice(b"\r\n");
         }
         self.ended = true;
         Poll::Ready(Ok(()))
