@@ -224,6 +224,9 @@ fn listeners_that_a_dead_successor_did_not_want_are_taken_back_too() {
     drop(held);
     // They are passed like the others from here on.
     let third = upgrade_to(&old, old.successor().config(config));
+    // It would guard the third for as long as is waited here.
+    old.wait_state_again("Draining", 2);
+    old.signal(Signal::TERM);
     assert!(old.wait_exit(PATIENCE).success());
     assert!(
         third.listeners().iter().all(|listener| listener.origin == "inherited"),
