@@ -31,7 +31,12 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Serves a connection whose client has sent the preface of HTTP/2, until it ends.
 ///
 /// Dropping the future cancels the exchanges of its streams.
-pub(super) async fn serve(context: &Rc<ServiceContext>, downstream: Downstream, keeper: &dyn Keeper) {
+pub(super) fn serve(
+    context: &Rc<ServiceContext>,
+    downstream: Downstream,
+    keeper: &dyn Keeper,
+) -> impl Future<Output = ()> {
+    // Taken apart here, for an `async fn` would have room for both the connection and its parts.
     let Downstream { stream, mut unread, timer, peer, forwarded, .. } = downstream;
     let io = Io::new(stream, Bytes::copy_from_slice(unread.unread()));
     unread.shed();
@@ -43,19 +48,21 @@ pub(super) async fn serve(context: &Rc<ServiceContext>, downstream: Downstream, 
         tunnels: Cell::new(0),
         driver: RefCell::default(),
     });
-    let cancel = Cancel(&session);
-    let outcome = drive(&session, &io, &timer, keeper).await;
-    // Of a connection that fails its exchanges tell, if there are any.
-    if let Err(end) = &outcome
-        && !matches!(end, End::Failed(h2::Error::Io(_)))
-    {
-        log(&session, end);
-    }
-    session.drained(&timer).await;
-    drop(cancel);
-    if matches!(outcome, Ok(()) | Err(End::Excess(_) | End::Failed(h2::Error::Protocol(_)))) {
-        unread.supply();
-        linger(&io, &mut unread, context, &timer).await;
+    async move {
+        let cancel = Cancel(&session);
+        let outcome = drive(&session, &io, &timer, keeper).await;
+        // Of a connection that fails its exchanges tell, if there are any.
+        if let Err(end) = &outcome
+            && !matches!(end, End::Failed(h2::Error::Io(_)))
+        {
+            log(&session, end);
+        }
+        session.drained(&timer).await;
+        drop(cancel);
+        if matches!(outcome, Ok(()) | Err(End::Excess(_) | End::Failed(h2::Error::Protocol(_)))) {
+            unread.supply();
+            linger(&io, &mut unread, context, &timer).await;
+        }
     }
 }
 
