@@ -34,6 +34,26 @@ pub struct InstanceReport {
     pub guard_ms: Option<u64>,
 }
 
+impl InstanceReport {
+    /// Of an instance that has just come to be, and that nothing more is known of.
+    pub fn new(pid: u32, generation: u64, build: impl Into<String>, state: InstanceState) -> Self {
+        Self {
+            pid,
+            generation,
+            build: build.into(),
+            state,
+            age_ms: 0,
+            connections: 0,
+            tunnels: 0,
+            moved: 0,
+            finished: 0,
+            cut: 0,
+            deadline_ms: None,
+            guard_ms: None,
+        }
+    }
+}
+
 /// What an instance is doing, by the names of the design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum InstanceState {

@@ -177,20 +177,8 @@ mod tests {
     use crate::handoff::UpgradeSocket;
 
     fn report(connections: u64) -> InstanceReport {
-        InstanceReport {
-            pid: std::process::id(),
-            generation: 1,
-            build: "river test".into(),
-            state: InstanceState::Draining,
-            age_ms: 0,
-            connections,
-            tunnels: 0,
-            moved: 0,
-            finished: 0,
-            cut: 0,
-            deadline_ms: None,
-            guard_ms: None,
-        }
+        let report = InstanceReport::new(std::process::id(), 1, "river test", InstanceState::Draining);
+        InstanceReport { connections, ..report }
     }
 
     async fn connections(far: &mut Channel) -> u64 {

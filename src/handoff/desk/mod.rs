@@ -360,19 +360,9 @@ fn refused(pid: u32, why: &str) {
 impl Candidate {
     /// What is known of it while it has not served.
     fn report(&self, incumbent: &Identity) -> InstanceReport {
-        InstanceReport {
-            pid: self.pid,
-            generation: incumbent.generation.saturating_add(1),
-            build: self.build.clone(),
-            state: InstanceState::AwaitingHandoff,
-            age_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-            connections: 0,
-            tunnels: 0,
-            moved: 0,
-            finished: 0,
-            cut: 0,
-            deadline_ms: None,
-            guard_ms: None,
-        }
+        let generation = incumbent.generation.saturating_add(1);
+        let age_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let report = InstanceReport::new(self.pid, generation, &self.build, InstanceState::AwaitingHandoff);
+        InstanceReport { age_ms, ..report }
     }
 }

@@ -163,20 +163,8 @@ mod tests {
     use crate::handoff::channel::tests::pair;
 
     fn report(age_ms: u64, connections: u64) -> InstanceReport {
-        InstanceReport {
-            pid: 7,
-            generation: 1,
-            build: "river test".into(),
-            state: InstanceState::Serving,
-            age_ms,
-            connections,
-            tunnels: 0,
-            moved: 0,
-            finished: 0,
-            cut: 0,
-            deadline_ms: None,
-            guard_ms: None,
-        }
+        let report = InstanceReport::new(7, 1, "river test", InstanceState::Serving);
+        InstanceReport { age_ms, connections, ..report }
     }
 
     fn watcher(watchers: &mut Watchers, watch: bool) -> Channel {
