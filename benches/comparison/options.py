@@ -29,8 +29,10 @@ def parse(description: str) -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(PROXIES), help="which proxies, by comma (default all three)")
     parser.add_argument("--river", type=Path, help="a River binary to measure, instead of building one")
     parser.add_argument("--proxy-cpu", type=int, default=0, help="processor of the proxies (default 0)")
-    parser.add_argument("--load-cpu", type=int, default=1,
-                        help="processor of the load generator and the origin (default 1)")
+    parser.add_argument("--load-cpu", type=int, default=1, help="processor of the load generator (default 1)")
+    parser.add_argument("--origin-cpu", type=int,
+                        help="processor of the origin (default that of the load generator; on that of the proxies the "
+                             "generator has one to itself, and its latencies and requests a second say more)")
     parser.add_argument("--bare", action="store_true",
                         help="leave the X-Forwarded fields, which River always sets, out of the peers' work")
     parser.add_argument("--rate", type=at_least(1),
@@ -47,8 +49,10 @@ def parse(description: str) -> argparse.Namespace:
     unknown = set(options.only) - set(PROXIES)
     if unknown:
         parser.error(f"no such proxy: {', '.join(sorted(unknown))}")
+    if options.origin_cpu is None:
+        options.origin_cpu = options.load_cpu
     allowed = os.sched_getaffinity(0)
-    for cpu in (options.proxy_cpu, options.load_cpu):
+    for cpu in (options.proxy_cpu, options.load_cpu, options.origin_cpu):
         if cpu not in allowed:
             parser.error(f"processor {cpu} is not open to this process; it may use {sorted(allowed)}")
     default = [SMALL_LOAD] if options.syscalls else LOADS

@@ -28,7 +28,7 @@ def machine(options, river: Path | None, tools: set[str]) -> dict[str, str]:
         "machine": f"{os.cpu_count()} processors, {model[1] if model else 'unknown model'}, "
                    f"Linux {os.uname().release}, load average {os.getloadavg()[0]:.2f}",
         "pinned": f"a proxy's worker to processor {options.proxy_cpu} (two workers: to {options.proxy_cpu} and "
-                  f"{options.load_cpu}), load generator and origin to {options.load_cpu}",
+                  f"{options.load_cpu}), load generator to {options.load_cpu}, origin to {options.origin_cpu}",
         "rounds": f"{options.rounds} of {options.seconds} s, {options.connections} connections",
     }
     if river:

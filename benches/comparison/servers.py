@@ -80,7 +80,7 @@ class Stage:
         path = self.directory / "origin.conf"
         path.write_text(settings.origin(self.directory, port, nginx_user()))
         command = [program("nginx"), "-e", self.directory / "origin.log", "-c", path]
-        return Server("origin", self.start("the origin", [self.options.load_cpu], command, stack, port), port)
+        return Server("origin", self.start("the origin", [self.options.origin_cpu], command, stack, port), port)
 
     def start_proxy(self, name: str, load: Load, workers: int, origin: Server, stack: contextlib.ExitStack) -> Server:
         if load.tls:

@@ -48,7 +48,7 @@ pub(super) fn plan_all(
                 via,
             },
             (None, None, Some(tcp)) => {
-                tcp::check_service(draft, report);
+                tcp::check_service(draft, tcp, report);
                 timeouts.tunnel = or(&tcp.idle_timeout, timeouts.tunnel);
                 Handler::Tcp(tcp::plan(name, tcp, listeners, names, report))
             }

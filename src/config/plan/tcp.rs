@@ -89,7 +89,7 @@ pub(super) fn check_listener(listener: &draft::Listener, tcp: &draft::Tcp, repor
 }
 
 /// Reports limits and time-outs of requests, which a tcp service does not have.
-pub(super) fn check_service(draft: &draft::Service, report: &mut Report<'_>) {
+pub(super) fn check_service(draft: &draft::Service, tcp: &draft::Tcp, report: &mut Report<'_>) {
     let message = "a tcp service passes connections on as they are, and knows of no requests";
     let limits = &draft.limits;
     for given in [&limits.max_head, &limits.max_headers, &limits.max_body].into_iter().flatten() {
@@ -102,6 +102,22 @@ pub(super) fn check_service(draft: &draft::Service, report: &mut Report<'_>) {
         report
             .error(&given.at, message)
             .help("leave it out; of the time-outs, a tcp service has head, send, connect, upstream_write, request, tunnel");
+    }
+    if let Some(head) = &timeouts.head
+        && tcp.servers.iter().all(|server| server.sni.is_none())
+    {
+        report
+            .error(&head.at, "nothing is waited for: no server is chosen by the name in the ClientHello")
+            .help("leave it out, or give a server its names in sni");
+    }
+    if let (Some(tunnel), Some(idle)) = (&timeouts.tunnel, &tcp.idle_timeout) {
+        report
+            .error(
+                &tunnel.at,
+                "a tcp service has one time for connections that carry nothing, and this is another",
+            )
+            .related(&idle.at, "the one that counts")
+            .help("leave out one of the two");
     }
 }
 
