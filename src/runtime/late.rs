@@ -13,8 +13,8 @@ use rustix::fd::OwnedFd;
 use super::reactor::Reactor;
 use super::source::Source;
 
-/// How long a stream goes unwatched at least, while nobody waits for it but to learn that it is gone; at most a worker's
-/// turn longer.
+/// How long a stream goes unwatched, while nobody waits for it but to learn that it is gone; less if others are due sooner,
+/// and at most a worker's turn longer.
 const LATE: Duration = Duration::from_millis(20);
 
 /// Streams of one worker that are to be watched later. Their number is bounded by that of connections accepted within
@@ -52,10 +52,8 @@ impl Late {
         for (token, fd) in self.streams.take() {
             let (Some(fd), Some(source)) = (fd.upgrade(), reactor.source(token)) else { continue };
             source.late.set(false);
-            if let Err(error) = reactor.watch(&source, &*fd) {
-                // Whoever waits for more than its end is told when trying it.
-                tracing::error!(target: "river::runtime", %error, "cannot watch whether a connection ends");
-            }
+            // Whoever waits for more than its end is told of a failure when trying it.
+            let _ = reactor.watch(&source, &*fd);
         }
     }
 }

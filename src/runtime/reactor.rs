@@ -88,11 +88,20 @@ impl Reactor {
     /// Lets epoll watch a stream socket for good, unless it does so already.
     ///
     /// Nothing that happened before is lost: epoll reports the state at the time of registration as an edge.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll_ctl(2)` reports: no memory or watch left. It is logged here: who reads from a stream takes any error for
+    /// the peer's doing.
     pub(super) fn watch(&self, source: &Source, fd: impl AsFd) -> io::Result<()> {
-        if !source.armed.get() {
-            epoll::add(&self.epoll, fd, EventData::new_u64(source.token), STREAM)?;
-            source.armed.set(true);
+        if source.armed.get() {
+            return Ok(());
         }
+        if let Err(error) = epoll::add(&self.epoll, fd, EventData::new_u64(source.token), STREAM) {
+            tracing::error!(target: "river::runtime", %error, "a connection cannot be watched");
+            return Err(error.into());
+        }
+        source.armed.set(true);
         Ok(())
     }
 

@@ -342,3 +342,68 @@ fn what_is_held_goes_with_the_end() {
         }
     });
 }
+
+#[test]
+fn a_stream_that_leaves_before_it_is_watched_is_watched_where_it_goes() {
+    run(async |handle| {
+        let (stream, mut far) = tcp(&handle);
+        let before = watched(&handle);
+        assert!(poll_once(|cx| stream.poll_gone(cx)).is_pending());
+        let stream = handle.tcp_stream(stream.into_fd().unwrap());
+        let timer = handle.timer();
+        // The list is gone through for another one meanwhile, under the same descriptor.
+        let (other, _far) = tcp(&handle);
+        assert!(poll_once(|cx| other.poll_gone(cx)).is_pending());
+        while watched(&handle) == before {
+            timer.set(handle.now() + Duration::from_millis(5));
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+        }
+        assert_eq!(watched(&handle), before + 1);
+        drop(other);
+        assert!(poll_once(|cx| stream.poll_gone(cx)).is_pending());
+        let reading = handle.spawn(async move {
+            let mut buf = [0; 8];
+            let first = stream.read(&mut buf).await.unwrap();
+            (first, stream.read(&mut buf).await.unwrap())
+        });
+        turn(&handle).await;
+        far.write_all(b"one").unwrap();
+        drop(far);
+        assert_eq!(reading.await, (3, 0));
+        assert_eq!(watched(&handle), before);
+    });
+}
+
+#[test]
+fn an_end_of_the_peers_direction_alone_is_not_the_streams_end() {
+    run(async |handle| {
+        let (stream, far) = tcp(&handle);
+        let before = watched(&handle);
+        far.shutdown(Shutdown::Write).unwrap();
+        let timer = handle.timer();
+        timer.set(handle.now() + Duration::from_millis(60));
+        let gone = poll_fn(|cx| match stream.poll_gone(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => timer.poll_expired(cx).map(|()| false),
+        });
+        assert!(!gone.await);
+        assert_eq!(watched(&handle), before + 1);
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+        stream.write_all(b"response").await.unwrap();
+        rustix::net::sockopt::set_socket_linger(&far, Some(Duration::ZERO)).unwrap();
+        drop(far);
+        poll_fn(|cx| stream.poll_gone(cx)).await;
+    });
+}
+
+#[test]
+fn urgent_data_that_came_before_a_stream_was_watched_hides_nothing() {
+    run(async |handle| {
+        let (stream, mut far) = tcp(&handle);
+        far.write_all(b"before").unwrap();
+        rustix::net::send(&far, b"!", rustix::net::SendFlags::OOB).unwrap();
+        far.write_all(b"behind").unwrap();
+        drop(far);
+        assert_eq!(read_to_end(&stream).await.unwrap(), b"beforebehind");
+    });
+}
