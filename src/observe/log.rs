@@ -4,8 +4,10 @@
 //! never end, so lines are queued, the queue is bounded, and what does not fit is counted and the count logged. The
 //! end of the process waits for its last words, but not for a reader that is not there.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::panic::{self, PanicHookInfo};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 4096;
@@ -49,6 +53,17 @@ struct Queue {
     dropped: Arc<AtomicU64>,
 }
 
+/// What a line begins with: the time, and the process that says it, since instances share a log while one drains.
+struct Stamp;
+
+impl FormatTime for Stamp {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        SystemTime.format_time(w)?;
+        // Not remembered: becoming a daemon changes it.
+        write!(w, " {}", process::id())
+    }
+}
+
 /// One line while it is being formatted.
 struct Draft<'a> {
     queue: &'a Queue,
@@ -73,6 +88,7 @@ pub fn start() -> io::Result<Log> {
     })?;
     tracing_subscriber::fmt()
         .with_ansi(io::stderr().is_terminal())
+        .with_timer(Stamp)
         .with_writer(Queue { lines: lines.clone(), dropped })
         .try_init()
         .map_err(io::Error::other)?;

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cut::{AtWork, UnderWay};
 use super::downstream::{Awaited, Downstream, HeadRead};
 use super::failure::{Blame, Failure};
 use super::rewrite::Forwarded;
@@ -224,10 +225,10 @@ async fn exchanges(context: &ServiceContext, terms: &Terms, downstream: &mut Dow
             }
         }
         loop {
-            let mut scratch = context.scratches.take();
+            let mut under_way = UnderWay::begin(context, downstream.client(), false);
             // Most connections are idle most of the time, and are not to carry the room for a request then.
-            let next = Box::pin(one_request(context, downstream, &mut scratch)).await;
-            context.scratches.put(scratch);
+            let next = Box::pin(one_request(context, downstream, under_way.scratch())).await;
+            under_way.end();
             match next {
                 Next::StillIdle => break,
                 Next::KeepAlive => {
@@ -264,20 +265,20 @@ pub(super) async fn one_stream(
     forwarded: Rc<Forwarded>,
     tunnels: impl FnOnce(),
 ) {
-    let mut scratch = context.scratches.take();
+    let mut under_way = UnderWay::begin(context, peer.map(|peer| peer.ip()), true);
     let mut downstream = Downstream {
         stream: Wire::H2Server(stream),
         unread,
-        timer: scratch.timer.take().unwrap_or_else(|| context.handle.timer()),
+        timer: under_way.scratch().timer.take().unwrap_or_else(|| context.handle.timer()),
         peer,
         forwarded,
         pipelines: false,
         requests: 0,
         offered: None,
     };
-    let next = one_request(context, &mut downstream, &mut scratch).await;
+    let next = one_request(context, &mut downstream, under_way.scratch()).await;
     if let Next::Tunnel(tunnel) = next {
-        context.scratches.put(scratch);
+        under_way.end();
         tunnels();
         Box::pin(through(context, downstream, tunnel)).await;
     } else {
@@ -285,8 +286,8 @@ pub(super) async fn one_stream(
         // The stream ends here, before another may have what it had.
         drop(stream);
         timer.rest();
-        scratch.timer = Some(timer);
-        context.scratches.put(scratch);
+        under_way.scratch().timer = Some(timer);
+        under_way.end();
     }
 }
 
@@ -297,7 +298,9 @@ async fn through(
     mut tunnel: Box<Tunnel>,
 ) -> Option<Parting> {
     downstream.unread.shed();
-    let outcome = tunnel::run(context, &downstream, &mut tunnel).await;
+    let at_work = AtWork::new(context, &downstream, &mut tunnel);
+    let outcome = tunnel::run(context, &downstream, at_work.tunnel).await;
+    at_work.end();
     match (&context.service.handler, &outcome) {
         (Handler::Tcp(_), outcome) => {
             let ended = match outcome {
@@ -360,14 +363,27 @@ pub(super) fn log(
     upstream: &str,
     failure: &Failure,
 ) {
+    log_request(context, downstream.client(), downstream.is_http2(), line, upstream, failure);
+}
+
+/// The same of a request whose connection is not at hand.
+pub(super) fn log_request(
+    context: &ServiceContext,
+    client: Option<IpAddr>,
+    is_http2: bool,
+    line: &[u8],
+    upstream: &str,
+    failure: &Failure,
+) {
     let service = &*context.service.name;
-    let client = downstream.client().map_or_else(|| "unix".to_owned(), |client| client.to_string());
+    let client = client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
     let client = &*client;
-    let request = as_spoken(line, downstream.is_http2());
+    let request = as_spoken(line, is_http2);
     // What is not known is left out.
     let request = (!request.is_empty()).then_some(&*request);
     let upstream = (!upstream.is_empty()).then_some(upstream);
     let Failure { status, blame, why } = failure;
+    let status = (*status > 0).then_some(*status);
     match blame {
         Blame::Downstream => {
             tracing::info!(target: "river::proxy", service, client, request, upstream, status, %blame, why, "request failed");

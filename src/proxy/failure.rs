@@ -7,7 +7,7 @@ use crate::http::Reject;
 /// Why an exchange did not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// The status the client is told, where nothing of a response has been sent yet.
+    /// The status the client is told, where nothing of a response has been sent yet; 0 where it is told nothing.
     pub(super) status: u16,
     pub(super) blame: Blame,
     pub(super) why: String,

@@ -20,6 +20,7 @@
 mod attempt;
 mod connection;
 mod context;
+mod cut;
 mod depart;
 mod download;
 mod downstream;

@@ -1,6 +1,7 @@
 //! What one exchange needs besides its two buffers, kept by the worker between exchanges.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 
 use crate::http::{RequestHead, ResponseHead};
 use crate::runtime::Timer;
@@ -16,6 +17,10 @@ pub(super) struct Scratch {
     pub(super) to_downstream: Vec<u8>,
     /// The request line as it goes to the server or, where River answers, as it came; cut to what a log line bears.
     pub(super) line: Vec<u8>,
+    /// Whose request it is; none on a Unix socket.
+    pub(super) client: Option<IpAddr>,
+    /// It came in a stream of HTTP/2.
+    pub(super) is_http2: bool,
     /// Without a deadline; for the next stream of HTTP/2, which has no timer of its own yet.
     pub(super) timer: Option<Timer>,
 }
