@@ -242,3 +242,22 @@ fn sigint_ends_it() {
     status.signal(Signal::INT);
     Said::by(&status, SOON).expect_error(75, &["SIGINT came before this was done"]);
 }
+
+#[test]
+fn one_that_drains_after_sigterm_is_named_though_nobody_is_in_service() {
+    let (origin, gate) = Origin::gated(|_| true, |_, reply| reply.respond(200, &[], b"whole"));
+    let river = River::with_config(Config::proxy(&origin)).serve();
+    let family = Family::of(river.dir());
+    let mut conn = Conn::open(river.web());
+    conn.request("GET", "/");
+    origin.wait_requests(1, PATIENCE);
+    river.signal(Signal::TERM);
+    river.wait_state("Draining");
+    let runs = format!("but pid {}, named in {}, runs", river.pid(), river.dir().pidfile().display());
+    let nobody = "river: no instance is in service at the upgrade socket";
+    family.run(&["status"]).expect_error(69, &[nobody, &runs]);
+    family.run(&["stop"]).expect_error(69, &[nobody, &runs]);
+    gate.open();
+    assert_eq!(conn.read_response("GET").text(), "whole");
+    assert!(river.wait_exit(PATIENCE).success());
+}

@@ -9,6 +9,7 @@ use super::{Exit, Failure, Whereabouts};
 use crate::base::{InstanceReport, InstanceState};
 use crate::config;
 use crate::handoff::{ConnectError, Inquiry, InquiryError, with_cause};
+use crate::lifecycle;
 
 /// How long somebody who may be about to serve is waited for, and the time between two looks.
 const SOON: Duration = Duration::from_secs(2);
@@ -65,8 +66,9 @@ pub(super) fn ask(
     })
 }
 
-/// As [`ask`], at the upgrade socket `path` of `whereabouts`. Where nobody is there, and the configuration has mistakes,
-/// the failure says these, too, for with them none can have started.
+/// As [`ask`], at the upgrade socket `path` of `whereabouts`. Where nobody is there, the failure says who is named in the
+/// pidfile, such as an instance that drains after SIGTERM; and what is wrong with the configuration, for with that none can
+/// have started.
 ///
 /// # Errors
 /// As [`ask`].
@@ -82,7 +84,13 @@ pub(super) async fn ask_or_explain(path: &Path, whereabouts: Whereabouts) -> Res
     };
     if let (true, Whereabouts::Config(config)) = (is_nobody, whereabouts) {
         let name = config.display().to_string();
-        if let Some(errors) = smol::unblock(move || config::mistakes(&config)).await {
+        let look = move || {
+            let unreachable = lifecycle::unreachable_instance(config::pid_file(&config).as_deref());
+            (unreachable, config::mistakes(&config))
+        };
+        let (unreachable, errors) = smol::unblock(look).await;
+        failure.text = format!("{}{}", failure.text.trim_end(), unreachable.unwrap_or_default());
+        if let Some(errors) = errors {
             let errors = Failure::from(errors).text;
             failure.text =
                 format!("{}\nriver: {name} does not pass --validate-configs:\n{errors}", failure.text);

@@ -60,6 +60,12 @@ pub fn upgrade_socket(path: &Path) -> Result<Option<PathBuf>, Errors> {
     }
 }
 
+/// The pidfile that the configuration at `path` names, as far as that can be read. It blocks the thread, on the file
+/// system.
+pub fn pid_file(path: &Path) -> Option<PathBuf> {
+    Plan::pid_file_in(&Source::read(path).ok()?)
+}
+
 /// What is wrong with the configuration at `path`, if anything: what [`load`] would say, but that no name is resolved and
 /// every name counts as one that has an address. It blocks the thread, on the file system.
 pub fn mistakes(path: &Path) -> Option<Errors> {

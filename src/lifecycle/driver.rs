@@ -145,14 +145,19 @@ fn meet_incumbent(settings: &Settings) -> Result<Taker, Cause> {
 /// What there is to say where no instance is found that could be replaced, for the end of a sentence: `command`, which
 /// starts one cold, unless a living instance has its pid in this configuration's pidfile.
 pub fn nobody_to_replace(pid_file: Option<&Path>, command: &str) -> String {
-    match pid_file.and_then(|path| Some((path, PidFile::other_holder(path)?))) {
-        Some((path, pid)) => format!(
-            ", but pid {pid}, named in {}, runs: the configuration has another upgrade_socket than that instance, or that one \
-             ends; a reload cannot change the upgrade socket",
-            path.display()
-        ),
-        None => format!("; to start cold: {command}"),
-    }
+    unreachable_instance(pid_file).unwrap_or_else(|| format!("; to start cold: {command}"))
+}
+
+/// The end of a sentence about nobody being at the upgrade socket, where a living instance has its pid in the pidfile all
+/// the same.
+pub fn unreachable_instance(pid_file: Option<&Path>) -> Option<String> {
+    let path = pid_file?;
+    let pid = PidFile::other_holder(path)?;
+    Some(format!(
+        ", but pid {pid}, named in {}, runs: the configuration has another upgrade_socket than that instance, or that one \
+         ends; a reload cannot change the upgrade socket",
+        path.display()
+    ))
 }
 
 /// What to tell an operator whose SIGQUIT finds nobody waiting.

@@ -37,7 +37,7 @@ pub use awaiting::{Accepting, Awaiting};
 pub use booting::Booting;
 pub use data_path::{Admitted, DataPath};
 pub use draining::Draining;
-pub use driver::{nobody_to_replace, run};
+pub use driver::{nobody_to_replace, run, unreachable_instance};
 pub use exit::{Cause, Exit};
 pub use exited::Exited;
 pub use handing::{Committed, Handing, RolledBack};

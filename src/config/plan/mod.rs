@@ -142,6 +142,12 @@ impl Plan {
         listen::certificates(&self.listeners)
     }
 
+    /// The pidfile alone; see [`super::pid_file`].
+    pub(super) fn pid_file_in(source: &Source) -> Option<PathBuf> {
+        let written = Draft::read(&mut Report::new(source)).system.pid_file?;
+        Some(super::absolute(source.directory(), Path::new(&written.value)))
+    }
+
     /// The upgrade socket alone; see [`super::upgrade_socket`].
     pub(super) fn upgrade_socket_in(source: &Source) -> Result<Option<PathBuf>, Errors> {
         let mut report = Report::new(source);

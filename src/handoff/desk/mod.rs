@@ -12,6 +12,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::Pin;
+use std::process;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,14 @@ const MAX_LISTED: usize = 200;
 
 /// How long accepting pauses after it failed, such as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// The first process of a PID namespace, with which every other one in it ends (`pid_namespaces(7)`).
+const INIT: u32 = 1;
+
+/// Why nobody can take over from it.
+const MORTAL: &str = "the instance in service has pid 1, as the first process of a container: when it ended after the \
+                      hand-over, the kernel would end its successor, too; start River under an init (docker run --init, \
+                      tini), under which it can be reloaded";
 
 /// What an instance says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,6 +344,11 @@ impl Desk {
                 tracing::debug!(target: "river::handoff", pid, ?event, "a connection to the upgrade socket ended");
                 return;
             }
+        }
+        if process::id() == INIT {
+            refused(pid, MORTAL);
+            newcomer.refuse(MORTAL);
+            return;
         }
         if let Some(other) = self.candidate.as_ref().map(|candidate| candidate.pid) {
             tracing::warn!(target: "river::handoff", pid, waiting = other, "a second instance is refused");
