@@ -104,10 +104,12 @@ async fn run(
     activation: Arc<Activation>,
 ) -> Result<(), lifecycle::Cause> {
     system::raise_descriptor_limit();
+    let (file, sha256) = (&*plan.file, &*plan.sha256);
+    tracing::info!(target: "river::config", file, sha256, "configuration read");
     for warning in plan.warnings() {
         tracing::warn!(target: "river::config", "{warning}");
     }
-    let Plan { system, listeners, services } = plan;
+    let Plan { system, listeners, services, .. } = plan;
     let fleet = Fleet::new(system.workers, services, &listeners);
     let settings = lifecycle::Settings {
         upgrade,

@@ -1,11 +1,13 @@
 //! The text of a configuration file, and where in it something stands.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 
 /// The largest file that is read, in bytes. A configuration of a thousand services stays far below it.
@@ -19,18 +21,24 @@ pub struct Source {
     /// The absolute directory that relative paths in the text start from.
     directory: PathBuf,
     text: String,
+    /// Of what was in the file, in hexadecimal.
+    sha256: String,
 }
 
 impl Source {
     /// Takes a text as if it had been read from the file `name`, whose relative paths start from `directory`.
     pub fn from_text(name: &str, directory: &Path, text: &str) -> Self {
+        let sha256 = digest(&SHA256, text.as_bytes()).as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
         // An editor's byte order mark says nothing about the settings.
         let mut text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         // RON wants the last line's comment to end, too.
         if !text.ends_with('\n') {
             text.push('\n');
         }
-        Self { name: name.to_owned(), directory: directory.to_owned(), text }
+        Self { name: name.to_owned(), directory: directory.to_owned(), text, sha256 }
     }
 
     /// Reads the file at `path`.
@@ -64,6 +72,11 @@ impl Source {
     /// The path as the user wrote it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The digest of what the file holds, as `sha256sum` prints it.
+    pub(super) fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// The absolute directory that relative paths start from.

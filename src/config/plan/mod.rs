@@ -27,6 +27,10 @@ use super::source::Source;
 /// Everything that River needs to know before it does anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// The file that it was read from, as it was named.
+    pub file: String,
+    /// The file's SHA-256, in hexadecimal.
+    pub sha256: String,
     /// Settings of the process.
     pub system: System,
     /// Every listener of every service, each identity once.
@@ -117,7 +121,8 @@ impl Plan {
         let services = service::plan_all(&draft.services, &listeners, &names, &mut report);
         report.finish()?;
         let listeners = listeners.into_iter().map(|listener| listener.spec).collect();
-        Ok(Self { system, listeners, services })
+        let (file, sha256) = (source.name().to_owned(), source.sha256().to_owned());
+        Ok(Self { file, sha256, system, listeners, services })
     }
 
     /// What is right and may still not be meant; said at every start.
