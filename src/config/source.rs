@@ -5,7 +5,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::OFlags;
@@ -17,12 +17,12 @@ pub const MAX_SIZE: usize = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The path as the user wrote it, for messages.
-    name: String,
+    name: Box<str>,
     /// The absolute directory that relative paths in the text start from.
-    directory: PathBuf,
+    directory: Box<Path>,
     text: String,
     /// Of what was in the file, in hexadecimal.
-    sha256: String,
+    sha256: Box<str>,
 }
 
 impl Source {
@@ -38,7 +38,7 @@ impl Source {
         if !text.ends_with('\n') {
             text.push('\n');
         }
-        Self { name: name.to_owned(), directory: directory.to_owned(), text, sha256 }
+        Self { name: name.into(), directory: directory.into(), text, sha256: sha256.into() }
     }
 
     /// Reads the file at `path`.
