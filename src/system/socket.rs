@@ -177,11 +177,26 @@ pub(super) fn socket_name(fd: impl AsFd) -> rustix::io::Result<Address> {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Address(address, _) | Self::Path(address, _)) = self;
+        write!(f, "cannot listen on {address}")?;
         match self {
-            Self::Address(address, _) | Self::Path(address, _) => {
-                write!(f, "cannot listen on {address}")
-            }
+            Self::Address(Address::Tcp(address), cause) => f.write_str(advice(address.port(), cause.kind())),
+            _ => Ok(()),
         }
+    }
+}
+
+/// What an operator can do about a TCP address, where that is not plain from the cause.
+fn advice(port: u16, cause: io::ErrorKind) -> &'static str {
+    match cause {
+        io::ErrorKind::AddrInUse => {
+            ", which another process has (`ss -ltnp` tells which; an instance of River is replaced with --upgrade)"
+        }
+        io::ErrorKind::PermissionDenied if (1..1024).contains(&port) => {
+            ", a port below 1024 (that takes root, or the capability CAP_NET_BIND_SERVICE)"
+        }
+        io::ErrorKind::AddrNotAvailable => ", which is no address of this machine",
+        _ => "",
     }
 }
 
@@ -229,7 +244,27 @@ mod tests {
         let address = Address::Tcp("127.0.0.1:0".parse().unwrap());
         let first = bound(&address).unwrap().listen().unwrap();
         let error = bound(&first.address).unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot listen on {}", first.address));
+        let whose = "which another process has (`ss -ltnp` tells which; an instance of River is replaced with --upgrade)";
+        assert_eq!(error.to_string(), format!("cannot listen on {}, {whose}", first.address));
+    }
+
+    #[test]
+    fn what_to_do_about_an_address_is_said_where_it_helps() {
+        let said = |text: &str, kind: io::ErrorKind| {
+            BindError::Address(Address::Tcp(text.parse().unwrap()), kind.into()).to_string()
+        };
+        assert_eq!(
+            said("127.0.0.1:80", io::ErrorKind::PermissionDenied),
+            "cannot listen on 127.0.0.1:80, a port below 1024 (that takes root, or the capability CAP_NET_BIND_SERVICE)"
+        );
+        assert_eq!(
+            said("127.0.0.1:8080", io::ErrorKind::PermissionDenied),
+            "cannot listen on 127.0.0.1:8080"
+        );
+        assert_eq!(
+            said("192.0.2.1:80", io::ErrorKind::AddrNotAvailable),
+            "cannot listen on 192.0.2.1:80, which is no address of this machine"
+        );
     }
 
     #[test]
