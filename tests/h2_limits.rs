@@ -16,6 +16,7 @@ use support::*;
 
 const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn river(origin: &Origin, settings: &str) -> Running {
@@ -75,22 +76,42 @@ fn streams_above_the_limit_are_refused_for_the_client_to_try_again() {
     assert_eq!(origin.requests().len(), 3);
 }
 
+/// A stream that is opened and reset at once.
+fn opened_and_reset(stream: u32) -> Vec<u8> {
+    let head = frame(kind::HEADERS, END_STREAM | END_HEADERS, stream, &block(&pseudo("GET", "/")));
+    [head, frame(kind::RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat()
+}
+
 #[test]
 fn rapid_resets_end_the_connection() {
     let (origin, gate) = gated();
     let river = river(&origin, "h2: (max_resets: 20)");
     let mut frames = Frames::open(river.web());
     for stream in (1..400).step_by(2) {
-        let reset = frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
-        let both =
-            [frame(kind::HEADERS, END_STREAM | END_HEADERS, stream, &block(&pseudo("GET", "/"))), reset];
-        if frames.try_bytes(&both.concat()).is_err() {
+        if frames.try_bytes(&opened_and_reset(stream)).is_err() {
             break;
         }
     }
     assert_eq!(goodbye(&mut frames), ENHANCE_YOUR_CALM);
     gate.open();
     assert_eq!(support::get(river.web(), "/fast").text(), "ok");
+}
+
+#[test]
+fn streams_that_are_reset_at_once_reach_no_server() {
+    let (origin, gate) = gated();
+    let river = river(&origin, "");
+    let mut frames = Frames::open(river.web());
+    // From now on there is a connection that would take a request at once.
+    frames.get(1, "/fast");
+    frames.until("a response", |frame| frame.kind == kind::DATA && frame.flags & END_STREAM != 0);
+    for stream in (3..43).step_by(2) {
+        frames.bytes(&opened_and_reset(stream));
+    }
+    frames.get(43, "/fast");
+    frames.until("a response", |frame| frame.kind == kind::HEADERS && frame.stream == 43);
+    gate.open();
+    assert_eq!((origin.requests().len(), origin.connections()), (2, 1));
 }
 
 #[test]
@@ -101,7 +122,7 @@ fn slow_resets_are_counted_too_and_the_server_sees_few_of_them() {
     for (count, stream) in (1..13).step_by(2).enumerate() {
         frames.get(stream, "/");
         origin.wait_requests(count + 1, PATIENCE);
-        frames.send(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        frames.reset(stream, CANCEL);
     }
     assert_eq!(goodbye(&mut frames), ENHANCE_YOUR_CALM);
     river.wait_for_line("more streams than h2.max_resets", PATIENCE);
@@ -198,7 +219,8 @@ fn a_client_that_opens_no_window_is_reset_after_the_send_time_out() {
 #[test]
 fn a_client_that_reads_nothing_at_all_is_let_go_after_the_send_time_out() {
     let origin = Origin::with(|_, reply| reply.respond(200, &[], &vec![1; 32 << 20]));
-    let river = river(&origin, "timeouts: (send: \"500ms\")");
+    // Where the kernel still takes the few bytes that are left once the stream is reset, the connection is idle from then on.
+    let river = river(&origin, "timeouts: (send: \"500ms\", idle: \"500ms\")");
     let mut frames = Frames::open(river.web());
     frames.send(kind::WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
     let mut settings = 4_u16.to_be_bytes().to_vec();

@@ -4,7 +4,19 @@
 
 mod support;
 
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use support::h2::Frames;
 use support::*;
+
+/// The error code of a stream that its client no longer wants (RFC 9113 §7).
+const CANCEL: u32 = 8;
 
 /// A large body goes there and back, the connections are kept, a half-closed client is answered.
 fn exchanges(target: Target, origin: &Origin) {
@@ -102,4 +114,82 @@ fn a_unix_client_that_leaves_is_noticed() {
     origin.wait_requests(1, PATIENCE);
     drop(conn);
     origin.wait_open_connections(SOON, |open| open == 0);
+}
+
+/// A server on a Unix socket that accepts nobody yet, and the connections that fill its backlog.
+fn busy(path: &Path) -> (UnixListener, Vec<OwnedFd>) {
+    let listener = UnixListener::bind(path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = SocketAddrUnix::new(path).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => waiting.push(socket),
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN);
+                return (listener, waiting);
+            }
+        }
+    }
+}
+
+/// River before such a server, of the given connect time-out.
+fn before_busy(dir: Arc<Dir>, app: &Path, connect: &str) -> Running {
+    let settings = config::connectors(&[app.into()]);
+    let service = format!(
+        "listeners: [(bind: \"127.0.0.1:0\", offer_h2: true)], {settings}, timeouts: (connect: \"{connect}\")"
+    );
+    River::in_dir(dir).config(Config::new().system("workers: 1").service_text("web", &service)).serve()
+}
+
+#[test]
+fn room_in_the_backlog_of_a_unix_server_is_waited_for() {
+    let dir = Dir::new();
+    let app = dir.join("app.sock");
+    let (listener, waiting) = busy(&app);
+    let river = before_busy(dir, &app, "300s");
+    let before = river.fds().len();
+    let mut conn = Conn::open(river.web());
+    conn.request("GET", "/");
+    until("River connects", PATIENCE, || river.fds().len() == before + 2);
+    for _ in waiting {
+        listener.accept().unwrap();
+    }
+    let (mut server, _) = listener.accept().unwrap();
+    let mut server_reads = raw::Reader::new(server.try_clone().unwrap());
+    assert_eq!(server_reads.head().unwrap().unwrap().start, "GET / HTTP/1.1");
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+    assert_eq!(conn.read_response("GET").expect_status(200).text(), "ok");
+}
+
+#[test]
+fn a_full_backlog_of_a_unix_server_is_waited_for_no_longer_than_the_connect_time_out() {
+    let dir = Dir::new();
+    let app = dir.join("app.sock");
+    let (_listener, _waiting) = busy(&app);
+    let river = before_busy(dir, &app, "50ms");
+    support::get(river.web(), "/").expect_status(504);
+}
+
+#[test]
+fn a_client_that_leaves_while_river_connects_for_it_is_noticed() {
+    let dir = Dir::new();
+    let app = dir.join("app.sock");
+    let (_listener, _waiting) = busy(&app);
+    let river = before_busy(dir, &app, "300s");
+    let before = river.fds().len();
+    let has_sockets =
+        |count| until("the sockets are as many", PATIENCE, || river.fds().len() == before + count);
+    let mut http1 = Conn::open(river.web());
+    http1.request("GET", "/");
+    has_sockets(2);
+    let mut http2 = Frames::open(river.web());
+    http2.get(1, "/");
+    has_sockets(4);
+    http2.reset(1, CANCEL);
+    has_sockets(3);
+    http1.reset();
+    has_sockets(1);
 }

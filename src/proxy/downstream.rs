@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -117,6 +118,24 @@ impl Downstream {
             }
         })
         .await
+    }
+
+    /// Whether it is a stream whose client has already reset it: then nothing is begun for it, however many of them come
+    /// (CVE-2023-44487).
+    pub(super) async fn is_reset(&self) -> bool {
+        self.is_http2() && poll_fn(|cx| Poll::Ready(self.stream.poll_gone(cx).is_ready())).await
+    }
+
+    /// Waits for a connection to a server as long as the client is there to use it: none once that is gone, which drops
+    /// what was begun.
+    pub(super) fn while_there<T>(
+        &self,
+        mut connecting: Pin<Box<impl Future<Output = T>>>,
+    ) -> impl Future<Output = Option<T>> {
+        poll_fn(move |cx| match connecting.as_mut().poll(cx) {
+            Poll::Ready(connected) => Poll::Ready(Some(connected)),
+            Poll::Pending => self.stream.poll_gone(cx).map(|()| None),
+        })
     }
 
     /// Takes the connection apart, so that it can be served elsewhere. Nothing may have been read of it that is not in

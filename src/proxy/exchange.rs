@@ -8,7 +8,7 @@ use super::attempt::{Attempt, Lost};
 use super::connection::{Next, log};
 use super::download::{Response, send_response};
 use super::downstream::Downstream;
-use super::failure::{Failure, send_failure};
+use super::failure::{Failure, client_gone, send_failure};
 use super::pump::Outgoing;
 use super::respond::{self, Client};
 use super::scratch::{Scratch, note_line};
@@ -18,7 +18,7 @@ use super::{ServiceContext, rewrite};
 use crate::h2::client::websocket_key;
 use crate::http::{Framing, Method, Version};
 use crate::runtime::Buffer;
-use crate::upstream::{ConnectError, Connection, Tried, Upstreams};
+use crate::upstream::{Acquired, ConnectError, Connection, Tried, Upstreams};
 use crate::wire::Wire;
 
 /// What must be remembered of a request once its head has been sent on.
@@ -194,8 +194,13 @@ async fn respond_to(
     let timeouts = &context.service.timeouts;
     let until = request.began + timeouts.request;
     let mut tried = Tried::new(request.websocket);
-    let acquired = upstreams.acquire(&mut tried, timeouts.connect, until, &downstream.timer).await;
-    let mut server = acquired.map_err(|error| (String::new(), Lost::Failed(connect_failure(&error))))?;
+    if downstream.is_reset().await {
+        return Err((String::new(), Lost::ClientGone(client_gone())));
+    }
+    let mut server = match upstreams.acquire(&mut tried, timeouts.connect, until, &downstream.timer) {
+        Acquired::Ready(connection) => connection,
+        Acquired::Connecting(connecting) => connected(downstream.while_there(connecting).await)?,
+    };
     let mut interim = 0;
     let mut repeats = Repeats::default();
     loop {
@@ -236,14 +241,23 @@ async fn respond_to(
                 received.clear();
                 let elsewhere = repeats.unseen > MOST_REFUSED;
                 let connect = timeouts.connect;
-                let again = upstreams
-                    .reconnect(server, elsewhere, &mut tried, connect, until, &downstream.timer)
-                    .await;
-                server = again.map_err(|error| (String::new(), Lost::Failed(connect_failure(&error))))?;
+                let again =
+                    upstreams.reconnect(server, elsewhere, &mut tried, connect, until, &downstream.timer);
+                server = connected(downstream.while_there(again).await)?;
             }
             Err(lost) => return Err((upstreams.name(&server).to_owned(), lost)),
         }
     }
+}
+
+/// The connection for which the client waited, unless it left.
+fn connected(waited: Option<Result<Connection, ConnectError>>) -> Result<Connection, (String, Lost)> {
+    let lost = match waited {
+        Some(Ok(connection)) => return Ok(connection),
+        Some(Err(error)) => Lost::Failed(connect_failure(&error)),
+        None => Lost::ClientGone(client_gone()),
+    };
+    Err((String::new(), lost))
 }
 
 /// Sends an interim response on, except to clients that do not know them (RFC 9110 §15.2).

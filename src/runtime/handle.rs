@@ -100,10 +100,9 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// What `socket(2)` and `connect(2)` report. `WouldBlock` means that a Unix socket's backlog is full:
-    /// nothing reports when it no longer is, so the caller decides whether to try again.
+    /// What `socket(2)` and `connect(2)` report. A full backlog is waited for, that of a Unix socket too.
     pub async fn connect(&self, address: &Address) -> io::Result<Stream> {
-        connect(&self.worker.reactor, address).await
+        connect(self, &self.worker.reactor, address).await
     }
 
     /// Takes a share in a listening socket, which must be non-blocking. One worker can have one [`Acceptor`]

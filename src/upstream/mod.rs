@@ -16,4 +16,4 @@ mod tests;
 
 pub use error::ConnectError;
 pub use settings::{Group, PoolSettings, Proto, Server, SharingSettings};
-pub use upstreams::{Connection, Spare, Tried, Upstreams};
+pub use upstreams::{Acquired, Connection, Spare, Tried, Upstreams};

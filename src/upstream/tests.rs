@@ -31,8 +31,11 @@ fn an_idle_connection_that_its_server_closes_is_closed_although_readers_were_wok
         let upstreams = Upstreams::new(handle.clone(), group, 0);
         let timer = handle.timer();
         let until = handle.deadline(LIMIT);
-        let connection =
-            upstreams.acquire(&mut Tried::default(), LIMIT, until, &timer).await.expect("cannot connect");
+        let connection = upstreams
+            .acquire(&mut Tried::default(), LIMIT, until, &timer)
+            .wait()
+            .await
+            .expect("cannot connect");
         let (mut far, _) = listener.accept().unwrap();
         // Until a read has found nothing it may be stale.
         far.write_all(b"1").unwrap();
@@ -108,7 +111,8 @@ fn a_surplus_is_there_for_the_next_burst_and_closed_if_none_comes() {
         let until = handle.deadline(LIMIT);
         let (mut near, mut far) = (Vec::new(), Vec::new());
         for _ in 0..6 {
-            let connection = upstreams.acquire(&mut Tried::default(), LIMIT, until, &timer).await.unwrap();
+            let connection =
+                upstreams.acquire(&mut Tried::default(), LIMIT, until, &timer).wait().await.unwrap();
             let (mut accepted, _) = listener.accept().unwrap();
             // Until a read has found nothing it may be stale.
             accepted.write_all(b"1").unwrap();

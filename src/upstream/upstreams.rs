@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -66,6 +67,26 @@ pub struct Tried {
     websocket: bool,
 }
 
+/// A connection for a request, or what makes one.
+#[derive(Debug)]
+pub enum Acquired<F> {
+    /// It was there.
+    Ready(Connection),
+    /// It is yet to be made.
+    Connecting(Pin<Box<F>>),
+}
+
+impl<F: Future<Output = Result<Connection, ConnectError>>> Acquired<F> {
+    /// Waits until it is made, without a look at anything else.
+    #[cfg(test)]
+    pub(super) async fn wait(self) -> Result<Connection, ConnectError> {
+        match self {
+            Self::Ready(connection) => Ok(connection),
+            Self::Connecting(connecting) => connecting.await,
+        }
+    }
+}
+
 impl Tried {
     /// For a request that asks for a WebSocket, or that does not.
     pub fn new(websocket: bool) -> Self {
@@ -108,19 +129,22 @@ impl Upstreams {
     ///
     /// A server that refuses or does not answer within `connect` is passed over and noted in `tried`. Not later than
     /// `until` in any case. Dropping the future closes a connection that is being made.
-    pub async fn acquire(
+    pub fn acquire(
         &self,
         tried: &mut Tried,
         connect: Duration,
         until: Instant,
         timer: &Timer,
-    ) -> Result<Connection, ConnectError> {
-        let chosen = self.turn.choose(|_| true).ok_or(ConnectError::Exhausted)?;
-        match self.take_idle(chosen, tried.websocket) {
-            Some(connection) => Ok(connection),
-            // Rare where connections are kept, and larger than all that a request needs otherwise.
-            None => Box::pin(self.connect_from(chosen, None, tried, connect, until, timer)).await,
+    ) -> Acquired<impl Future<Output = Result<Connection, ConnectError>>> {
+        let chosen = self.turn.choose(|_| true);
+        if let Some(connection) = chosen.and_then(|server| self.take_idle(server, tried.websocket)) {
+            return Acquired::Ready(connection);
         }
+        // Rare where connections are kept, and larger than all that a request needs otherwise.
+        Acquired::Connecting(Box::pin(async move {
+            let chosen = chosen.ok_or(ConnectError::Exhausted)?;
+            self.connect_from(chosen, None, tried, connect, until, timer).await
+        }))
     }
 
     /// A new connection in place of `stale`, which turned out to be closed or took no request: to its server, or to the
@@ -134,7 +158,7 @@ impl Upstreams {
         connect: Duration,
         until: Instant,
         timer: &Timer,
-    ) -> impl Future<Output = Result<Connection, ConnectError>> {
+    ) -> Pin<Box<impl Future<Output = Result<Connection, ConnectError>>>> {
         let mut server = stale.server;
         if elsewhere {
             let other = |index| index != server && !tried.servers.contains(&index);

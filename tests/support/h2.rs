@@ -282,6 +282,12 @@ impl Frames {
         self.headers(stream, END_STREAM, &pseudo("GET", path));
     }
 
+    /// RST_STREAM.
+    #[track_caller]
+    pub fn reset(&mut self, stream: u32, reason: u32) {
+        self.send(kind::RST_STREAM, 0, stream, &reason.to_be_bytes());
+    }
+
     /// The next frame; `None` at the end of the connection, in order or not.
     #[track_caller]
     pub fn next(&mut self) -> Option<Frame> {

@@ -8,7 +8,6 @@ mod routes;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
@@ -20,7 +19,7 @@ use super::downstream::Downstream;
 use super::exchange::connect_failure;
 use super::failure::{Blame, Failure, client_gone};
 use super::tunnel::Tunnel;
-use crate::upstream::{Connection, Group, Tried, Upstreams};
+use crate::upstream::{Acquired, Connection, Group, Tried, Upstreams};
 
 /// Bytes both ways, whatever they mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,14 +147,13 @@ async fn connect(
     let timeouts = &context.service.timeouts;
     let until = context.handle.now() + timeouts.request;
     let mut tried = Tried::default();
-    let mut acquire = pin!(upstreams.acquire(&mut tried, timeouts.connect, until, &downstream.timer));
-    let connection = poll_fn(|cx| {
-        if let Poll::Ready(connection) = acquire.as_mut().poll(cx) {
-            return Poll::Ready(connection.map_err(|error| connect_failure(&error)));
+    let connection = match upstreams.acquire(&mut tried, timeouts.connect, until, &downstream.timer) {
+        Acquired::Ready(connection) => connection,
+        Acquired::Connecting(connecting) => {
+            let connected = downstream.while_there(connecting).await.ok_or_else(gone)?;
+            connected.map_err(|error| connect_failure(&error))?
         }
-        downstream.stream.poll_gone(cx).map(|()| Err(gone()))
-    })
-    .await?;
+    };
     Ok((upstreams.name(&connection).to_owned(), connection))
 }
 

@@ -8,7 +8,7 @@ use futures_lite::future::poll_fn;
 
 use super::*;
 use crate::base::Address;
-use crate::runtime::Task;
+use crate::runtime::{Expired, Task, with_deadline};
 
 /// More than the buffers of any loopback connection hold, and no multiple of a buffer's length.
 const BIG: usize = 24 * 1024 * 1024 + 17;
@@ -220,14 +220,23 @@ fn connects_that_fail_say_why() {
         let path = directory.path().join("full");
         let listener = UnixListener::bind(&path).unwrap();
         rustix::net::listen(&listener, 0).unwrap();
+        let address = Address::Unix(path.clone());
         let mut queued = Vec::new();
-        let full = loop {
-            match handle.connect(&Address::Unix(path.clone())).await {
-                Ok(stream) => queued.push(stream),
-                Err(error) => break error,
+        let mut waiting = loop {
+            let mut connecting = Box::pin(handle.connect(&address));
+            match poll_once(|cx| connecting.as_mut().poll(cx)) {
+                Poll::Ready(stream) => queued.push(stream.unwrap()),
+                Poll::Pending => break connecting,
             }
         };
-        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        let timer = handle.timer();
+        let soon = handle.now() + Duration::from_millis(20);
+        assert_eq!(with_deadline(&timer, soon, &mut waiting).await.map(drop), Err(Expired));
+        listener.accept().unwrap();
+        waiting.await.unwrap();
+        drop(listener);
+        let gone = handle.connect(&address).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::ConnectionRefused);
     });
 }
 
