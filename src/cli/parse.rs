@@ -227,15 +227,32 @@ fn read_flags(arguments: impl IntoIterator<Item = OsString>) -> Result<Result<Ar
 /// The error for an argument that nobody knows, with what was probably meant where it stands.
 fn unrecognized(unknown: &str, first: &str) -> UsageError {
     let name = unknown.split('=').next().unwrap_or(unknown);
-    let meant = match SUBCOMMANDS.iter().find(|command| command.name == first) {
-        Some(command) => nearest(name, command.flags.iter().map(|flag| flag.name)),
-        None => {
-            let commands = SUBCOMMANDS.iter().map(|command| command.name);
-            nearest(name, FLAGS.iter().map(|flag| flag.name).chain(commands))
-        }
+    let command = SUBCOMMANDS.iter().find(|command| command.name == first);
+    let flags = command.map_or(FLAGS, |command| command.flags).iter().map(|flag| flag.name);
+    let commands = SUBCOMMANDS.iter().map(|command| command.name).filter(|_| command.is_none());
+    let known: Vec<_> = flags.chain(commands).collect();
+    let habit = HABITS.iter().find(|(words, _)| words.contains(&name)).map(|(_, meant)| *meant);
+    let habit = habit.filter(|meant| known.contains(meant));
+    let is_path = !name.starts_with('-') && name.contains(['.', '/']);
+    let meant = match habit.or_else(|| nearest(name, known)) {
+        None if is_path => Some(format!("--config {unknown}")),
+        meant => meant.map(str::to_owned),
     };
     UsageError::UnknownFlag(unknown.to_owned(), meant)
 }
+
+/// What users of other servers are used to, and what it is called here.
+const HABITS: &[(&[&str], &str)] = &[
+    (&["-c", "-f", "--conf", "--config-file"], "--config"),
+    (
+        &["-t", "-T", "--test", "test", "--check", "check", "--validate", "validate", "configtest"],
+        "--validate-configs",
+    ),
+    (&["-v", "-V", "version"], "--version"),
+    (&["help"], "--help"),
+    (&["restart", "upgrade"], "reload"),
+    (&["quit", "shutdown"], "stop"),
+];
 
 /// Takes `--flag=value` apart, which argh does not know.
 fn split_value(argument: String) -> Vec<String> {
@@ -386,6 +403,9 @@ mod tests {
     #[test]
     fn mistakes_name_what_is_wrong() {
         let value = |of, value: &str, expected| UsageError::Value { of, value: value.to_owned(), expected };
+        let unknown = |flag: &str, meant: Option<&str>| {
+            UsageError::UnknownFlag(flag.to_owned(), meant.map(str::to_owned))
+        };
         let number = "an integer from 1 to 1024";
         let cases = [
             (vec![], vec![], UsageError::NoConfig),
@@ -394,19 +414,18 @@ mod tests {
             (vec![], vec![("RIVER_WORKERS", "")], value("RIVER_WORKERS", "", number)),
             (vec![], vec![("RIVER_UPGRADE", "yes")], value("RIVER_UPGRADE", "yes", "true or false")),
             (vec![], vec![("RIVER_PIDFILE", "")], value("RIVER_PIDFILE", "", "a path")),
-            (
-                vec!["--upgrade-sock", "x"],
-                vec![],
-                UsageError::UnknownFlag("--upgrade-sock".to_owned(), Some("--upgrade-socket")),
-            ),
-            (
-                vec!["--pid-file=x"],
-                vec![],
-                UsageError::UnknownFlag("--pid-file=x".to_owned(), Some("--pidfile")),
-            ),
-            (vec!["river.ron"], vec![], UsageError::UnknownFlag("river.ron".to_owned(), None)),
-            (vec!["relaod"], vec![], UsageError::UnknownFlag("relaod".to_owned(), Some("reload"))),
-            (vec!["status", "--jso"], vec![], UsageError::UnknownFlag("--jso".to_owned(), Some("--json"))),
+            (vec!["--upgrade-sock", "x"], vec![], unknown("--upgrade-sock", Some("--upgrade-socket"))),
+            (vec!["--pid-file=x"], vec![], unknown("--pid-file=x", Some("--pidfile"))),
+            (vec!["river.ron"], vec![], unknown("river.ron", Some("--config river.ron"))),
+            (vec!["reload", "/etc/river"], vec![], unknown("/etc/river", Some("--config /etc/river"))),
+            (vec!["-c", "x"], vec![], unknown("-c", Some("--config"))),
+            (vec!["status", "-c", "x"], vec![], unknown("-c", Some("--config"))),
+            (vec!["validate", "x"], vec![], unknown("validate", Some("--validate-configs"))),
+            (vec!["status", "-t"], vec![], unknown("-t", None)),
+            (vec!["--reload"], vec![], unknown("--reload", Some("reload"))),
+            (vec!["--sing-along"], vec![], unknown("--sing-along", None)),
+            (vec!["relaod"], vec![], unknown("relaod", Some("reload"))),
+            (vec!["status", "--jso"], vec![], unknown("--jso", Some("--json"))),
             (vec!["reload"], vec![], UsageError::NoConfig),
             (vec!["status"], vec![], UsageError::NoSocket),
             (vec!["stop"], vec![("RIVER_PIDFILE", "x")], UsageError::NoSocket),

@@ -8,8 +8,8 @@ use std::fmt;
 pub enum UsageError {
     /// An argument is no UTF-8 text; as far as it can be shown.
     NotText(String),
-    /// No such flag or command; with the nearest one.
-    UnknownFlag(String, Option<&'static str>),
+    /// No such flag or command; with what was probably meant.
+    UnknownFlag(String, Option<String>),
     /// A flag stands before the command that it should stand behind.
     Misplaced(String, &'static str),
     /// A flag cannot be read, in argh's words.

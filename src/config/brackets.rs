@@ -11,6 +11,8 @@ pub(super) enum Brackets {
     Unclosed(usize),
     /// The one at the first offset is closed, at the second, by one of another kind.
     Mismatch(usize, usize),
+    /// The one at this offset closes none.
+    Stray(usize),
     /// A string never ends: the one at this offset, the first that goes over the end of a line, or else the last.
     UnclosedString(usize),
     /// A comment that begins at this offset never ends.
@@ -50,8 +52,7 @@ pub(super) fn check(text: &str) -> Brackets {
             ')' | ']' | '}' => match open.pop() {
                 Some((_, opening)) if closes(opening, c) => 1,
                 Some((opening, _)) => return Brackets::Mismatch(opening, at),
-                // The parser says that something follows after the end.
-                None => return Brackets::Balanced,
+                None => return Brackets::Stray(at),
             },
             other => other.len_utf8(),
         };
@@ -141,7 +142,7 @@ mod tests {
             ("(a: \"b)", Brackets::UnclosedString(4)),
             ("(a: \"b,\n c: \"d\")", Brackets::UnclosedString(4)),
             ("(a: /* b)", Brackets::UnclosedComment(4)),
-            ("())", Brackets::Balanced),
+            ("())", Brackets::Stray(2)),
         ];
         for (text, expected) in cases {
             assert_eq!(check(text), expected, "{text}");

@@ -75,11 +75,20 @@ impl<'s> Fields<'s> {
             return self.take(name, report, read);
         }
         self.take(name, report, |_, _| Some(()));
+        if self.is_misspelt(name) {
+            return None;
+        }
         let problem = report.error(&self.node.opening(), format!("{name:?} is missing"));
         if let Some(setting) = settings::find(self.section, name) {
             problem.help(format!("write {name}: {}", setting.example));
         }
         None
+    }
+
+    /// Whether an unknown field was probably meant to be this one, which [`finish`](Self::finish) says.
+    pub(super) fn is_misspelt(&self, name: &str) -> bool {
+        let mut unknown = self.left.iter().filter(|(other, ..)| !settings::is_known(self.section, other));
+        unknown.any(|(other, ..)| nearest(other, settings::names(self.section)) == Some(name))
     }
 
     /// Reports every field that nobody took.
@@ -89,6 +98,9 @@ impl<'s> Fields<'s> {
             if settings::is_later(self.section, name) {
                 problem.note(format!("{name:?} is not supported by this version"));
                 continue;
+            }
+            if let Some(home) = settings::later_home(name) {
+                problem.note(format!("{name:?} belongs in {home}, and is not supported by this version"));
             }
             if let Some(meant) = nearest(name, settings::names(self.section)) {
                 problem.label(format!("did you mean {meant:?}?"));

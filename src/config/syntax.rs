@@ -35,6 +35,17 @@ pub(super) fn report(error: &ron::error::SpannedError, report: &mut Report<'_>) 
         Brackets::Mismatch(opening, closing) if closing == end => report
             .error(&one(closing), "not valid RON: the bracket does not close the one that is open")
             .related(&one(opening), "this one is open"),
+        Brackets::Stray(at) if at == end => {
+            report.error(&one(at), "not valid RON: the bracket closes none that is open")
+        }
+        _ if error.code == ron::Error::TrailingCharacters && !behind_bracket(text, end) => report
+            .error(&place(span), "not valid RON: a configuration is one structure, which begins with \"(\"")
+            .help(START),
+        _ if error.code == ron::Error::ExpectedComma && names_in_quotes(text, end) => {
+            report.error(&place(span), message).help(
+                "names in quotes stand in a map: { \"name\": … }; those of fields have no quotes: (name: …)",
+            )
+        }
         _ if error.code == ron::Error::ExpectedComma => report
             .error(&place(span), message)
             .help("look for a comma, bracket or quote that is missing just before"),
@@ -47,6 +58,17 @@ pub(super) fn report(error: &ron::error::SpannedError, report: &mut Report<'_>) 
         _ => report.error(&place(span), message),
     };
     problem.note("nothing after this place has been read");
+}
+
+/// Whether what was read up to here ends with a bracket. Of YAML and the like it is but the first word.
+fn behind_bracket(text: &str, at: usize) -> bool {
+    text.get(..at).is_some_and(|before| before.trim_end().ends_with([')', ']', '}']))
+}
+
+/// Whether the parser stands between a string and a colon.
+fn names_in_quotes(text: &str, at: usize) -> bool {
+    let (before, behind) = text.split_at_checked(at).unwrap_or_default();
+    behind.trim_start().starts_with(':') && before.trim_end().ends_with('"')
 }
 
 fn is_about_extensions(error: &ron::Error) -> bool {

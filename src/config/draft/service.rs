@@ -61,6 +61,9 @@ const TARGETS: [(&str, &str); 3] = [
 fn check_target<'s>(fields: &Fields<'s>, node: &Node<'s>, report: &mut Report<'s>) {
     let mut given = TARGETS.iter().filter_map(|(name, label)| Some((*name, *label, fields.place(name)?)));
     let Some((name, label, place)) = given.next() else {
+        if TARGETS.iter().any(|(name, _)| fields.is_misspelt(name)) {
+            return;
+        }
         report
             .error(&node.opening(), "the service has neither \"connectors\" nor \"respond\" nor \"tcp\"")
             .help("write connectors: (servers: [(addr: \"127.0.0.1:3000\")])")

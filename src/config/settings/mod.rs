@@ -127,6 +127,15 @@ pub(super) fn is_later(section: &str, name: &str) -> bool {
     LATER.iter().any(|path| path.rsplit_once('.') == Some((section, name)))
 }
 
+/// The section that a setting of that name belongs in, in a later version.
+pub(super) fn later_home(name: &str) -> Option<&'static str> {
+    LATER
+        .iter()
+        .filter_map(|path| path.rsplit_once('.'))
+        .find(|(_, other)| *other == name)
+        .map(|(home, _)| home)
+}
+
 /// The names of a section's settings.
 pub(super) fn names(section: &str) -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().map(Setting::split).filter(move |(parent, _)| *parent == section).map(|(_, name)| name)
