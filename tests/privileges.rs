@@ -197,12 +197,12 @@ fn who_is_the_user_already_just_serves() {
 
 #[test]
 fn a_directory_that_is_not_the_user_s_is_found_before_anything_is_served() {
-    if nobody().is_none() {
-        return;
-    }
+    let Some(user) = nobody() else { return };
     let river = River::with_config(config()).start();
     assert_eq!(river.wait_exit(PATIENCE).code(), Some(73));
-    river.wait_line_after(0, "permission denied");
+    let whom =
+        format!("as the user with uid {}, who has to be able to make files in its directory", user.uid);
+    river.wait_line_after(0, &format!("{whom}: permission denied"));
     assert_eq!(river.dir().names(), ["river.ron"]);
     assert!(!river.states().contains(&"Serving".into()));
 }

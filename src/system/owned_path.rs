@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{socket_peercred, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
 
-use super::pidfile::may_make_files;
+use super::pidfile::{as_whom, may_make_files};
 use crate::base::FileId;
 
 /// A socket's path in the file system, and the file that stands there while the path is this socket's.
@@ -251,7 +251,9 @@ impl fmt::Display for PathError {
             Self::Lost(path) => {
                 write!(f, "{} does not lead to this instance's socket any more", path.display())
             }
-            Self::Io(path, _) => write!(f, "cannot make a socket at {}", path.display()),
+            Self::Io(path, cause) => {
+                write!(f, "cannot make a socket at {}{}", path.display(), as_whom(cause))
+            }
         }
     }
 }

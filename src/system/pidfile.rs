@@ -136,6 +136,16 @@ fn write_new(temporary: &Path, pid: u32) -> io::Result<fs::Metadata> {
     file.metadata()
 }
 
+/// Who was not permitted to make a file, where that is the cause: `system.user` makes it another one than who started
+/// River.
+pub(super) fn as_whom(cause: &io::Error) -> String {
+    if cause.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    format!(" as the user with uid {uid}, who has to be able to make files in its directory")
+}
+
 impl fmt::Display for PidFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,7 +155,9 @@ impl fmt::Display for PidFileError {
                 path.display()
             ),
             Self::BadPath(path) => write!(f, "pidfile {} is not a file in a directory", path.display()),
-            Self::Write(path, _) => write!(f, "cannot write pidfile {}", path.display()),
+            Self::Write(path, cause) => {
+                write!(f, "cannot write pidfile {}{}", path.display(), as_whom(cause))
+            }
         }
     }
 }
