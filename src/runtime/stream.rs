@@ -200,8 +200,8 @@ impl Stream {
     /// Whether anything has happened on a connection where nothing should: bytes, a close or an error. An
     /// idle connection to an upstream server that is stale must not be used again.
     ///
-    /// What epoll has not reported yet, it cannot know. It makes a system call (a `recv` that takes nothing
-    /// out) only where the last read did not show whether the queue is empty (see
+    /// What epoll has not reported yet, it cannot know (`docs/decisions/0036-idle-connections-are-not-peeked.md`). It makes a
+    /// system call (a `recv` that takes nothing out) only where the last read did not show whether the queue is empty (see
     /// [`poll_readable`](Self::poll_readable)) and where nobody has waited for the stream yet, so that nothing is reported.
     pub fn is_stale(&self) -> bool {
         let source = &self.link.source;
